@@ -1,0 +1,37 @@
+# make demo               the whole method on the embedded miniature; results in demo/
+# make demo PHOTO=me.jpg  the same with your own photograph
+# make test               everything that has to pass before a change lands
+# make wheel              the installable file, in dist/
+# Each sets up what it needs in .venv first (Python 3.11; once, about 3 minutes).
+
+PYTHON ?= python3.11
+# One harmless notice about torchvision, which nothing here needs.
+export TRANSFORMERS_VERBOSITY ?= error
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test wheel clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	$(BIN)/celeb-basis demo --out demo $(if $(PHOTO),--photo "$(PHOTO)")
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q
+
+wheel: $(READY)
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls -lh dist/*.whl
+
+$(READY): pyproject.toml constraints.txt
+	@echo "setting up .venv (about 3 minutes, once) ..."
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed; another one: make PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf build dist demo .mypy_cache .pytest_cache .ruff_cache
