@@ -1,0 +1,48 @@
+"""Every error a user can meet; each message is one line that says what to do.
+
+CelebBasisError
+├── ModelError            a model cannot be loaded, or is of a kind that is not supported
+├── BasisError            a basis cannot be made from these names, or belongs to another model
+├── IdentityError         an identity cannot be read or made, or belongs to another model
+├── PromptError           a prompt or a placeholder token that would not mean what was meant
+├── PhotoError            a photo cannot be read or used
+│   ├── NoFaceError       no face was found in it
+│   └── SeveralFacesError more than one face was found in it
+└── OutputError           a file cannot be written
+"""
+
+
+class CelebBasisError(Exception):
+    """Something the user can put right; `str(error)` is one line that says how."""
+
+
+class ModelError(CelebBasisError):
+    """A model cannot be loaded, or is of a kind that is not supported."""
+
+
+class BasisError(CelebBasisError):
+    """A basis cannot be made from these names, or belongs to another model."""
+
+
+class IdentityError(CelebBasisError):
+    """An identity cannot be read or made, or belongs to another model."""
+
+
+class PromptError(CelebBasisError):
+    """A prompt or a placeholder token that would not mean what was meant."""
+
+
+class PhotoError(CelebBasisError):
+    """A photo cannot be read or used."""
+
+
+class NoFaceError(PhotoError):
+    """No face was found in a photo."""
+
+
+class SeveralFacesError(PhotoError):
+    """More than one face was found in a photo of one person."""
+
+
+class OutputError(CelebBasisError):
+    """A file cannot be written."""

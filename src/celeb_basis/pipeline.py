@@ -1,0 +1,145 @@
+"""Models: a hub id, a folder, a single .safetensors file or "miniature" becomes a frozen pipeline."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from .errors import ModelError
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def load_pipeline(
+    model: str | Path = "miniature",
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+) -> Any:
+    """Load a Stable Diffusion 1, 2 or SDXL pipeline, ready to draw: eval mode, frozen, silent.
+
+    model: "miniature" (the small world in this package), a folder in diffusers' format, a single
+    .safetensors checkpoint, or a hub id like "stable-diffusion-v1-5/stable-diffusion-v1-5"; only the
+    last one uses the network, and only for what is not in the cache yet. Pickled weights are refused.
+    device: the best there is by default (CUDA, Apple's MPS, CPU).
+    dtype: float16 on CUDA by default, float32 elsewhere (MPS draws black pictures in float16).
+    revision, variant: of a hub id or folder, such as variant="fp16".
+
+    Raises ModelError, in one line, for anything that cannot be loaded.
+    """
+    name = str(model)
+    device = torch.device(device) if device is not None else _best_device()
+    dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
+    path = Path(model).expanduser()
+    if name == "miniature":
+        from . import miniature
+
+        pipe: Any = miniature.load_pipeline().to(dtype=dtype)
+    elif path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise ModelError(
+                f"{path} has no model_index.json: name a folder that diffusers' save_pretrained wrote"
+            )
+        pipe = _from_pretrained(path, dtype, None, variant, local=True)
+    elif path.suffix == ".safetensors":
+        pipe = _from_single_file(path, dtype)
+    elif path.suffix in {".ckpt", ".pt", ".pth", ".bin"}:
+        raise ModelError(f"{path} is a pickle, which can run any code when read: convert it to .safetensors")
+    elif HUB_ID.fullmatch(name):
+        pipe = _from_pretrained(name, dtype, revision, variant, local=False)
+    else:
+        raise ModelError(
+            f"no model {name!r}: name a folder, a .safetensors file, a hub id like owner/model, or miniature"
+        )
+    _check_kind(pipe, name)
+    pipe.to(device)
+    pipe.set_progress_bar_config(disable=True)
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    pipe.register_to_config(_name_or_path=name)
+    return pipe
+
+
+def model_name(pipe: Any) -> str:
+    """What the model was called when it was loaded, for people to read in metadata."""
+    return str(pipe.config.get("_name_or_path") or type(pipe).__name__)
+
+
+def _best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _from_pretrained(
+    source: str | Path, dtype: torch.dtype, revision: str | None, variant: str | None, *, local: bool
+) -> Any:
+    from diffusers import DiffusionPipeline
+    from huggingface_hub import errors
+
+    try:
+        return DiffusionPipeline.from_pretrained(
+            source,
+            torch_dtype=dtype,
+            revision=revision,
+            variant=variant,
+            use_safetensors=True,
+            local_files_only=local,
+        )
+    except errors.GatedRepoError as error:
+        raise ModelError(
+            f"{source} asks for its licence to be accepted: open https://huggingface.co/{source}, accept it, "
+            "then run `hf auth login`"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelError(f"{source} has no revision {revision!r}: look at its branches on the hub") from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelError(
+            f"the hub has no model {source}, or it is private: check the name, or `hf auth login`"
+        ) from error
+    except Exception as error:  # diffusers and its loaders raise nearly every kind there is
+        if local:
+            raise ModelError(f"{source} cannot be loaded as a pipeline: {_one_line(error)}") from error
+        raise ModelError(
+            f"{source} is neither a folder here, nor in the cache, nor to be had from the hub: connect to the "
+            f"network, or name a folder ({_one_line(error)})"
+        ) from error
+
+
+def _from_single_file(path: Path, dtype: torch.dtype) -> Any:
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            is_xl = any(key.startswith("conditioner.embedders.1.") for key in file.keys())
+        kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
+        return kind.from_single_file(path, torch_dtype=dtype, local_files_only=True)
+    except Exception as error:
+        raise ModelError(
+            f"{path} cannot be loaded as a checkpoint: {_one_line(error)} (its configuration is taken from the "
+            "hub's cache: load the model it derives from by its hub id once)"
+        ) from error
+
+
+def _check_kind(pipe: Any, name: str) -> None:
+    unet, encoder = getattr(pipe, "unet", None), getattr(pipe, "text_encoder", None)
+    kind = type(pipe).__name__
+    if unet is None or encoder is None or getattr(pipe, "text_encoder_3", None) is not None:
+        raise ModelError(f"{name} is a {kind}: Stable Diffusion 1, 2 and SDXL are supported")
+    if unet.config.in_channels != pipe.vae.config.latent_channels:
+        raise ModelError(
+            f"{name} is an inpainting or editing model: name the text-to-image model it derives from"
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
