@@ -1,0 +1,84 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import CelebBasisError
+from . import info, people, pictures
+from .options import Parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, 2 for wrong input (one line says what), 130 for Ctrl-C."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.version:
+        from importlib.metadata import version
+
+        print(f"celeb-basis {version('celeb-basis')}")
+        return 0
+    if args.run is None:
+        parser.print_help()
+        return 0
+    # One notice about torchvision, which nothing here needs.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        report = args.run(args)
+    except CelebBasisError as error:
+        print(f"celeb-basis: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("celeb-basis: stopped", file=sys.stderr)
+        return 130
+    print(json.dumps(report) if args.json else as_text(report))
+    return 0
+
+
+def make_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(
+        prog="celeb-basis",
+        description="Put a new person into any scene a text-to-image model can draw, from one photograph.",
+        epilog="""start here:
+  celeb-basis miniature person --seed 7 -o person.jpg
+  celeb-basis fit person.jpg --name ada
+  celeb-basis generate "a photo of <ada> on the beach" --identity ada.safetensors
+
+celeb-basis COMMAND --help shows more examples. Only fit photos of people who agree to it.""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+    people.add_commands(commands)
+    pictures.add_commands(commands)
+    info.add_commands(commands)
+    return parser
+
+
+def as_text(report: Mapping[str, Any], indent: str = "") -> str:
+    """A report for people: one line a fact, names aligned, nested facts indented."""
+    width = max((len(key) for key, value in report.items() if not isinstance(value, Mapping)), default=0)
+    lines = []
+    for key, value in report.items():
+        name = key.replace("_", " ")
+        if isinstance(value, Mapping):
+            lines += [f"{indent}{name}", as_text(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name:{width}}  {_brief(value)}")
+    return "\n".join(lines)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        shown = ", ".join(map(_brief, value[:8]))
+        return f"{shown} and {len(value) - 8} more" if len(value) > 8 else shown or "none"
+    return str(value)

@@ -1,0 +1,103 @@
+"""What a file is: the info command, and the facts that other commands report of what they made."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CelebBasisError
+from .options import add_command
+
+if TYPE_CHECKING:
+    from ..basis import CelebBasis
+    from ..identity import Identity
+    from ..instant import InstantMap
+
+EMBEDDINGS = {".safetensors", ".pt", ".bin"}
+MADE_BY = ("prompt", "seed", "model", "Software")  # what save_picture writes
+
+
+def add_commands(commands: Any) -> None:
+    """Add this room's command to the parser."""
+    info = add_command(
+        commands,
+        "info",
+        info_of_file,
+        "say what a file is: an identity, a basis, an instant map or a picture",
+        """
+        info ada.safetensors
+        info ada.safetensors --basis sd15.safetensors
+        info basis.safetensors --json
+        info a-photo-of-ada-0.png""",
+    )
+    info.add_argument("file", type=Path, metavar="FILE")
+    info.add_argument("--basis", type=Path, metavar="FILE", help="say where in this basis an identity stands")
+
+
+def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
+    if args.file.is_file() and args.file.suffix.lower() not in EMBEDDINGS:
+        return {"file": str(args.file)} | describe_picture(args.file)
+
+    from ..artefact import load_safetensors
+    from ..basis import CelebBasis
+    from ..identity import Identity
+    from ..instant import InstantMap
+
+    kind = load_safetensors(args.file)[1].get("format", "") if args.file.suffix == ".safetensors" else ""
+    if kind.startswith("celeb-basis basis"):
+        found = describe_basis(CelebBasis.load(args.file))
+    elif kind.startswith("celeb-basis instant map"):
+        found = describe_instant(InstantMap.load(args.file))
+    else:
+        basis = CelebBasis.load(args.basis) if args.basis else None
+        found = describe_identity(Identity.load(args.file), basis)
+    return {"file": str(args.file)} | found
+
+
+def describe_identity(identity: Identity, basis: CelebBasis | None = None) -> dict[str, Any]:
+    """A person: how many numbers, of which model, and how far from the mean person (a celebrity: about 1)."""
+    found: dict[str, Any] = {"identity": identity.placeholder_token}
+    if basis is not None:
+        coefficients = identity.coefficients(basis)
+        found["numbers"] = coefficients.numel()
+        found["distance"] = (coefficients.norm(dim=-1) / basis.radius).tolist()
+    found["vectors"] = list(identity.vectors.shape)
+    return found | {"model": identity.model or "unknown", **identity.provenance}
+
+
+def describe_basis(basis: CelebBasis) -> dict[str, Any]:
+    """A basis: of how many people, how many numbers a person is, how much of the celebrities it explains."""
+    return {
+        "basis": basis.model,
+        "names": len(basis.names),
+        "n_components": basis.n_components,
+        "numbers": 2 * basis.n_components,
+        "variance_explained": basis.explained_variance_ratio.sum(-1).tolist(),
+        "radius": basis.radius.tolist(),
+        "vectors": [2, sum(basis.encoder_dims)],
+    }
+
+
+def describe_instant(instant: InstantMap) -> dict[str, Any]:
+    """An instant map: from whose features to how many numbers, and how well for people left out."""
+    return {
+        "instant_map": instant.reader_name,
+        "feature": instant.coef.shape[1],
+        "numbers": instant.coef.shape[0],
+        "alpha": instant.alpha,
+        "leave_one_out_r2": instant.score,
+    }
+
+
+def describe_picture(path: Path) -> dict[str, Any]:
+    """A picture: its size, and how it was made where it says so."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            size = f"{image.width} x {image.height}"
+            texts = {key: image.info[key] for key in MADE_BY if key in image.info}
+    except (OSError, SyntaxError, ValueError):
+        raise CelebBasisError(f"{path} is no picture that can be read, nor a .safetensors file") from None
+    return {"picture": size} | {key.lower(): value for key, value in texts.items()}

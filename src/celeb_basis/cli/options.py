@@ -1,0 +1,143 @@
+"""What the commands share: how options read, where output may go, how progress is drawn.
+
+Nothing here imports torch, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..errors import OutputError
+
+Run = Callable[[argparse.Namespace], dict[str, Any]]  # a command's answer, printed as text or as JSON
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"celeb-basis: error: {message} (see {self.prog} --help)\n")
+
+
+def add_command(commands: Any, name: str, run: Run, what: str, examples: str, more: str = "") -> Parser:
+    """Add a command with one sentence, examples of its use, and --json."""
+    lines = "\n".join(f"  celeb-basis {line.strip()}" for line in examples.strip().splitlines())
+    parser: Parser = commands.add_parser(
+        name,
+        help=what,
+        description=f"{what[0].upper()}{what[1:]}. {more}".strip(),
+        epilog=f"examples:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    return parser
+
+
+def add_model(parser: argparse.ArgumentParser, *, loads: bool = True) -> None:
+    """Add --model, and --device where the model itself is loaded."""
+    parser.add_argument(
+        "--model",
+        default="miniature",
+        help="miniature (default), a hub id, a folder or a .safetensors checkpoint",
+    )
+    if loads:
+        parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+
+
+def whole(text: str) -> int:
+    """0, 1, 2, ..."""
+    if not (text.isascii() and text.isdigit()) or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """1, 2, 3, ..."""
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """A number above zero."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def share(text: str) -> float:
+    """A number from zero to one."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return number
+
+
+def placeholder(name: str) -> str:
+    """ada or <ada> -> <ada>"""
+    return f"<{name.removeprefix('<').removesuffix('>')}>"
+
+
+def check_file(path: Path, *suffixes: str) -> Path:
+    """Raise OutputError unless a file named like that can be written: said before the work, not after it."""
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder; name a file in it")
+    if path.suffix.lower() not in suffixes:
+        raise OutputError(f"cannot write {path}: end the name in {' or '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
+    check_folder(path.parent)
+    return path
+
+
+def check_folder(path: Path) -> Path:
+    """Raise OutputError unless files can be written in a folder, which need not exist yet."""
+    standing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    try:
+        tempfile.TemporaryFile(dir=standing).close()
+    except OSError as error:
+        raise OutputError(f"cannot write in {path}: {error.strerror}") from None
+    return path
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises OutputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path}: {error.strerror}") from None
+
+
+class Progress:
+    """Bars with the time left, on stderr where that is a terminal: `progress(done, total, what)`."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._what = ""
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        from tqdm import tqdm
+
+        if self._bar is None or what != self._what:
+            self.__exit__()
+            self._bar, self._what = tqdm(total=total, desc=what, disable=None), what
+        self._bar.update(done - self._bar.n)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,228 @@
+"""Commands that make a basis or a person: basis, fit, blend, sample."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BasisError
+from .info import describe_basis, describe_identity
+from .options import (
+    Progress,
+    add_command,
+    add_model,
+    check_file,
+    count,
+    placeholder,
+    positive,
+    share,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from ..basis import CelebBasis
+    from ..instant import InstantMap
+
+
+def add_commands(commands: Any) -> None:
+    """Add this room's commands to the parser."""
+    basis = add_command(
+        commands,
+        "basis",
+        make_basis,
+        "make the celeb basis of a model from the names of people it knows",
+        """
+        basis -o basis.safetensors
+        basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --names names.txt -o sd15.safetensors
+        basis --n-components 32 --json""",
+        "Names that are not exactly two tokens of the model are left out.",
+    )
+    add_model(basis)
+    basis.add_argument(
+        "--names", type=Path, metavar="FILE", help="one name a line (default: the miniature's own)"
+    )
+    basis.add_argument(
+        "--n-components", type=count, metavar="K", help="of each token (default: the data's rank)"
+    )
+    basis.add_argument("-o", "--out", type=Path, default=Path("basis.safetensors"), metavar="FILE")
+
+    fit = add_command(
+        commands,
+        "fit",
+        fit_person,
+        "learn a person from one photo, or several of the same person",
+        """
+        fit me.jpg --name ada
+        fit ada1.jpg ada2.png --name ada --largest-face -o people/ada.safetensors
+        fit me.jpg --name ada --steps 0
+        fit me.jpg --name ada --model stable-diffusion-v1-5/stable-diffusion-v1-5 --basis sd15.safetensors""",
+        "With --steps 0 the closed form alone places the person, at once.",
+    )
+    fit.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
+    fit.add_argument(
+        "--name", required=True, type=placeholder, help="what prompts call the person: ada for <ada>"
+    )
+    fit.add_argument("-o", "--out", type=Path, metavar="FILE", help="(default: NAME.safetensors)")
+    add_model(fit)
+    _add_basis(fit)
+    fit.add_argument(
+        "--instant", type=Path, metavar="FILE", help="instant map (default: the miniature's own)"
+    )
+    fit.add_argument(
+        "--init", choices=("instant", "mean"), help="start (default: instant where there is a map)"
+    )
+    fit.add_argument("--steps", type=whole, metavar="N", help="of optimisation (default: the library's)")
+    fit.add_argument("--lr", type=positive, metavar="RATE", help="learning rate (default: the library's)")
+    fit.add_argument("--unit-norm", action="store_true", help="coefficients of length 1, as in the paper")
+    fit.add_argument("--largest-face", action="store_true", help="of several faces take the largest")
+    fit.add_argument("--seed", type=whole, default=0, help="the same seed gives the same person (default: 0)")
+
+    blend = add_command(
+        commands,
+        "blend",
+        blend_people,
+        "mix two people into a third",
+        """
+        blend ada.safetensors bo.safetensors --name cy
+        blend ada.safetensors bo.safetensors --weight .25 --name cy -o cy.safetensors""",
+    )
+    blend.add_argument("first", type=Path, metavar="A")
+    blend.add_argument("second", type=Path, metavar="B")
+    blend.add_argument("--weight", type=share, default=0.5, help="share of B, 0 to 1 (default: .5)")
+    blend.add_argument("--name", required=True, type=placeholder, help="what prompts call the new person")
+    blend.add_argument("-o", "--out", type=Path, metavar="FILE", help="(default: NAME.safetensors)")
+
+    sample = add_command(
+        commands,
+        "sample",
+        sample_person,
+        "make up a person who does not exist, the same in every picture",
+        """
+        sample --name eve --seed 3
+        sample --name eve --seed 3 --basis sd15.safetensors -o eve.safetensors""",
+    )
+    sample.add_argument("--name", required=True, type=placeholder, help="what prompts call the person")
+    sample.add_argument("--seed", type=whole, default=0, help="which person (default: 0)")
+    sample.add_argument("-o", "--out", type=Path, metavar="FILE", help="(default: NAME.safetensors)")
+    add_model(sample, loads=False)
+    _add_basis(sample)
+
+
+def _add_basis(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--basis", type=Path, metavar="FILE", help="celeb basis (default: the miniature's own)"
+    )
+
+
+def _out(args: argparse.Namespace) -> Path:
+    return check_file(args.out or Path(f"{args.name[1:-1]}.safetensors"), ".safetensors")
+
+
+def _basis(args: argparse.Namespace) -> CelebBasis:
+    """The basis asked for, else the one that comes with the model."""
+    from ..basis import CelebBasis
+
+    if args.basis:
+        return CelebBasis.load(args.basis)
+    if args.model != "miniature":
+        raise BasisError(
+            f"{args.model} needs --basis FILE; this makes it: celeb-basis basis --model {args.model} -o FILE"
+        )
+    from .. import miniature
+
+    return CelebBasis.load(miniature.basis())
+
+
+def _instant(args: argparse.Namespace) -> InstantMap | None:
+    """The map from face to coefficients asked for, else the miniature's own, else none, which is said."""
+    from ..instant import InstantMap
+
+    if args.init == "mean":
+        return None
+    if args.instant:
+        return InstantMap.load(args.instant)
+    if args.model == "miniature" and not args.basis:
+        from .. import miniature
+
+        return InstantMap.load(miniature.instant())
+    if args.init == "instant":
+        raise BasisError("an instant start needs a map for this basis: give --instant FILE, or --init mean")
+    print("no instant map for this basis: starting from the mean person", file=sys.stderr)
+    return None
+
+
+def make_basis(args: argparse.Namespace) -> dict[str, Any]:
+    from .. import names
+    from ..basis import CelebBasis
+    from ..pipeline import load_pipeline
+
+    out = check_file(args.out, ".safetensors")
+    people = names.read(args.names) if args.names else names.celebrities(args.model)
+    basis = CelebBasis.from_pipeline(load_pipeline(args.model, device=args.device), people, args.n_components)
+    basis.save(out)
+    return describe_basis(basis) | {"dropped": sorted(set(people) - set(basis.names)), "file": str(out)}
+
+
+def fit_person(args: argparse.Namespace) -> dict[str, Any]:
+    from ..face import face_reader, find_face, open_photo
+    from ..fit import Recipe, fit_identities
+    from ..pipeline import load_pipeline
+
+    out = _out(args)
+    photos = [open_photo(path) for path in args.photos]
+    basis, instant = _basis(args), _instant(args)
+    pipe = load_pipeline(args.model, device=args.device)
+    basis.check(pipe)
+    reader = face_reader(pipe)
+    faces = [find_face(photo, reader, largest=args.largest_face) for photo in photos]
+    chosen = {"max_train_steps": args.steps, "learning_rate": args.lr}
+    recipe = Recipe(
+        init="instant" if instant else "mean",
+        coefficient_norm="unit" if args.unit_norm else "calibrated",
+        seed=args.seed,
+        **{key: value for key, value in chosen.items() if value is not None},
+    )
+    start = time.perf_counter()
+    with Progress() as bar:
+        [identity] = fit_identities(
+            pipe,
+            basis,
+            [faces],
+            [args.name],
+            recipe,
+            instant=instant,
+            progress=lambda at: bar(at.step, recipe.max_train_steps, f"fitting {args.name}"),
+        )
+    seconds = time.perf_counter() - start
+    identity.save(out)
+    model = "" if args.model == "miniature" else f" --model {args.model}"
+    return describe_identity(identity, basis) | {
+        "photos": len(faces),
+        "seconds": seconds,
+        "file": str(out),
+        "next": f'celeb-basis generate "a photo of {args.name} on the beach" --identity {out}{model}',
+    }
+
+
+def blend_people(args: argparse.Namespace) -> dict[str, Any]:
+    from ..identity import Identity
+
+    out = _out(args)
+    identity = Identity.load(args.first).blend(Identity.load(args.second), args.weight, args.name)
+    identity.save(out)
+    return describe_identity(identity) | {"file": str(out)}
+
+
+def sample_person(args: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from ..identity import Identity
+
+    out = _out(args)
+    basis = _basis(args)
+    identity = Identity.sample(basis, args.name, torch.Generator().manual_seed(args.seed))
+    identity.save(out)
+    return describe_identity(identity, basis) | {"seed": args.seed, "file": str(out)}

@@ -1,0 +1,187 @@
+"""Commands that draw or look at pictures: generate, evaluate, demo, miniature person."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OutputError
+from .options import (
+    Progress,
+    add_command,
+    add_model,
+    check_file,
+    check_folder,
+    count,
+    make_folder,
+    placeholder,
+    positive,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from ..identity import Identity
+
+
+def add_commands(commands: Any) -> None:
+    """Add this room's commands to the parser."""
+    generate = add_command(
+        commands,
+        "generate",
+        draw,
+        "draw pictures of a prompt, with the people you fitted in it",
+        """
+        generate "a photo of <ada> on the beach" --identity ada.safetensors
+        generate "a photo of <ada> on the beach" --identity ada.safetensors -n 4 --seed 7 -o pictures
+        generate "a photo of <ada> and <bo> in the snow" --identity ada.safetensors --identity bo.safetensors
+        generate "a pencil sketch of <sks>" --identity sks=ada.safetensors -o sketch.png""",
+    )
+    generate.add_argument("prompt", metavar="PROMPT", help="text in which <name> stands for a person")
+    generate.add_argument(
+        "--identity",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE",
+        help="a person; NAME= to call them otherwise in the prompt; may be given several times",
+    )
+    add_model(generate)
+    generate.add_argument(
+        "-n", "--num-images", type=count, default=1, metavar="N", help="pictures (default: 1)"
+    )
+    generate.add_argument("--steps", type=count, metavar="N", help="of the sampler (default: the model's)")
+    generate.add_argument("--guidance", type=positive, metavar="SCALE", help="(default: the model's)")
+    generate.add_argument("--negative-prompt", metavar="TEXT", help="what should not be seen")
+    generate.add_argument("--seed", type=whole, default=0, help="picture i starts from seed + i (default: 0)")
+    generate.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("."),
+        metavar="DIR|FILE.png",
+        help="a folder, where files are named by prompt and seed, or for one picture a file (default: here)",
+    )
+
+    evaluate = add_command(
+        commands,
+        "evaluate",
+        score,
+        "measure likeness and obedience to the prompt, beside the model's own celebrities",
+        """
+        evaluate --identity ada.safetensors --photo me.jpg
+        evaluate --identity ada.safetensors --photo me.jpg --seeds 4 --json""",
+    )
+    evaluate.add_argument("--identity", required=True, metavar="FILE")
+    evaluate.add_argument("--photo", required=True, type=Path, help="of the person, to compare with")
+    evaluate.add_argument(
+        "--seeds", type=count, default=2, metavar="N", help="pictures of each prompt (default: 2)"
+    )
+    add_model(evaluate)
+
+    demo = add_command(
+        commands,
+        "demo",
+        show,
+        "the whole method on the miniature: a photo, a fit, a contact sheet",
+        """
+        demo
+        demo --photo me.jpg -o demo""",
+    )
+    demo.add_argument("--photo", type=Path, help="your own (default: a person the model has never seen)")
+    demo.add_argument("--seed", type=whole, default=0, help="which person, and which noise (default: 0)")
+    demo.add_argument("-o", "--out", type=Path, default=Path("demo"), metavar="DIR", help="(default: demo)")
+
+    miniature = commands.add_parser("miniature", help="look into the small world that ships with the package")
+    parts = miniature.add_subparsers(required=True, metavar="COMMAND")
+    person = add_command(
+        parts,
+        "person",
+        photograph,
+        "draw the photo of a person the miniature has never seen",
+        """
+        miniature person --seed 7 -o person.jpg""",
+    )
+    person.add_argument("--seed", type=whole, default=0, metavar="N", help="which person (default: 0)")
+    person.add_argument("-o", "--out", type=Path, default=Path("person.jpg"), metavar="FILE.jpg")
+
+
+def draw(args: argparse.Namespace) -> dict[str, Any]:
+    from ..generate import generate, save_picture
+    from ..pipeline import load_pipeline, model_name
+
+    files = _picture_files(args)
+    identities = [_identity(text) for text in args.identity]
+    pipe = load_pipeline(args.model, device=args.device)
+    pipe.set_progress_bar_config(disable=None, desc="drawing")
+    pictures = generate(
+        pipe,
+        args.prompt,
+        identities,
+        negative_prompt=args.negative_prompt,
+        num_images_per_prompt=args.num_images,
+        num_inference_steps=args.steps,
+        guidance_scale=args.guidance,
+        seed=args.seed,
+    )
+    make_folder(files[0].parent)
+    for i, (picture, file) in enumerate(zip(pictures, files, strict=True)):
+        save_picture(picture, file, prompt=args.prompt, seed=args.seed + i, model=model_name(pipe))
+    return {
+        "prompt": args.prompt,
+        "seed": args.seed,
+        "model": model_name(pipe),
+        "pictures": [str(file) for file in files],
+    }
+
+
+def _picture_files(args: argparse.Namespace) -> list[Path]:
+    """One path for each picture: the file asked for, or in the folder asked for named by prompt and seed."""
+    if args.out.suffix and not args.out.is_dir():
+        if args.num_images > 1:
+            raise OutputError(f"{args.num_images} pictures do not fit in {args.out}: name a folder")
+        return [check_file(args.out, ".png")]
+    check_folder(args.out)
+    words = re.sub(r"[^a-z0-9]+", "-", args.prompt.lower()).strip("-")[:60].rstrip("-") or "picture"
+    return [args.out / f"{words}-{args.seed + i}.png" for i in range(args.num_images)]
+
+
+def _identity(text: str) -> Identity:
+    """ada.safetensors as it is, or sks=ada.safetensors under another name."""
+    from ..identity import Identity
+
+    name, separator, file = text.partition("=")
+    if separator and not Path(text).exists():
+        return Identity.load(file, placeholder(name))
+    return Identity.load(text)
+
+
+def score(args: argparse.Namespace) -> dict[str, Any]:
+    from ..evaluate import evaluate
+    from ..face import open_photo
+    from ..pipeline import load_pipeline
+
+    photo = open_photo(args.photo)
+    identity = _identity(args.identity)
+    pipe = load_pipeline(args.model, device=args.device)
+    with Progress() as progress:
+        return evaluate(pipe, identity, photo, seeds=args.seeds, progress=progress)
+
+
+def show(args: argparse.Namespace) -> dict[str, Any]:
+    from ..demo import run
+
+    check_folder(args.out)
+    with Progress() as progress:
+        return run(args.out, args.photo, args.seed, progress)
+
+
+def photograph(args: argparse.Namespace) -> dict[str, Any]:
+    from .. import miniature
+    from ..artefact import write_atomically
+
+    out = check_file(args.out, ".jpg", ".jpeg", ".png")
+    photo = miniature.person(args.seed)
+    with write_atomically(out) as temporary:
+        photo.save(temporary, quality=95)
+    return {"seed": args.seed, "picture": f"{photo.width} x {photo.height}", "file": str(out)}
