@@ -173,9 +173,13 @@ def state_of(pipe: Any) -> dict[str, Any]:
             state[f"{name} weights"] = {key: t.numpy().tobytes() for key, t in part.state_dict().items()}
             state[f"{name} flags"] = [(p.requires_grad, p.grad is None) for p in part.parameters()]
             state[f"{name} modes"] = [(m.training, getattr(m, "eos_token_id", None)) for m in part.modules()]
-            state[f"{name} hooks"] = [
-                (len(m._forward_hooks), len(m._forward_pre_hooks)) for m in part.modules()
+            # Only ours: transformers itself adds hooks on the first call that asks for hidden states.
+            hooks = [
+                h
+                for m in part.modules()
+                for h in [*m._forward_hooks.values(), *m._forward_pre_hooks.values()]
             ]
+            state[f"{name} hooks"] = [h for h in hooks if h.__module__.startswith("celeb_basis")]
         elif hasattr(part, "get_vocab"):
             state[f"{name} vocabulary"] = part.get_vocab()
     return state

@@ -68,8 +68,8 @@ class CelebBasis:
         k = min(*ranks, MAX_COMPONENTS) if n_components is None else n_components
         if not 1 <= k <= min(ranks):
             raise BasisError(
-                f"n_components={n_components} must be between 1 and {min(ranks)}, the rank of these {len(kept)} "
-                f"names (first tokens {ranks[0]}, last tokens {ranks[1]})"
+                f"n_components={n_components} must be between 1 and {min(ranks)}, the rank of these "
+                f"{len(kept)} names (first tokens {ranks[0]}, last tokens {ranks[1]})"
             )
         # Signs as in sklearn: the entry of largest magnitude is positive.
         largest = directions.gather(-1, directions.abs().argmax(-1, keepdim=True))
@@ -125,8 +125,8 @@ class CelebBasis:
         """Raise BasisError unless this basis was made from the pipeline's own text encoders."""
         if self.fingerprint != fingerprint(pipe):
             raise BasisError(
-                f"this basis was made for {self.model or 'another model'} and does not fit {model_name(pipe)}: "
-                "make one with `celeb-basis basis`"
+                f"this basis was made for {self.model or 'another model'} and does not fit "
+                f"{model_name(pipe)}: make one with `celeb-basis basis`"
             )
 
     def save(self, path: str | Path) -> None:

@@ -38,8 +38,8 @@ class Identity:
     def __post_init__(self) -> None:
         if not PLACEHOLDER.fullmatch(self.placeholder_token):
             raise IdentityError(
-                f"{self.placeholder_token!r} cannot be a placeholder token: write lower-case letters, digits, "
-                "- or _ between angle brackets, like <ada>"
+                f"{self.placeholder_token!r} cannot be a placeholder token: write lower-case letters, "
+                "digits, - or _ between angle brackets, like <ada>"
             )
         if tuple(self.vectors.shape) != (TOKENS, sum(self.encoder_dims)):
             raise IdentityError(
@@ -79,7 +79,8 @@ class Identity:
         """Where the identity stands in a basis, (2, k)."""
         if self.fingerprint and self.fingerprint != basis.fingerprint:
             raise IdentityError(
-                f"{self.placeholder_token} was made for {self.model or 'another model'}, the basis for {basis.model}"
+                f"{self.placeholder_token} was made for {self.model or 'another model'}, "
+                f"the basis for {basis.model}"
             )
         return basis.transform(self.vectors)
 

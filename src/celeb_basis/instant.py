@@ -48,8 +48,8 @@ class InstantMap:
         """
         if len(features) != len(coefficients) or len(features) < 3:
             raise BasisError(
-                f"{len(features)} face features and {len(coefficients)} sets of coefficients: as many of both "
-                "are needed, and at least 3"
+                f"{len(features)} face features and {len(coefficients)} sets of coefficients: as many "
+                "of both are needed, and at least 3"
             )
         x, y = features.double().cpu(), coefficients.double().cpu().flatten(1)
         x_mean, y_mean = x.mean(0), y.mean(0)
@@ -79,8 +79,8 @@ class InstantMap:
         """Coefficients (2, k) of a feature (d,), or (n, 2, k) of features (n, d)."""
         if feature.shape[-1] != self.coef.shape[1]:
             raise BasisError(
-                f"a face feature of {feature.shape[-1]} numbers, the instant map takes {self.coef.shape[1]} from "
-                f"{self.reader_name}: use that face reader"
+                f"a face feature of {feature.shape[-1]} numbers, the instant map takes "
+                f"{self.coef.shape[1]} from {self.reader_name}: use that face reader"
             )
         plain = feature.float().cpu() @ self.coef.T + self.intercept
         plain = plain.reshape(*feature.shape[:-1], 2, -1)

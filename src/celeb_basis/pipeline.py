@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ def model_name(pipe: Any) -> str:
     return str(pipe.config.get("_name_or_path") or type(pipe).__name__)
 
 
+def hints(pipe: Any) -> Mapping[str, Any]:
+    """What a model recommends for itself, set as its attribute `hints` by whoever made it.
+
+    Keys are those of `generate` (num_inference_steps, guidance_scale) and of `Recipe` (templates, scales).
+    """
+    return getattr(pipe, "hints", None) or {}
+
+
 def _best_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -87,7 +96,7 @@ def _from_pretrained(
     try:
         return DiffusionPipeline.from_pretrained(
             source,
-            torch_dtype=dtype,
+            dtype=dtype,
             revision=revision,
             variant=variant,
             use_safetensors=True,
@@ -108,8 +117,8 @@ def _from_pretrained(
         if local:
             raise ModelError(f"{source} cannot be loaded as a pipeline: {_one_line(error)}") from error
         raise ModelError(
-            f"{source} is neither a folder here, nor in the cache, nor to be had from the hub: connect to the "
-            f"network, or name a folder ({_one_line(error)})"
+            f"{source} is neither a folder here, nor in the cache, nor to be had from the hub: connect to "
+            f"the network, or name a folder ({_one_line(error)})"
         ) from error
 
 
@@ -122,11 +131,11 @@ def _from_single_file(path: Path, dtype: torch.dtype) -> Any:
         with safe_open(path, framework="pt") as file:
             is_xl = any(key.startswith("conditioner.embedders.1.") for key in file.keys())
         kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
-        return kind.from_single_file(path, torch_dtype=dtype, local_files_only=True)
+        return kind.from_single_file(path, dtype=dtype, local_files_only=True)
     except Exception as error:
         raise ModelError(
-            f"{path} cannot be loaded as a checkpoint: {_one_line(error)} (its configuration is taken from the "
-            "hub's cache: load the model it derives from by its hub id once)"
+            f"{path} cannot be loaded as a checkpoint: {_one_line(error)} (its configuration is taken from "
+            "the hub's cache: load the model it derives from by its hub id once)"
         ) from error
 
 

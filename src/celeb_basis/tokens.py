@@ -96,12 +96,14 @@ def check_placeholder(pipe: Any, token: str) -> None:
             f"{token!r} cannot be a placeholder token: write lower-case letters, digits, - or _ "
             "between angle brackets, like <ada>"
         )
-    for _, tokenizer, _ in _pairs(pipe):
-        for part in _parts(token):
-            if tokenizer.convert_tokens_to_ids(part) != tokenizer.unk_token_id:
-                raise PromptError(
-                    f"{part} already has a meaning in this model: choose another placeholder token"
-                )
+    for part in _parts(token):
+        if knows(pipe, part):
+            raise PromptError(f"{part} already has a meaning in this model: choose another placeholder token")
+
+
+def knows(pipe: Any, token: str) -> bool:
+    """Whether `token` is one word of a tokenizer's vocabulary, tokens that were added to it included."""
+    return any(t.convert_tokens_to_ids(token) not in (None, t.unk_token_id) for _, t, _ in _pairs(pipe))
 
 
 def _parts(token: str) -> list[str]:
@@ -187,8 +189,8 @@ def token_ids(pipe: Any, prompts: Sequence[str]) -> tuple[Tensor, ...]:
         for prompt, ids in zip(prompts, tokenizer(expanded).input_ids, strict=True):
             if len(ids) > limit:
                 raise PromptError(
-                    f"the prompt is {len(ids) - limit} tokens too long ({len(ids)}, of which this model reads "
-                    f"{limit}): shorten {prompt!r}"
+                    f"the prompt is {len(ids) - limit} tokens too long ({len(ids)}, of which this model "
+                    f"reads {limit}): shorten {prompt!r}"
                 )
         padded = tokenizer(expanded, padding="max_length", max_length=limit, return_tensors="pt")
         result.append(padded.input_ids.to(encoder.device))
@@ -196,7 +198,10 @@ def token_ids(pipe: Any, prompts: Sequence[str]) -> tuple[Tensor, ...]:
 
 
 def encode(pipe: Any, ids: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Encode token ids as `pipe.encode_prompt` does: states (n, length, width), pooled (n, width) for SDXL."""
+    """Encode token ids as `pipe.encode_prompt` does.
+
+    Returns states (n, length, width) and, for SDXL, pooled (n, width), else None.
+    """
     encoders: list[Callable[..., Any]] = [encoder for _, _, encoder in _pairs(pipe)]
     if len(encoders) == 1 and not hasattr(pipe, "text_encoder_2"):
         return encoders[0](ids[0])[0], None

@@ -1,0 +1,277 @@
+"""The steps that minimise the denoising loss over a person's coefficients and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from .basis import CelebBasis
+from .errors import IdentityError, ModelError
+from .identity import Identity
+from .instant import InstantMap
+from .loss import denoising_loss, frozen, noise_scheduler
+from .pipeline import hints
+from .tokens import check_placeholder, encode, placeholders, token_ids
+from .views import encode_pictures, training_pictures
+
+if TYPE_CHECKING:
+    from .face import Face
+
+TEMPLATES = (
+    "a photo of the face of {} person",
+    "a photo of {} person",
+    "a close-up photo of {} person",
+    "a portrait of {} person",
+    "a cropped photo of the face of {} person",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a person is learnt. What is None is decided by the model or by `coefficient_norm`.
+
+    init: "instant" starts at the instant map's answer, "mean" at the mean person (with unit norm, which
+        has no mean person, at a random one).
+    coefficient_norm: "calibrated" learns in units of the celebrities' own standard deviation per component
+        and stays within `max_radius` times their median distance from the mean; "unit" is the paper's, each
+        position's coefficients on the unit sphere.
+    learning_rate: of AdamW, in those units: 0.02 calibrated, 0.005 unit.
+    momentum: of the running average of the coefficients that is the result: 0.9 calibrated, 0.99 unit.
+    train_batch_size: pictures a step, all under one caption.
+    templates: captions with {} where a name would stand.
+    scales: sizes of the face on the black canvas, as shares of it, one drawn for each picture.
+    num_pictures: training pictures that are drawn and encoded once, before the first step.
+    resolution: side of the training pictures in pixels; None is the model's own.
+    """
+
+    init: Literal["instant", "mean"] = "instant"
+    coefficient_norm: Literal["calibrated", "unit"] = "calibrated"
+    max_train_steps: int = 100
+    learning_rate: float | None = None
+    momentum: float | None = None
+    max_radius: float = 1.0
+    train_batch_size: int = 4
+    templates: tuple[str, ...] | None = None
+    scales: tuple[float, ...] | None = None
+    num_pictures: int = 64
+    resolution: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        allowed = {"init": ("instant", "mean"), "coefficient_norm": ("calibrated", "unit")}
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise IdentityError(f"{name}={getattr(self, name)!r} must be one of {', '.join(values)}")
+        for name, least in {"max_train_steps": 0, "train_batch_size": 1, "num_pictures": 1}.items():
+            if getattr(self, name) < least:
+                raise IdentityError(f"{name}={getattr(self, name)} must be at least {least}")
+        if any("{}" not in template for template in self.templates or ()):
+            raise IdentityError("every template needs {} where the name stands")
+
+
+@dataclass(frozen=True, eq=False)
+class FitStep:
+    """Where a fit stands: step 0 is the start, its loss is not a number."""
+
+    step: int
+    loss: float  # mean over the people
+    coefficients: Tensor  # (people, 2, k), running average
+
+
+def fit_identity(
+    pipe: Any,
+    basis: CelebBasis,
+    faces: Sequence[Face],
+    *,
+    placeholder_token: str,
+    instant: InstantMap | None = None,
+    progress: Callable[[FitStep], None] | None = None,
+    **recipe: Any,
+) -> Identity:
+    """Learn one person from one or several photos: 2 x k numbers, every weight stays as it is.
+
+    recipe: the fields of `Recipe`, such as max_train_steps=50.
+
+    Raises BasisError if basis or instant map belong to another model, IdentityError for a recipe that
+    cannot be followed, PromptError for a placeholder token this model cannot take.
+    """
+    return fit_identities(
+        pipe, basis, [faces], [placeholder_token], Recipe(**recipe), instant=instant, progress=progress
+    )[0]
+
+
+def fit_identities(
+    pipe: Any,
+    basis: CelebBasis,
+    people: Sequence[Sequence[Face]],
+    placeholder_tokens: Sequence[str],
+    recipe: Recipe = Recipe(),
+    *,
+    instant: InstantMap | None = None,
+    progress: Callable[[FitStep], None] | None = None,
+) -> list[Identity]:
+    """Learn several people side by side, each as if alone: the same seed gives the same person."""
+    for token in placeholder_tokens:
+        check_placeholder(pipe, token)
+    last = None
+    for last in fit_steps(pipe, basis, people, recipe, instant=instant):
+        if progress is not None:
+            progress(last)
+    coefficients = last.coefficients if last is not None else []
+    how = {key: str(value) for key, value in asdict(recipe).items() if value is not None}
+    return [
+        Identity.from_coefficients(
+            basis, c, token, {"made_by": "fit", "photos": str(len(faces)), "basis": basis.digest, **how}
+        )
+        for c, token, faces in zip(coefficients, placeholder_tokens, people, strict=True)
+    ]
+
+
+def fit_steps(
+    pipe: Any,
+    basis: CelebBasis,
+    people: Sequence[Sequence[Face]],
+    recipe: Recipe = Recipe(),
+    *,
+    instant: InstantMap | None = None,
+) -> Iterator[FitStep]:
+    """Yield the start and then every step of learning several people, each from their own faces.
+
+    Between steps the pipeline is as it was, so that the caller may draw pictures with it.
+    """
+    basis.check(pipe)
+    generators = [torch.Generator().manual_seed(recipe.seed) for _ in people]
+    unit = recipe.coefficient_norm == "unit"
+
+    def coefficients_of(free: Tensor) -> Tensor:
+        if unit:
+            return torch.nn.functional.normalize(free, dim=-1)
+        spread, limit = free * basis.sigma, recipe.max_radius * basis.radius
+        return spread * (limit / torch.maximum(spread.norm(dim=-1), limit))[..., None]
+
+    start = torch.stack(
+        [_start(basis, faces, recipe, instant, g) for faces, g in zip(people, generators, strict=True)]
+    )
+    free = (start if unit else start / basis.sigma).requires_grad_()
+    average = coefficients_of(free.detach())
+    yield FitStep(0, math.nan, average)
+    if recipe.max_train_steps == 0:
+        return
+
+    latents = torch.stack(
+        [person_latents(pipe, faces, recipe, g) for faces, g in zip(people, generators, strict=True)]
+    )
+    losses = minimise(
+        pipe,
+        latents,
+        free,
+        lambda free: basis.inverse_transform(coefficients_of(free)),
+        generators,
+        max_train_steps=recipe.max_train_steps,
+        learning_rate=recipe.learning_rate or (5e-3 if unit else 2e-2),
+        train_batch_size=recipe.train_batch_size,
+        templates=recipe.templates or hints(pipe).get("templates", TEMPLATES),
+    )
+    momentum = recipe.momentum if recipe.momentum is not None else (0.99 if unit else 0.9)
+    for step, loss in enumerate(losses, start=1):
+        # The average forgets the start sooner in the first steps, as there is little to average yet.
+        decay = min(momentum, (1 + step) / (10 + step))
+        average = torch.lerp(coefficients_of(free.detach()), average, decay)
+        yield FitStep(step, loss, average)
+
+
+def _start(
+    basis: CelebBasis,
+    faces: Sequence[Face],
+    recipe: Recipe,
+    instant: InstantMap | None,
+    generator: torch.Generator,
+) -> Tensor:
+    """Coefficients (2, k) to start from."""
+    if not faces:
+        raise IdentityError("at least one face of the person is needed")
+    if recipe.init == "instant":
+        if instant is None:
+            raise IdentityError(
+                "init='instant' needs the basis' instant map: give instant=, or use init='mean'"
+            )
+        instant.check(basis)
+        mean = torch.stack([face.feature.float().cpu() for face in faces]).mean(0)
+        return instant.predict(torch.nn.functional.normalize(mean, dim=0))
+    if recipe.coefficient_norm == "unit":
+        return torch.nn.functional.normalize(torch.randn(basis.sigma.shape, generator=generator), dim=-1)
+    return torch.zeros_like(basis.sigma)
+
+
+def person_latents(pipe: Any, faces: Sequence[Face], recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """A person's training pictures, drawn and encoded once: latents (num_pictures, c, h, w)."""
+    factor = pipe.vae_scale_factor
+    size = recipe.resolution or pipe.unet.config.sample_size * factor
+    if size % factor:
+        raise IdentityError(f"resolution={size} must be a multiple of {factor}")
+    pictures = training_pictures(
+        [face.crop for face in faces],
+        recipe.num_pictures,
+        size=size,
+        grid=factor,
+        scales=recipe.scales or hints(pipe).get("scales"),
+        generator=generator,
+    )
+    return encode_pictures(pipe, pictures)
+
+
+def minimise(
+    pipe: Any,
+    latents: Tensor,
+    free: Tensor,
+    vectors_of: Callable[[Tensor], Tensor],
+    generators: Sequence[torch.Generator],
+    *,
+    max_train_steps: int,
+    learning_rate: float,
+    train_batch_size: int,
+    templates: Sequence[str],
+) -> Iterator[float]:
+    """Take AdamW steps on `free`, in place, towards less denoising loss; yield the mean loss of each.
+
+    latents (people, pictures, c, h, w); free (people, ...), requires grad; vectors_of(free) are the
+    people's token vectors (people, 2, dim). With `free` the vectors themselves this is Textual Inversion.
+    A person meets only their own pictures, captions, noise and generator, so people do not mix.
+    """
+    tokens = [f"<person-{i}>" for i in range(len(latents))]
+    scheduler = noise_scheduler(pipe)
+    optimiser = torch.optim.AdamW([free], lr=learning_rate, weight_decay=0)
+    # Gradients of a half-precision model would round to zero: they travel multiplied.
+    scale = 1024.0 if pipe.unet.dtype == torch.float16 else 1.0
+    with placeholders(pipe, dict(zip(tokens, vectors_of(free.detach()), strict=True))):
+        captions = [token_ids(pipe, [t.format(token) for t in templates]) for token in tokens]
+
+    for _ in range(max_train_steps):
+        batch = [
+            person[torch.randint(len(person), (train_batch_size,), generator=g)]
+            for person, g in zip(latents, generators, strict=True)
+        ]
+        chosen = [int(torch.randint(len(templates), (), generator=g)) for g in generators]
+        # One tensor of ids for each text encoder, one row for each person.
+        ids = [
+            torch.stack([person[i] for person, i in zip(encoder, chosen, strict=True)])
+            for encoder in zip(*captions, strict=True)
+        ]
+        with torch.enable_grad(), frozen(pipe):
+            with placeholders(pipe, dict(zip(tokens, vectors_of(free), strict=True))):
+                states, pooled = encode(pipe, ids)
+            losses = denoising_loss(pipe, scheduler, torch.stack(batch), states, pooled, generators)
+            (free.grad,) = torch.autograd.grad(losses.sum() * scale, [free])
+        free.grad /= scale
+        if not free.grad.isfinite().all():
+            raise ModelError(
+                f"the loss of {pipe.unet.dtype} is not a number in this model: load it in float32"
+            )
+        optimiser.step()
+        free.grad = None
+        yield losses.mean().item()

@@ -1,0 +1,131 @@
+"""Prompts with identities in them become pictures; pictures become files that say how they were made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from .artefact import write_atomically
+from .errors import OutputError, PromptError
+from .identity import Identity
+from .pipeline import hints
+from .tokens import PLACEHOLDER, knows, placeholders, token_ids
+
+ANY_CASE = re.compile(PLACEHOLDER.pattern, re.IGNORECASE)
+
+
+def generate(
+    pipe: Any,
+    prompt: str | Sequence[str],
+    identities: Sequence[Identity] = (),
+    *,
+    negative_prompt: str | None = None,
+    num_images_per_prompt: int = 1,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    seed: int = 0,
+    height: int | None = None,
+    width: int | None = None,
+    batch_size: int = 4,
+) -> list[Image.Image]:
+    """Draw pictures of a prompt (or of several, one after the other) that names identities by their token.
+
+    Picture i of a prompt starts from the noise of `seed + i`, whatever `batch_size`, the pictures drawn at
+    once, is. What is None is the model's own default.
+
+    Raises IdentityError for an identity of another model, PromptError for a prompt that is too long or
+    names somebody who is not there.
+    """
+    prompts = _spelt(pipe, [prompt] if isinstance(prompt, str) else list(prompt), identities)
+    options = {
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "height": height,
+        "width": width,
+    }
+    options = {
+        key: hints(pipe).get(key) if value is None else value
+        for key, value in options.items()
+        if value is not None or key in hints(pipe)
+    }
+    jobs = [(p, seed + i) for p in prompts for i in range(num_images_per_prompt)]
+    pictures: list[Image.Image] = []
+    with placeholders(pipe, {identity.placeholder_token: identity.vectors for identity in identities}):
+        token_ids(pipe, [*prompts, negative_prompt or ""])  # refuses what would be cut short
+        for first in range(0, len(jobs), batch_size):
+            batch = jobs[first : first + batch_size]
+            pictures += pipe(
+                prompt=[p for p, _ in batch],
+                negative_prompt=None if negative_prompt is None else [negative_prompt] * len(batch),
+                generator=[torch.Generator().manual_seed(s) for _, s in batch],
+                **options,
+            ).images
+    return pictures
+
+
+def _spelt(pipe: Any, prompts: Sequence[str], identities: Sequence[Identity]) -> list[str]:
+    """The prompts with their tokens in lower case; checks that tokens and identities belong together."""
+    tokens = [identity.placeholder_token for identity in identities]
+    for identity in identities:
+        identity.check(pipe)
+        if tokens.count(identity.placeholder_token) > 1:
+            raise PromptError(
+                f"two identities are called {identity.placeholder_token}: give one another token"
+            )
+    spelt = []
+    for prompt in prompts:
+        for written in ANY_CASE.findall(prompt):
+            if written.lower() in tokens:
+                # Tokenizers ignore case, diffusers' own expansion of tokens does not.
+                prompt = prompt.replace(written, written.lower())
+            elif not knows(pipe, written):
+                raise PromptError(
+                    f"nobody called {written} was given: add that identity, or take it out of the prompt"
+                )
+        spelt.append(prompt)
+    for token in tokens:
+        if not any(token in prompt for prompt in spelt):
+            raise PromptError(
+                f"the prompt does not mention {token}: write the token where a name would stand"
+            )
+    return spelt
+
+
+def save_picture(image: Image.Image, path: str | Path, *, prompt: str, seed: int, model: str) -> None:
+    """Write a PNG that says, to people and to programs, that and how a model made it.
+
+    Beside prompt, seed, model and software in text chunks it carries the IPTC's digital source type
+    "trainedAlgorithmicMedia" as XMP, which viewers and platforms use to label generated pictures.
+
+    Raises OutputError for another suffix than .png or a place that cannot be written.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise OutputError(f"{path}: pictures are written as PNG, end the name in .png")
+    try:
+        software = f"celeb-basis {version('celeb-basis')}"
+    except PackageNotFoundError:  # run from its sources
+        software = "celeb-basis"
+    info = PngInfo()
+    for key, value in {"prompt": prompt, "seed": str(seed), "model": model, "Software": software}.items():
+        info.add_text(key, value)
+    info.add_itxt("XML:com.adobe.xmp", XMP)
+    with write_atomically(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=info)
+
+
+XMP = """\
+<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+   Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>"""

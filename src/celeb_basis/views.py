@@ -1,0 +1,84 @@
+"""Training pictures: a face at random sizes and places on black, and their latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+SCALES = tuple(i / 10 for i in range(1, 11))  # the paper's 0.1 to 1.0
+JITTER = (0.8, 1.2)  # brightness, contrast and saturation are multiplied by one of these each
+ENCODED_AT_ONCE = 8
+
+
+def training_pictures(
+    crops: Sequence[Image.Image],
+    count: int,
+    *,
+    size: int,
+    grid: int,
+    scales: Sequence[float] | None,
+    generator: torch.Generator,
+) -> Tensor:
+    """Draw pictures (count, 3, size, size) in -1..1 from square face crops.
+
+    Each is a crop, coloured a little differently, perhaps mirrored, scaled by one of `scales` and placed
+    at random on a black canvas. Sizes and places are multiples of `grid`, the autoencoder's factor, so
+    that the face covers whole latents. Source: the training pictures of Yuan et al. (2023).
+    """
+    faces = [_to_tensor(crop) for crop in crops]
+
+    def pick(n: int) -> int:
+        return int(torch.randint(n, (), generator=generator))
+
+    pictures = torch.full((count, 3, size, size), -1.0)
+    for picture in pictures:
+        face = _jitter(faces[pick(len(faces))], generator)
+        face = face.flip(-1) if pick(2) else face
+        options = scales or SCALES
+        side = min(size, max(grid, round(options[pick(len(options))] * size / grid) * grid))
+        face = torch.nn.functional.interpolate(
+            face[None], (side, side), mode="bicubic", antialias=True, align_corners=False
+        )[0]
+        top, left = (pick((size - side) // grid + 1) * grid for _ in range(2))
+        picture[:, top : top + side, left : left + side] = face.clamp(0, 1) * 2 - 1
+    return pictures
+
+
+def _to_tensor(crop: Image.Image) -> Tensor:
+    """(3, h, w) in 0..1."""
+    pixels = torch.frombuffer(bytearray(crop.convert("RGB").tobytes()), dtype=torch.uint8)
+    return pixels.reshape(crop.height, crop.width, 3).permute(2, 0, 1).float() / 255
+
+
+def _jitter(face: Tensor, generator: torch.Generator) -> Tensor:
+    low, high = JITTER
+    brightness, contrast, saturation = (low + (high - low) * torch.rand(3, generator=generator)).tolist()
+    face = (face * brightness).clamp(0, 1)
+    face = torch.lerp(face.mean(), face, contrast).clamp(0, 1)
+    return torch.lerp(face.mean(0, keepdim=True), face, saturation).clamp(0, 1)
+
+
+def encode_pictures(pipe: Any, pictures: Tensor) -> Tensor:
+    """Latents (n, c, h, w) of pictures (n, 3, H, W) in -1..1, scaled as the UNet wants them, float32."""
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
+
+    vae = pipe.vae
+    dtype = vae.dtype
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    latents = []
+    try:
+        # Some autoencoders overflow in half precision; going to single and back changes no bit.
+        if dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
+            vae.to(torch.float32)
+        with torch.no_grad():
+            for batch in pictures.split(ENCODED_AT_ONCE):
+                encoded = vae.encode(batch.to(vae.device, vae.dtype))
+                latents.append(retrieve_latents(encoded, sample_mode="argmax").float())
+    finally:
+        if vae.dtype != dtype:
+            vae.to(dtype)
+    return (torch.cat(latents) - shift) * vae.config.scaling_factor

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from conftest import state_of
+from PIL import Image
+
+from celeb_basis import Identity, IdentityError, OutputError, PromptError, generate, save_picture
+from celeb_basis.tokens import placeholders
+
+FAST = {"num_inference_steps": 2}
+
+
+@pytest.fixture
+def ada(basis):
+    return Identity.sample(basis, "<ada>", torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def bo(basis):
+    return Identity.sample(basis, "<bo>", torch.Generator().manual_seed(2))
+
+
+def same(a, b, tolerance=1):
+    return len(a) == len(b) and all(
+        abs(np.asarray(x, int) - np.asarray(y, int)).max() <= tolerance for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_is_the_bare_pipeline(pipe, ada, bo):
+    prompt = "a photo of <ada> and <bo> on the beach"
+    before = state_of(pipe)
+    ours = generate(pipe, prompt, [ada, bo], seed=5, guidance_scale=3.0, **FAST)
+    assert state_of(pipe) == before
+    with placeholders(pipe, {"<ada>": ada.vectors, "<bo>": bo.vectors}):
+        g = torch.Generator().manual_seed(5)
+        bare = pipe(prompt, generator=g, guidance_scale=3.0, **FAST).images
+    assert same(ours, bare, tolerance=0)
+    assert not same(ours, generate(pipe, prompt.replace("<bo>", "<ada>"), [ada], seed=5, **FAST))
+
+
+def test_pictures_do_not_depend_on_their_batch(pipe, ada):
+    prompts = ["a photo of <ada>", "<ada> on the beach"]
+    together = generate(pipe, prompts, [ada], num_images_per_prompt=3, seed=2, batch_size=4, **FAST)
+    assert len(together) == 6
+    alone = [generate(pipe, p, [ada], seed=2 + i, **FAST)[0] for p in prompts for i in range(3)]
+    assert same(together, alone)
+    assert not same(together[:1], together[1:2])
+
+
+def test_capitals_in_the_prompt_mean_the_same(pipe, ada):
+    assert same(
+        generate(pipe, "a photo of <ADA>", [ada], **FAST),
+        generate(pipe, "a photo of <ada>", [ada], **FAST),
+        0,
+    )
+
+
+def test_no_identity_is_fine_too(pipe):
+    assert generate(pipe, "a photo", height=8, width=16, **FAST)[0].size == (16, 8)
+
+
+def test_models_may_recommend_their_own_steps(pipe, ada):
+    seen = []
+    pipe.hints = {"num_inference_steps": 3, "templates": ("{}",)}
+    try:
+        generate(pipe, "<ada>", [ada])
+        count = pipe.scheduler.num_inference_steps
+        generate(pipe, "<ada>", [ada], num_inference_steps=2)
+        seen = [count, pipe.scheduler.num_inference_steps]
+    finally:
+        del pipe.hints
+    assert seen == [3, 2]
+
+
+def test_prompts_that_would_not_mean_what_was_meant(pipe, ada, bo):
+    with pytest.raises(PromptError, match="nobody called <bo>"):
+        generate(pipe, "<ada> and <bo>", [ada], **FAST)
+    with pytest.raises(PromptError, match="does not mention <bo>"):
+        generate(pipe, "<ada>", [ada, bo], **FAST)
+    with pytest.raises(PromptError, match="two identities"):
+        generate(pipe, "<ada>", [ada, ada], **FAST)
+    with pytest.raises(PromptError, match="too long"):
+        generate(pipe, "a " * 18 + "<ada>", [ada], **FAST)
+    with pytest.raises(PromptError, match="too long"):
+        generate(pipe, "<ada>", [ada], negative_prompt="a " * 30, **FAST)
+
+
+def test_identities_of_other_models_are_refused(pipe, ada):
+    stranger = Identity("<ada>", ada.vectors, ada.encoder_dims, fingerprint="another")
+    with pytest.raises(IdentityError):
+        generate(pipe, "<ada>", [stranger], **FAST)
+
+
+def test_a_picture_says_how_it_was_made(tmp_path):
+    path = tmp_path / "x.png"
+    save_picture(Image.new("RGB", (4, 4)), path, prompt="<ada> in Köln 雪", seed=3, model="miniature")
+    text = Image.open(path).text
+    assert text["prompt"] == "<ada> in Köln 雪" and text["seed"] == "3" and text["model"] == "miniature"
+    assert text["Software"].startswith("celeb-basis")
+    assert "digitalsourcetype/trainedAlgorithmicMedia" in text["XML:com.adobe.xmp"]
+    from xml.etree import ElementTree
+
+    ElementTree.fromstring(text["XML:com.adobe.xmp"].split("?>", 1)[1].rsplit("<?", 1)[0])
+    with pytest.raises(OutputError, match="PNG"):
+        save_picture(Image.new("RGB", (4, 4)), tmp_path / "x.jpg", prompt="", seed=0, model="")
+    assert list(tmp_path.iterdir()) == [path]

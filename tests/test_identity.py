@@ -1,0 +1,125 @@
+import pytest
+import torch
+from conftest import make_pipeline
+from safetensors.torch import load_file, save_file
+
+from celeb_basis import Identity, IdentityError
+from celeb_basis.tokens import placeholders
+
+
+@pytest.fixture
+def ada(basis):
+    return Identity.sample(basis, "<ada>", torch.Generator().manual_seed(1))
+
+
+def test_the_file_is_a_textual_inversion_file(tmp_path, ada):
+    ada.save(tmp_path / "ada.safetensors")
+    tensors = load_file(tmp_path / "ada.safetensors")
+    keys = {1: ["emb_params"], 2: ["clip_g", "clip_l"]}[len(ada.encoder_dims)]
+    assert sorted(tensors) == keys
+    assert all(t.dtype == torch.float32 and t.shape[0] == 2 for t in tensors.values())
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl"])
+def test_stock_diffusers_draws_the_same_picture(tmp_path, kind):
+    from conftest import NAMES
+
+    from celeb_basis import CelebBasis
+
+    pipe = make_pipeline(kind)
+    ada = Identity.sample(CelebBasis.from_pipeline(pipe, NAMES), "<ada>", torch.Generator().manual_seed(1))
+    file = tmp_path / "ada.safetensors"
+    ada.save(file)
+
+    def draw():
+        g = torch.Generator().manual_seed(0)
+        return pipe(
+            "a photo of <ada> on the beach", num_inference_steps=2, generator=g, output_type="np"
+        ).images
+
+    with placeholders(pipe, {"<ada>": Identity.load(file).vectors}):
+        ours = draw()
+    if kind == "sdxl":
+        tensors = load_file(file)
+        pipe.load_textual_inversion(tensors["clip_l"], token="<ada>")
+        pipe.load_textual_inversion(
+            tensors["clip_g"], token="<ada>", text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2
+        )
+    else:
+        pipe.load_textual_inversion(file, token="<ada>")
+    assert (draw() == ours).all()
+
+
+def test_round_trips(tmp_path, basis, ada):
+    ada.save(tmp_path / "ada.safetensors")
+    again = Identity.load(tmp_path / "ada.safetensors")
+    for name in ada.__dataclass_fields__:
+        ours, theirs = getattr(ada, name), getattr(again, name)
+        assert torch.equal(ours, theirs) if torch.is_tensor(ours) else ours == theirs
+    from_coefficients = Identity.from_coefficients(basis, again.coefficients(basis), "<ada>")
+    assert torch.allclose(from_coefficients.vectors, ada.vectors, atol=1e-4)
+    assert Identity.load(tmp_path / "ada.safetensors", "<eve>").placeholder_token == "<eve>"
+
+
+def test_algebra(basis, ada):
+    bo = Identity.sample(basis, "<bo>", torch.Generator().manual_seed(2))
+    assert torch.equal(ada.blend(bo, 0.0, "<x>").vectors, ada.vectors)
+    assert torch.equal(ada.blend(bo, 1.0, "<x>").vectors, bo.vectors)
+    assert torch.allclose(ada.blend(ada, 0.3, "<x>").vectors, ada.vectors)
+    half = ada.blend(bo, 0.5, "<x>")
+    mean = (ada.coefficients(basis) + bo.coefficients(basis)) / 2
+    assert torch.allclose(half.coefficients(basis), mean, atol=1e-4)
+
+
+def test_samples_are_spread_as_the_celebrities(basis):
+    draws = torch.stack(
+        [
+            Identity.sample(basis, "<x>", torch.Generator().manual_seed(i)).coefficients(basis)
+            for i in range(400)
+        ]
+    )
+    assert torch.allclose(draws.std(0), basis.sigma, rtol=0.2)
+    again = Identity.sample(basis, "<x>", torch.Generator().manual_seed(3))
+    assert torch.allclose(again.coefficients(basis), draws[3], atol=1e-5)
+
+
+def test_other_models_are_refused(pipe, basis, ada):
+    ada.check(pipe)
+    stranger = Identity("<bo>", ada.vectors, ada.encoder_dims, fingerprint="another", model="another model")
+    with pytest.raises(IdentityError, match="made for another model"):
+        stranger.check(pipe)
+    with pytest.raises(IdentityError, match="different models"):
+        ada.blend(stranger, 0.5, "<x>")
+    with pytest.raises(IdentityError, match="another model"):
+        stranger.coefficients(basis)
+
+
+def test_foreign_embeddings(tmp_path):
+    rows = torch.randn(2, 6)
+    save_file({"<cat>": rows}, tmp_path / "Cat.safetensors")
+    assert torch.equal(Identity.load(tmp_path / "Cat.safetensors").vectors, rows)
+    assert Identity.load(tmp_path / "Cat.safetensors").placeholder_token == "<cat>"
+    torch.save({"string_to_param": {"*": rows}, "name": "cat"}, tmp_path / "cat.pt")
+    assert torch.equal(Identity.load(tmp_path / "cat.pt").vectors, rows)
+    torch.save({"run": print}, tmp_path / "evil.pt")
+    with pytest.raises(IdentityError, match="without running code"):
+        Identity.load(tmp_path / "evil.pt")
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [{"a": torch.zeros(3, 6)}, {"a": torch.zeros(6)}, {"a": torch.zeros(2, 6), "b": torch.zeros(2, 6)}],
+)
+def test_files_that_are_no_identity(tmp_path, tensors):
+    save_file(tensors, tmp_path / "x.safetensors")
+    with pytest.raises(IdentityError, match="holds a"):
+        Identity.load(tmp_path / "x.safetensors")
+
+
+def test_impossible_identities():
+    with pytest.raises(IdentityError, match="placeholder token"):
+        Identity("Ada", torch.zeros(2, 6), (6,))
+    with pytest.raises(IdentityError, match="shape"):
+        Identity("<ada>", torch.zeros(2, 5), (6,))
+    with pytest.raises(IdentityError, match="not numbers"):
+        Identity("<ada>", torch.full((2, 6), torch.nan), (6,))
