@@ -23,8 +23,3 @@ def test_a_bad_list_is_one_clear_line(tmp_path, content, says):
         path.write_bytes(content)
     with pytest.raises(BasisError, match=says):
         names.read(path)
-
-
-def test_other_models_ask_for_a_list():
-    with pytest.raises(BasisError, match="--names FILE"):
-        names.celebrities("someone/some-model")

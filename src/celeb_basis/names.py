@@ -1,4 +1,4 @@
-"""Whose names a basis is made of: a file with one name a line, or the miniature's own celebrities."""
+"""Whose names a basis is made of: lists with one name a line."""
 
 from __future__ import annotations
 
@@ -23,12 +23,3 @@ def read(path: str | Path) -> list[str]:
     if not names:
         raise BasisError(f"{path} has no name in it; write one a line")
     return names
-
-
-def celebrities(model: str = "miniature") -> list[str]:
-    """The names that come with a model. Raises BasisError for models without a list of their own."""
-    if model != "miniature":
-        raise BasisError(f"no list of names comes with {model} yet: give --names FILE, one name a line")
-    from . import miniature
-
-    return list(miniature.names())

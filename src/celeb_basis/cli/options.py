@@ -6,6 +6,7 @@ Nothing here imports torch, so that help is instant.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,19 @@ def add_model(parser: argparse.ArgumentParser, *, loads: bool = True) -> None:
     )
     if loads:
         parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+
+
+def load_model(args: argparse.Namespace) -> Any:
+    """The pipeline asked for; loading bars only where somebody watches a large one come in."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    from ..pipeline import load_pipeline
+
+    if args.model == "miniature" or not sys.stderr.isatty():
+        diffusers_logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()
+    return load_pipeline(args.model, device=args.device)
 
 
 def whole(text: str) -> int:

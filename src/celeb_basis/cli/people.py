@@ -16,6 +16,7 @@ from .options import (
     add_model,
     check_file,
     count,
+    load_model,
     placeholder,
     positive,
     share,
@@ -121,6 +122,19 @@ def _out(args: argparse.Namespace) -> Path:
     return check_file(args.out or Path(f"{args.name[1:-1]}.safetensors"), ".safetensors")
 
 
+def _names(args: argparse.Namespace) -> list[str]:
+    """The names asked for, else those that come with the model."""
+    from .. import names
+
+    if args.names:
+        return names.read(args.names)
+    if args.model != "miniature":
+        raise BasisError(f"no list of names comes with {args.model} yet: give --names FILE, one name a line")
+    from .. import miniature
+
+    return list(miniature.names())
+
+
 def _basis(args: argparse.Namespace) -> CelebBasis:
     """The basis asked for, else the one that comes with the model."""
     from ..basis import CelebBasis
@@ -155,13 +169,11 @@ def _instant(args: argparse.Namespace) -> InstantMap | None:
 
 
 def make_basis(args: argparse.Namespace) -> dict[str, Any]:
-    from .. import names
     from ..basis import CelebBasis
-    from ..pipeline import load_pipeline
 
     out = check_file(args.out, ".safetensors")
-    people = names.read(args.names) if args.names else names.celebrities(args.model)
-    basis = CelebBasis.from_pipeline(load_pipeline(args.model, device=args.device), people, args.n_components)
+    people = _names(args)
+    basis = CelebBasis.from_pipeline(load_model(args), people, args.n_components)
     basis.save(out)
     return describe_basis(basis) | {"dropped": sorted(set(people) - set(basis.names)), "file": str(out)}
 
@@ -169,12 +181,11 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
 def fit_person(args: argparse.Namespace) -> dict[str, Any]:
     from ..face import face_reader, find_face, open_photo
     from ..fit import Recipe, fit_identities
-    from ..pipeline import load_pipeline
 
     out = _out(args)
     photos = [open_photo(path) for path in args.photos]
     basis, instant = _basis(args), _instant(args)
-    pipe = load_pipeline(args.model, device=args.device)
+    pipe = load_model(args)
     basis.check(pipe)
     reader = face_reader(pipe)
     faces = [find_face(photo, reader, largest=args.largest_face) for photo in photos]

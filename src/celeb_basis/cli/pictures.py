@@ -15,6 +15,7 @@ from .options import (
     check_file,
     check_folder,
     count,
+    load_model,
     make_folder,
     placeholder,
     positive,
@@ -108,11 +109,11 @@ def add_commands(commands: Any) -> None:
 
 def draw(args: argparse.Namespace) -> dict[str, Any]:
     from ..generate import generate, save_picture
-    from ..pipeline import load_pipeline, model_name
+    from ..pipeline import model_name
 
     files = _picture_files(args)
     identities = [_identity(text) for text in args.identity]
-    pipe = load_pipeline(args.model, device=args.device)
+    pipe = load_model(args)
     pipe.set_progress_bar_config(disable=None, desc="drawing")
     pictures = generate(
         pipe,
@@ -159,11 +160,10 @@ def _identity(text: str) -> Identity:
 def score(args: argparse.Namespace) -> dict[str, Any]:
     from ..evaluate import evaluate
     from ..face import open_photo
-    from ..pipeline import load_pipeline
 
     photo = open_photo(args.photo)
     identity = _identity(args.identity)
-    pipe = load_pipeline(args.model, device=args.device)
+    pipe = load_model(args)
     with Progress() as progress:
         return evaluate(pipe, identity, photo, seeds=args.seeds, progress=progress)
 

@@ -1,0 +1,327 @@
+"""The command line as its users meet it: help, answers, errors, and what is left on disk."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import NAMES, make_pipeline
+from PIL import Image
+
+from celeb_basis import CelebBasis, Identity, InstantMap
+from celeb_basis.cli import as_text, main, make_parser
+
+COMMANDS = ["basis", "fit", "blend", "sample", "generate", "evaluate", "demo", "info", "miniature person"]
+
+
+def run(*args, **more):
+    """The command in a process of its own, as a shell would start it."""
+    command = [sys.executable, "-m", "celeb_basis", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, **more)
+
+
+def answer(capsys, *args):
+    """The JSON answer of a command; nothing else may be on stdout."""
+    assert main([*map(str, args), "--json"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    return json.loads(out)
+
+
+def complaint(capsys, *args):
+    """The one line of a command that must refuse."""
+    try:
+        code = main([*map(str, args)])
+    except SystemExit as stop:  # argparse's own way out
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code == 2 and captured.out == ""
+    assert captured.err.startswith("celeb-basis: error: ") and captured.err.count("\n") == 1, captured.err
+    return captured.err
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A folder with a tiny Stable Diffusion, and its basis in a file."""
+    folder = tmp_path_factory.mktemp("model")
+    pipe = make_pipeline("sd1")
+    pipe.save_pretrained(folder / "sd")
+    CelebBasis.from_pipeline(pipe, NAMES).save(folder / "basis.safetensors")
+    return folder
+
+
+@pytest.fixture
+def people(model, tmp_path):
+    """Two made-up people in files."""
+    basis = CelebBasis.load(model / "basis.safetensors")
+    for seed, name in enumerate(("ann", "ben")):
+        person = Identity.sample(basis, f"<{name}>", torch.Generator().manual_seed(seed))
+        person.save(tmp_path / f"{name}.safetensors")
+    return tmp_path / "ann.safetensors", tmp_path / "ben.safetensors"
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_shows_examples_that_parse(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--help"])
+    assert stop.value.code == 0
+    examples = re.findall(r"^  celeb-basis (.+)$", capsys.readouterr().out, re.MULTILINE)
+    assert examples
+    for example in examples:
+        assert make_parser().parse_args(shlex.split(example)).run is not None
+
+
+def test_help_is_instant():
+    """Neither torch nor anything built on it is imported for help; a third of a second is plenty."""
+    code = "import sys, celeb_basis.cli as c; c.make_parser().format_help(); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "diffusers", "transformers", "numpy", "PIL"} & set(modules.split())
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert run("--help").returncode == 0
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.3
+
+
+def test_version_and_bare_call():
+    assert re.fullmatch(r"celeb-basis \d+\.\d+\.\d+\S*\n", run("--version").stdout)
+    bare = run()
+    assert bare.returncode == 0 and "start here" in bare.stdout
+
+
+# Answers
+
+
+def test_basis_reports_names_and_variance(model, tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("\n".join([*NAMES, "zzz qqq", NAMES[0]]))
+    out = tmp_path / "b.safetensors"
+    report = answer(capsys, "basis", "--model", model / "sd", "--names", tmp_path / "names.txt", "-o", out)
+    assert report["names"] == len(NAMES) and report["dropped"] == ["zzz qqq"]
+    assert report["n_components"] == CelebBasis.load(out).n_components == 7  # 8 first names
+    assert report["variance_explained"][0] == pytest.approx(1, abs=1e-4)
+    few = answer(
+        capsys,
+        "basis",
+        "--model",
+        model / "sd",
+        "--names",
+        tmp_path / "names.txt",
+        "--n-components",
+        3,
+        "-o",
+        out,
+    )
+    assert few["n_components"] == 3 and few["numbers"] == 6
+
+
+def test_sample_is_reproducible_and_info_knows_it(model, tmp_path, capsys):
+    files = [tmp_path / "eve.safetensors", tmp_path / "again.safetensors"]
+    for file in files:
+        report = answer(
+            capsys, "sample", "--name", "eve", "--seed", 3, "--basis", model / "basis.safetensors", "-o", file
+        )
+    assert torch.equal(*(Identity.load(file).vectors for file in files))
+    assert report["identity"] == "<eve>" and report["numbers"] == 14
+    info = answer(capsys, "info", files[0], "--basis", model / "basis.safetensors")
+    assert info["identity"] == "<eve>" and info["distance"] == pytest.approx(report["distance"], rel=1e-3)
+
+
+def test_blend_lies_between(people, tmp_path, capsys):
+    out = tmp_path / "cy.safetensors"
+    assert (
+        answer(capsys, "blend", *people, "--weight", ".25", "--name", "<cy>", "-o", out)["identity"] == "<cy>"
+    )
+    first, second, mixed = (Identity.load(path).vectors for path in (*people, out))
+    torch.testing.assert_close(mixed, 0.75 * first + 0.25 * second)
+
+
+def test_generate_writes_named_reproducible_pictures(model, people, tmp_path, capsys):
+    prompt = "a photo of <ann> and <sks> on the beach"
+    arguments = [
+        *("generate", prompt, "--model", model / "sd", "--steps", 2, "--seed", 5),
+        *("--identity", people[0], "--identity", f"sks={people[1]}"),
+    ]
+    many = answer(capsys, *arguments, "-n", 2, "-o", tmp_path / "new" / "folder")["pictures"]
+    assert [Path(file).name for file in many] == [
+        f"a-photo-of-ann-and-sks-on-the-beach-{s}.png" for s in (5, 6)
+    ]
+    [one] = answer(capsys, *arguments, "-o", tmp_path / "one.png")["pictures"]
+    assert Image.open(one).tobytes() == Image.open(many[0]).tobytes() != Image.open(many[1]).tobytes()
+    info = answer(capsys, "info", many[1])
+    assert info["prompt"] == prompt and info["seed"] == "6"
+
+
+def test_info_of_a_basis_and_of_an_instant_map(model, tmp_path, capsys):
+    basis = CelebBasis.load(model / "basis.safetensors")
+    features = torch.nn.functional.normalize(torch.randn(20, 5), dim=-1)
+    instant = InstantMap.fit(features, torch.randn(20, 2, 7), basis=basis, reader_name="squares")
+    instant.save(tmp_path / "map.safetensors")
+    assert answer(capsys, "info", model / "basis.safetensors")["names"] == len(NAMES)
+    assert answer(capsys, "info", tmp_path / "map.safetensors")["instant_map"] == "squares"
+
+
+def test_text_for_people_says_what_the_json_says(people, capsys):
+    assert main(["info", str(people[0])]) == 0
+    assert re.search(r"^identity +<ann>$", capsys.readouterr().out, re.MULTILINE)
+    text = as_text(
+        {"a": 0.123456, "long_name": [1, 2], "none": [], "group": {"b": 1.0}, "many": list(range(20))}
+    )
+    assert text.splitlines() == [
+        "a          0.123",
+        "long name  1, 2",
+        "none       none",
+        "group",
+        "  b  1",
+        "many       0, 1, 2, 3, 4, 5, 6, 7 and 12 more",
+    ]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("bend", "invalid choice"),
+        ("fit", "required: PHOTO, --name"),
+        ("fit nobody.jpg --name ada", "there is no such file"),
+        ("fit nobody.jpg --name ada -o ada.png", "end the name in .safetensors"),
+        ("fit nobody.jpg --name ada --steps -1", "--steps: '-1' is not a whole number"),
+        ("fit nobody.jpg --name ada --lr 0", "not a number above 0"),
+        ("fit nobody.jpg --name ada -o no/folder.safetensors", "there is no folder no"),
+        ("blend a.safetensors b.safetensors --name c", "no such file"),
+        ("blend a.safetensors b.safetensors --name c --weight 1.5", "not a number from 0 to 1"),
+        ("sample --name eve --model some/model", "needs --basis FILE"),
+        ("sample --name eve --basis missing.safetensors", "no such file"),
+        ("basis --model some/model", "--names FILE"),
+        ("basis --names missing.txt", "cannot be read"),
+        ("basis --names .", "cannot be read"),
+        ("generate hello --identity missing.safetensors", "no such file"),
+        ("generate hello -n 0", "not a whole number of 1 or more"),
+        ("generate hello -n 2 -o one.png", "2 pictures do not fit"),
+        ("generate hello -o one.jpg", "end the name in .png"),
+        ("generate hello --model nonsense", "no model 'nonsense'"),
+        ("info missing.safetensors", "no such file"),
+        ("info missing.png", "no such file"),
+        ("info .", "no such file"),
+        ("miniature", "required: COMMAND"),
+        ("miniature person --seed x", "not a whole number"),
+        ("miniature person -o person.gif", ".jpg or .jpeg or .png"),
+    ],
+)
+def test_wrong_input_is_one_line(line, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert says in complaint(capsys, *shlex.split(line))
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_of_another_kind_are_refused(model, people, tmp_path, capsys):
+    (tmp_path / "text.safetensors").write_text("hello")
+    assert "not a readable safetensors file" in complaint(capsys, "info", tmp_path / "text.safetensors")
+    (tmp_path / "text.png").write_text("hello")
+    assert "no picture" in complaint(capsys, "info", tmp_path / "text.png")
+    assert "not a celeb basis" in complaint(capsys, "sample", "--name", "e", "--basis", people[0])
+    blended = complaint(capsys, "blend", people[0], model / "basis.safetensors", "--name", "c")
+    assert "not an identity of two vectors" in blended
+
+
+def test_people_and_prompt_must_belong_together(model, people, tmp_path, capsys):
+    draw = ["generate", "--model", model / "sd", "--steps", 1, "-o", tmp_path / "new"]
+    assert "<bo>" in complaint(capsys, *draw, "a photo of <bo>")
+    assert "<ann>" in complaint(capsys, *draw, "a photo", "--identity", people[0])
+    twice = complaint(
+        capsys, *draw, "a photo of <x>", "--identity", f"x={people[0]}", "--identity", f"x={people[1]}"
+    )
+    assert "two identities are called <x>" in twice
+    assert "placeholder token" in complaint(capsys, *draw, "a photo", "--identity", f"A B={people[0]}")
+    assert not (tmp_path / "new").exists()
+
+
+def test_more_components_than_rank_says_the_rank(model, tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    line = complaint(
+        capsys,
+        *("basis", "--model", model / "sd", "--names", tmp_path / "names.txt"),
+        *("--n-components", 8, "-o", tmp_path / "b.safetensors"),
+    )
+    assert "between 1 and 7" in line and not (tmp_path / "b.safetensors").exists()
+
+
+def test_real_photos_say_what_finding_faces_needs(model, tmp_path, monkeypatch, capsys):
+    """Without OpenCV: the pip line. With it but without network or cache: which model is missing."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    Image.new("RGB", (64, 64)).save(tmp_path / "me.jpg")
+    line = complaint(
+        capsys,
+        *("fit", tmp_path / "me.jpg", "--name", "ada", "--init", "mean", "-o", tmp_path / "ada.safetensors"),
+        *("--model", model / "sd", "--basis", model / "basis.safetensors"),
+    )
+    assert "celeb-basis[photo]" in line or "face_detection_yunet" in line
+    assert not (tmp_path / "ada.safetensors").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_places_that_cannot_be_written(people, capsys):
+    assert "cannot write" in complaint(capsys, "blend", *people, "--name", "c", "-o", "/proc/c.safetensors")
+
+
+def test_an_older_file_survives_a_refusal(model, people, tmp_path, capsys):
+    before = people[0].read_bytes()
+    complaint(capsys, "sample", "--name", "A B", "--basis", model / "basis.safetensors", "-o", people[0])
+    assert people[0].read_bytes() == before and len(list(tmp_path.iterdir())) == 2
+
+
+def test_ctrl_c_is_one_line_and_leaves_nothing(model, people, tmp_path):
+    """Stopped while drawing: 130, one line, no folder, no picture."""
+    process = subprocess.Popen(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "celeb_basis",
+                "generate",
+                "a photo of <ann>",
+                "--model",
+                str(model / "sd"),
+            ),
+            *("--identity", str(people[0]), "-n", "500", "--steps", "500", "-o", str(tmp_path / "new")),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore it
+    )
+    for _ in range(600):  # until the libraries are loaded, as another signal handler reigns before
+        time.sleep(0.1)
+        if "libtorch" in Path(f"/proc/{process.pid}/maps").read_text():
+            break
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == ""
+    assert err.strip().splitlines()[-1] == "celeb-basis: stopped" and "Traceback" not in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_other_failures_are_not_hidden(people, monkeypatch):
+    """A fault of ours shows its traceback instead of passing for wrong input."""
+
+    def broken(*_):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(Identity, "blend", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["blend", *map(str, people), "--name", "c", "-o", str(people[0])])
