@@ -23,6 +23,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -q
 
 wheel: $(READY)
+	rm -rf build
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	@ls -lh dist/*.whl
 
