@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from conftest import TEMPLATES, make_pipeline, state_of
+from conftest import NAMES, TEMPLATES, make_pipeline, state_of
 from PIL import Image
 
 from celeb_basis import CelebBasis, IdentityError, InstantMap, PromptError, Recipe
@@ -90,8 +90,6 @@ def test_flags_and_modes_of_an_unfrozen_model_are_kept():
     pipe = make_pipeline("sd1")
     pipe.unet.requires_grad_(True).train()
     before = state_of(pipe)
-    from conftest import NAMES
-
     fit_identity(
         pipe,
         CelebBasis.from_pipeline(pipe, NAMES),
@@ -201,9 +199,25 @@ def test_free_vectors_are_textual_inversion(pipe, basis):
     assert len(losses) == 3 and not torch.equal(free, start)
 
 
-def test_half_precision_learns_too():
-    from conftest import NAMES
+def test_either_kind_of_autoencoder_will_do():
+    from diffusers import AutoencoderTiny
 
+    pipe = make_pipeline("sd1")
+    pipe.vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).eval()
+    basis = CelebBasis.from_pipeline(pipe, NAMES)
+    identities = [
+        fit_identity(pipe, basis, [make_face(1)], placeholder_token="<a>", init="mean", **QUICK)
+        for _ in range(2)
+    ]
+    assert torch.equal(identities[0].vectors, identities[1].vectors), "the same seed, the same person"
+
+
+def test_half_precision_learns_too():
     pipe = make_pipeline("sd1")
     basis = CelebBasis.from_pipeline(pipe, NAMES)
     expected = fit_identity(pipe, basis, [make_face(1)], placeholder_token="<a>", init="mean", **QUICK)
@@ -266,8 +280,6 @@ def test_other_misuse_is_refused(pipe, basis, instant):
         fit_identity(pipe, basis, [make_face(1)], init="mean", placeholder_token="Ada")
     with pytest.raises(BasisError):
         fit_identity(make_pipeline("sd1", seed=9), basis, [make_face(1)], **fit)
-    from conftest import NAMES
-
     smaller = CelebBasis.from_pipeline(pipe, NAMES, n_components=3)
     with pytest.raises(BasisError, match="instant map"):
         fit_identity(pipe, smaller, [make_face(1)], placeholder_token="<a>", instant=instant)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .basis import CelebBasis
 from .errors import IdentityError, ModelError
@@ -118,17 +118,15 @@ def fit_identities(
     """Learn several people side by side, each as if alone: the same seed gives the same person."""
     for token in placeholder_tokens:
         check_placeholder(pipe, token)
-    last = None
-    for last in fit_steps(pipe, basis, people, recipe, instant=instant):
+    for step in fit_steps(pipe, basis, people, recipe, instant=instant):
         if progress is not None:
-            progress(last)
-    coefficients = last.coefficients if last is not None else []
+            progress(step)
     how = {key: str(value) for key, value in asdict(recipe).items() if value is not None}
     return [
         Identity.from_coefficients(
             basis, c, token, {"made_by": "fit", "photos": str(len(faces)), "basis": basis.digest, **how}
         )
-        for c, token, faces in zip(coefficients, placeholder_tokens, people, strict=True)
+        for c, token, faces in zip(step.coefficients, placeholder_tokens, people, strict=True)
     ]
 
 
@@ -145,6 +143,8 @@ def fit_steps(
     Between steps the pipeline is as it was, so that the caller may draw pictures with it.
     """
     basis.check(pipe)
+    if not people:
+        raise IdentityError("at least one person is needed")
     generators = [torch.Generator().manual_seed(recipe.seed) for _ in people]
     unit = recipe.coefficient_norm == "unit"
 
@@ -244,6 +244,9 @@ def minimise(
     A person meets only their own pictures, captions, noise and generator, so people do not mix.
     """
     tokens = [f"<person-{i}>" for i in range(len(latents))]
+    weights = [
+        p for part in pipe.components.values() if isinstance(part, nn.Module) for p in part.parameters()
+    ]
     scheduler = noise_scheduler(pipe)
     optimiser = torch.optim.AdamW([free], lr=learning_rate, weight_decay=0)
     # Gradients of a half-precision model would round to zero: they travel multiplied.
@@ -262,7 +265,7 @@ def minimise(
             torch.stack([person[i] for person, i in zip(encoder, chosen, strict=True)])
             for encoder in zip(*captions, strict=True)
         ]
-        with torch.enable_grad(), frozen(pipe):
+        with torch.enable_grad(), frozen(weights):
             with placeholders(pipe, dict(zip(tokens, vectors_of(free), strict=True))):
                 states, pooled = encode(pipe, ids)
             losses = denoising_loss(pipe, scheduler, torch.stack(batch), states, pooled, generators)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,21 +36,22 @@ def denoising_loss(
     captions. Source: Ho et al., "Denoising Diffusion Probabilistic Models" (2020), equation 14, for
     whichever of noise, velocity or picture the model predicts.
     """
-    unet = pipe.unet
+    # Asking the UNet itself for device and type walks over all its modules.
+    device, dtype = states.device, pipe.unet.conv_in.weight.dtype
     people, batch = latents.shape[:2]
     steps = scheduler.config.num_train_timesteps
-    t = torch.cat([torch.randint(steps, (batch,), generator=g) for g in generators]).to(unet.device)
-    noise = torch.cat([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(unet.device)
-    clean = latents.flatten(0, 1).to(unet.device, torch.float32)
+    t = torch.cat([torch.randint(steps, (batch,), generator=g) for g in generators]).to(device)
+    noise = torch.cat([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(device)
+    clean = latents.flatten(0, 1).to(device, torch.float32)
     target = {
         "epsilon": lambda: noise,
         "v_prediction": lambda: scheduler.get_velocity(clean, noise, t),
         "sample": lambda: clean,
     }[scheduler.config.prediction_type]()
-    predicted = unet(
-        scheduler.add_noise(clean, noise, t).to(unet.dtype),
+    predicted = pipe.unet(
+        scheduler.add_noise(clean, noise, t).to(dtype),
         t,
-        encoder_hidden_states=states.to(unet.dtype).repeat_interleave(batch, 0),
+        encoder_hidden_states=states.to(dtype).repeat_interleave(batch, 0),
         added_cond_kwargs=None if pooled is None else _added_conditions(pipe, clean, pooled, batch),
     ).sample
     return (predicted.float() - target).square().unflatten(0, (people, batch)).flatten(1).mean(1)
@@ -62,16 +63,15 @@ def _added_conditions(pipe: Any, latents: Tensor, pooled: Tensor, batch: int) ->
     width = pipe.text_encoder_2.config.projection_dim
     ids = pipe._get_add_time_ids(size, (0, 0), size, pooled.dtype, text_encoder_projection_dim=width)
     return {
-        "text_embeds": pooled.to(pipe.unet.dtype).repeat_interleave(batch, 0),
+        "text_embeds": pooled.to(pipe.unet.conv_in.weight.dtype).repeat_interleave(batch, 0),
         "time_ids": ids.to(pooled.device).repeat(len(latents), 1),
     }
 
 
 @contextmanager
-def frozen(pipe: Any) -> Iterator[None]:
+def frozen(weights: Iterable[Tensor]) -> Iterator[None]:
     """No weight asks for a gradient inside the block; the flags are as before afterwards."""
-    parts = (part for part in pipe.components.values() if isinstance(part, torch.nn.Module))
-    asking = [p for part in parts for p in part.parameters() if p.requires_grad]
+    asking = [p for p in weights if p.requires_grad]
     try:
         for p in asking:
             p.requires_grad_(False)
