@@ -29,6 +29,8 @@ def test_names_that_lead_nowhere(tmp_path):
         load_pipeline(str(tmp_path / "nowhere"))
     with pytest.raises(ModelError, match="pickle"):
         load_pipeline(tmp_path / "x.ckpt")
+    with pytest.raises(ModelError, match="no device 'abacus'"):
+        load_pipeline("miniature", device="abacus")
     (tmp_path / "y.safetensors").write_text("not tensors")
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_pipeline(tmp_path / "y.safetensors")

@@ -35,7 +35,7 @@ def load_pipeline(
     Raises ModelError, in one line, for anything that cannot be loaded.
     """
     name = str(model)
-    device = torch.device(device) if device is not None else _best_device()
+    device = _device(device)
     dtype = dtype or (torch.float16 if device.type == "cuda" else torch.float32)
     path = Path(model).expanduser()
     if name == "miniature":
@@ -81,10 +81,14 @@ def hints(pipe: Any) -> Mapping[str, Any]:
     return getattr(pipe, "hints", None) or {}
 
 
-def _best_device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def _device(wish: str | torch.device | None) -> torch.device:
+    """The device wished for, if it is there, or the best there is."""
+    if wish is None:
+        wish = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=wish).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"there is no device {str(wish)!r} here: leave it out, or use cpu") from error
 
 
 def _from_pretrained(
