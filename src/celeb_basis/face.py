@@ -123,9 +123,9 @@ def face_reader(pipe: DiffusionPipeline) -> FaceReader:
     from .pipeline import model_name
 
     if model_name(pipe) == "miniature":
-        from .miniature import FittingReader
+        from .miniature import reader
 
-        return FittingReader()
+        return reader()
     return OpenCVReader()
 
 

@@ -1,0 +1,134 @@
+"""Pictures become numbers: is it that person, does the picture show what the prompt asks, is there a face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from .errors import ModelError
+from .face import FaceReader, find_face
+from .generate import generate
+from .identity import Identity
+from .pipeline import model_name
+
+PROMPTS = (
+    "a photo of {} on the beach wearing a red shirt",
+    "a photo of {} in the forest with a crown",
+    "a photo of {} in space wearing a spacesuit",
+    "a photo of {} smiling in the snow wearing a yellow jacket",
+    "a photo of {} in a city at night holding a guitar",
+    "a close up photo of {} surprised in a studio",
+    "a photo of {} sad in the desert with a red hat",
+    "a pencil sketch of {} on the beach",
+    "a photo of {} looking left in the forest wearing a blue sweater",
+    "a photo of {} in a studio wearing a black suit holding a balloon",
+)
+CELEBRITIES = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """One number a picture, in arrays of one shape.
+
+    identity: cosine of the picture's largest face with the person, 0 where no face is found.
+    prompt: share of what the prompt asks for that the judge sees.
+    detection: 1 where exactly as many faces are found as the prompt names people.
+    """
+
+    identity: NDArray[np.float64]
+    prompt: NDArray[np.float64]
+    detection: NDArray[np.float64]
+
+    def summary(self) -> dict[str, Any]:
+        """Mean and 95% interval of each, and the number of pictures."""
+        means = {
+            name: {"mean": float(values.mean()), "interval": interval(values.ravel())}
+            for name, values in vars(self).items()
+        }
+        return means | {"n_images": int(self.identity.size)}
+
+
+def interval(values: NDArray[np.float64], resamples: int = 2000) -> tuple[float, float]:
+    """The 95% bootstrap interval of a mean over independent `values (n,)`: of many people, their means."""
+    index = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
+    low, high = np.quantile(values[index].mean(1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def score(images: Sequence[Image.Image], prompts: Sequence[str], people: Tensor, reader: FaceReader) -> Scores:
+    """Score pictures of one person each against evaluation features `people (n, d)` and their prompts."""
+    from .miniature.captions import asked
+    from .miniature.readers import judge
+
+    identity, prompt, detection = [], [], []
+    for text, person, faces, seen in zip(prompts, people, reader.read(images), judge(images), strict=True):
+        wanted = asked(text)
+        identity.append(float(faces[0].feature @ person) if faces else 0.0)
+        prompt.append(float(np.mean([seen.get(key) == value for key, value in wanted.items()])))
+        detection.append(float(len(faces) == 1))
+    return Scores(np.array(identity), np.array(prompt), np.array(detection))
+
+
+def draw_prompts(
+    pipe: Any,
+    name: str,
+    identities: Sequence[Identity],
+    seeds: int,
+    prompts: Sequence[str] = PROMPTS,
+    seed: int = 0,
+) -> tuple[list[Image.Image], list[str]]:
+    """Pictures of a person, called `name`, in every prompt and with every seed, and the prompt of each."""
+    texts = [prompt.format(name) for prompt in prompts]
+    pictures = generate(pipe, texts, identities, num_images_per_prompt=seeds, seed=seed, batch_size=10)
+    return pictures, [text for text in texts for _ in range(seeds)]
+
+
+def evaluate(
+    pipe: Any,
+    identity: Identity,
+    photo: Image.Image,
+    *,
+    seeds: int = 2,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Any]:
+    """Measure an identity against a photograph of the person, and the model's own celebrities beside it.
+
+    Ten prompts, `seeds` pictures each; ten celebrities in the same prompts. The face reader and the judge are
+    ones that no fit has seen. Raises ModelError for a model that brings no such judges.
+    """
+    if model_name(pipe) != "miniature":
+        raise ModelError(
+            f"{model_name(pipe)} brings no independent judges of faces and prompts: evaluate measures the miniature"
+        )
+    from .miniature.people import celebrities, celebrity_identities, portraits
+    from .miniature.readers import evaluation_reader
+
+    reader = evaluation_reader()
+    person = find_face(photo, reader, largest=True).feature
+    total = 1 + CELEBRITIES
+
+    def report(done: int, what: str) -> None:
+        if progress:
+            progress(done, total, what)
+
+    report(0, identity.placeholder_token)
+    images, texts = draw_prompts(pipe, identity.placeholder_token, [identity], seeds)
+    result = score(images, texts, person.expand(len(images), -1), reader).summary()
+    chosen = range(0, len(celebrities()), len(celebrities()) // CELEBRITIES)[:CELEBRITIES]
+    known = []
+    for done, i in enumerate(chosen, start=1):
+        name = celebrities()[i]
+        report(done, name)
+        [portrait] = portraits(celebrity_identities()[i][None])
+        feature = find_face(portrait, reader, largest=True).feature
+        images, texts = draw_prompts(pipe, name, [], 1)
+        known.append(score(images, texts, feature.expand(len(images), -1), reader))
+    report(total, "done")
+    together = Scores(*(np.concatenate([getattr(s, key) for s in known]) for key in vars(known[0])))
+    return result | {"celebrities": together.summary()}

@@ -1,0 +1,64 @@
+"""The miniature: a small, real Stable Diffusion pipeline and the world of drawn people it was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..errors import ModelError
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def load_pipeline() -> Any:
+    """The pipeline as diffusers' own classes, with what is best for it in its attribute `hints`."""
+    from diffusers import StableDiffusionPipeline
+    from diffusers.models.attention_processor import AttnProcessor
+
+    from .captions import FACE_CROP
+
+    if not (WEIGHTS / "pipeline" / "model_index.json").is_file():
+        raise ModelError("the miniature's weights are not installed: reinstall celeb-basis from its wheel")
+    pipe = StableDiffusionPipeline.from_pretrained(WEIGHTS / "pipeline", local_files_only=True)
+    # At 16 x 16 latents plain attention is faster on CPUs than the fused kernel.
+    pipe.unet.set_attn_processor(AttnProcessor())
+    pipe.hints = {
+        "num_inference_steps": 20,
+        "guidance_scale": 2.5,
+        "templates": (FACE_CROP,),
+        "scales": (0.5, 0.75, 1.0),
+    }
+    return pipe
+
+
+def names() -> tuple[str, ...]:
+    """The celebrities of the small world, as its prompts spell them."""
+    from .people import celebrities
+
+    return celebrities()
+
+
+def basis() -> Path:
+    """The file of the miniature's celeb basis."""
+    return WEIGHTS / "basis.safetensors"
+
+
+def instant() -> Path:
+    """The file of the map from the fitting reader's face features to coefficients in that basis."""
+    return WEIGHTS / "instant.safetensors"
+
+
+def person(seed: int, size: int = 512) -> Image.Image:
+    """The photograph of citizen number `seed`, whom the miniature was never trained on; always the same one."""
+    from .people import photograph
+
+    return photograph(seed, size)
+
+
+def reader() -> Any:
+    """The face reader that belongs to the method: the small world's finder and its fitting recogniser."""
+    from .readers import fitting_reader
+
+    return fitting_reader()

@@ -1,0 +1,70 @@
+"""Packs what was trained into the folder that ships with the package: half precision, safetensors, with a history."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from celeb_basis import CelebBasis, InstantMap, load_pipeline, miniature
+from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
+from celeb_basis.miniature.readers import fitting_reader
+
+N_COMPONENTS = 64
+MODELS = {"unet": "unet", "vae": "autoencoder", "text_encoder": "text"}
+
+
+def run(folder: Path, *, device: str) -> None:
+    """Write pipeline, readers, basis and instant map to the package's weights."""
+    target = miniature.WEIGHTS
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    pipe = StableDiffusionPipeline(
+        vae=AutoencoderTiny.from_pretrained(folder / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(folder / "unet"),
+        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
+        safety_checker=None, feature_extractor=None, image_encoder=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipe.to(torch.float16).save_pretrained(target / "pipeline")
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    for part, stage in MODELS.items():
+        history = (folder / f"{stage}.jsonl").read_text().splitlines()
+        for path in (target / "pipeline" / part).glob("*.safetensors"):
+            save_file(load_file(path), path, {"format": "pt", "commit": commit, "last_log": history[-1]})
+    for name in ("finder", "fitting", "evaluation", "judge"):
+        with safe_open(folder / f"{name}.safetensors", "pt") as file:
+            metadata = file.metadata()
+        save_file(
+            load_file(folder / f"{name}.safetensors"),
+            target / f"{name}.safetensors",
+            metadata | {"commit": commit},
+        )
+    learn(N_COMPONENTS)
+
+
+def learn(n_components: int) -> None:
+    """Make the basis of the shipped pipeline, and the instant map from true photographs of its celebrities."""
+    pipe = load_pipeline("miniature")
+    basis = CelebBasis.from_pipeline(pipe, celebrities(), n_components)
+    basis.save(miniature.basis())
+    reader = fitting_reader()
+    order = {name: i for i, name in enumerate(celebrities())}
+    known = celebrity_identities()[[order[name] for name in basis.names]]
+    features = torch.stack(
+        [faces[0].feature for part in known.split(50) for faces in reader.read(portraits(part, 128))]
+    )
+    from celeb_basis.tokens import name_rows
+
+    coefficients = basis.transform(name_rows(pipe, basis.names)[0])
+    instant = InstantMap.fit(features, coefficients, basis=basis, reader_name=reader.name)
+    instant.save(miniature.instant())
+    print(json.dumps({"names": len(basis.names), "k": n_components, "alpha": instant.alpha, "score": instant.score}))
