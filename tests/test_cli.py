@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import NAMES, make_pipeline
@@ -91,7 +92,7 @@ def test_help_is_instant():
         start = time.perf_counter()
         assert run("--help").returncode == 0
         seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.3
+    assert min(seconds) < 0.3, "of three tries"
 
 
 def test_version_and_bare_call():
@@ -134,14 +135,12 @@ def test_sample_is_reproducible_and_info_knows_it(model, tmp_path, capsys):
     assert torch.equal(*(Identity.load(file).vectors for file in files))
     assert report["identity"] == "<eve>" and report["numbers"] == 14
     info = answer(capsys, "info", files[0], "--basis", model / "basis.safetensors")
-    assert info["identity"] == "<eve>" and info["distance"] == pytest.approx(report["distance"], rel=1e-3)
+    assert info["identity"] == "<eve>" and info["radii_from_mean"] == pytest.approx(report["radii_from_mean"], rel=1e-3)
 
 
 def test_blend_lies_between(people, tmp_path, capsys):
     out = tmp_path / "cy.safetensors"
-    assert (
-        answer(capsys, "blend", *people, "--weight", ".25", "--name", "<cy>", "-o", out)["identity"] == "<cy>"
-    )
+    assert answer(capsys, "blend", *people, "--weight", ".25", "--name", "<cy>", "-o", out)["identity"] == "<cy>"
     first, second, mixed = (Identity.load(path).vectors for path in (*people, out))
     torch.testing.assert_close(mixed, 0.75 * first + 0.25 * second)
 
@@ -153,9 +152,7 @@ def test_generate_writes_named_reproducible_pictures(model, people, tmp_path, ca
         *("--identity", people[0], "--identity", f"sks={people[1]}"),
     ]
     many = answer(capsys, *arguments, "-n", 2, "-o", tmp_path / "new" / "folder")["pictures"]
-    assert [Path(file).name for file in many] == [
-        f"a-photo-of-ann-and-sks-on-the-beach-{s}.png" for s in (5, 6)
-    ]
+    assert [Path(file).name for file in many] == [f"a-photo-of-ann-and-sks-on-the-beach-{s}.png" for s in (5, 6)]
     [one] = answer(capsys, *arguments, "-o", tmp_path / "one.png")["pictures"]
     assert Image.open(one).tobytes() == Image.open(many[0]).tobytes() != Image.open(many[1]).tobytes()
     info = answer(capsys, "info", many[1])
@@ -171,11 +168,27 @@ def test_info_of_a_basis_and_of_an_instant_map(model, tmp_path, capsys):
     assert answer(capsys, "info", tmp_path / "map.safetensors")["instant_map"] == "squares"
 
 
+def test_a_citizen_of_the_miniature_is_always_the_same(tmp_path, capsys):
+    files = [tmp_path / name for name in ("a.png", "again.png", "b.png", "a.jpg")]
+    for file, seed in zip(files, (7, 7, 2**62, 7), strict=True):
+        assert answer(capsys, "miniature", "person", "--seed", seed, "-o", file)["file"] == str(file)
+    first, again, other, lossy = (Image.open(file).convert("RGB") for file in files)
+    assert first.tobytes() == again.tobytes() != other.tobytes()
+    assert abs(np.asarray(first).astype(int) - np.asarray(lossy)).mean() < 3
+
+
 def test_text_for_people_says_what_the_json_says(people, capsys):
     assert main(["info", str(people[0])]) == 0
     assert re.search(r"^identity +<ann>$", capsys.readouterr().out, re.MULTILINE)
     text = as_text(
-        {"a": 0.123456, "long_name": [1, 2], "none": [], "group": {"b": 1.0}, "many": list(range(20))}
+        {
+            "a": 0.123456,
+            "long_name": [1, 2],
+            "none": [],
+            "group": {"b": 1.0},
+            "score": {"mean": 0.5, "interval": (0.4, 0.61)},
+            "many": list(range(20)),
+        }
     )
     assert text.splitlines() == [
         "a          0.123",
@@ -183,6 +196,7 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
         "none       none",
         "group",
         "  b  1",
+        "score      0.500 (0.400 to 0.610)",
         "many       0, 1, 2, 3, 4, 5, 6, 7 and 12 more",
     ]
 
@@ -215,6 +229,8 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
         ("info missing.safetensors", "no such file"),
         ("info missing.png", "no such file"),
         ("info .", "no such file"),
+        ("evaluate --identity x.safetensors --photo missing.jpg", "no such file"),
+        ("demo --photo missing.jpg --out /dev/null/demo", "cannot write in"),
         ("miniature", "required: COMMAND"),
         ("miniature person --seed x", "not a whole number"),
         ("miniature person -o person.gif", ".jpg or .jpeg or .png"),
@@ -240,9 +256,7 @@ def test_people_and_prompt_must_belong_together(model, people, tmp_path, capsys)
     draw = ["generate", "--model", model / "sd", "--steps", 1, "-o", tmp_path / "new"]
     assert "<bo>" in complaint(capsys, *draw, "a photo of <bo>")
     assert "<ann>" in complaint(capsys, *draw, "a photo", "--identity", people[0])
-    twice = complaint(
-        capsys, *draw, "a photo of <x>", "--identity", f"x={people[0]}", "--identity", f"x={people[1]}"
-    )
+    twice = complaint(capsys, *draw, "a photo of <x>", "--identity", f"x={people[0]}", "--identity", f"x={people[1]}")
     assert "two identities are called <x>" in twice
     assert "placeholder token" in complaint(capsys, *draw, "a photo", "--identity", f"A B={people[0]}")
     assert not (tmp_path / "new").exists()
@@ -283,20 +297,14 @@ def test_an_older_file_survives_a_refusal(model, people, tmp_path, capsys):
     assert people[0].read_bytes() == before and len(list(tmp_path.iterdir())) == 2
 
 
-def test_ctrl_c_is_one_line_and_leaves_nothing(model, people, tmp_path):
-    """Stopped while drawing: 130, one line, no folder, no picture."""
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+@pytest.mark.parametrize("library", ["libtorch_cpu", "tokenizers"])
+def test_ctrl_c_is_one_line_and_leaves_nothing(library, model, people, tmp_path):
+    """Stopped inside torch's own import, or after it: 130, one line, no folder, no picture."""
     process = subprocess.Popen(
         [
-            *(
-                sys.executable,
-                "-m",
-                "celeb_basis",
-                "generate",
-                "a photo of <ann>",
-                "--model",
-                str(model / "sd"),
-            ),
-            *("--identity", str(people[0]), "-n", "500", "--steps", "500", "-o", str(tmp_path / "new")),
+            *(sys.executable, "-m", "celeb_basis", "generate", "a photo of <ann>", "--model", model / "sd"),
+            *("--identity", people[0], "-n", "99", "--steps", "500", "-o", tmp_path / "new"),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -304,13 +312,14 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(model, people, tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore it
     )
-    for _ in range(600):  # until the libraries are loaded, as another signal handler reigns before
-        time.sleep(0.1)
-        if "libtorch" in Path(f"/proc/{process.pid}/maps").read_text():
-            break
-    time.sleep(2)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        while library not in Path(f"/proc/{process.pid}/maps").read_text():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130 and out == ""
     assert err.strip().splitlines()[-1] == "celeb-basis: stopped" and "Traceback" not in err
     assert not (tmp_path / "new").exists()

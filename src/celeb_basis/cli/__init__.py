@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     # One notice about torchvision, which nothing here needs.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    _import_torch()
     try:
         report = args.run(args)
     except CelebBasisError as error:
@@ -38,6 +40,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     print(json.dumps(report) if args.json else as_text(report))
     return 0
+
+
+def _import_torch() -> None:
+    """Import torch: with Python's own handling, Ctrl-C in the middle of it would end in an abort, not a line."""
+
+    def stop(*_: object) -> None:
+        os.write(2, b"celeb-basis: stopped\n")
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        import torch  # noqa: F401
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def make_parser() -> Parser:
@@ -64,11 +80,11 @@ celeb-basis COMMAND --help shows more examples. Only fit photos of people who ag
 
 def as_text(report: Mapping[str, Any], indent: str = "") -> str:
     """A report for people: one line a fact, names aligned, nested facts indented."""
-    width = max((len(key) for key, value in report.items() if not isinstance(value, Mapping)), default=0)
+    width = max(map(len, report), default=0)
     lines = []
     for key, value in report.items():
         name = key.replace("_", " ")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value.keys() != {"mean", "interval"}:
             lines += [f"{indent}{name}", as_text(value, indent + "  ")]
         else:
             lines.append(f"{indent}{name:{width}}  {_brief(value)}")
@@ -76,6 +92,9 @@ def as_text(report: Mapping[str, Any], indent: str = "") -> str:
 
 
 def _brief(value: Any) -> str:
+    if isinstance(value, Mapping):
+        low, high = value["interval"]
+        return f"{value['mean']:.3f} ({low:.3f} to {high:.3f})"
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, list | tuple):

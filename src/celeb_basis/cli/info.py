@@ -30,6 +30,7 @@ def add_commands(commands: Any) -> None:
         info ada.safetensors --basis sd15.safetensors
         info basis.safetensors --json
         info a-photo-of-ada-0.png""",
+        "Radii from mean: how far a person's two tokens are from the mean person; celebrities are at 1.",
     )
     info.add_argument("file", type=Path, metavar="FILE")
     info.add_argument("--basis", type=Path, metavar="FILE", help="say where in this basis an identity stands")
@@ -56,12 +57,12 @@ def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def describe_identity(identity: Identity, basis: CelebBasis | None = None) -> dict[str, Any]:
-    """A person: how many numbers, of which model, and how far from the mean person (a celebrity: about 1)."""
+    """A person: how many numbers, of which model, and how far from the mean person (a celebrity: 1)."""
     found: dict[str, Any] = {"identity": identity.placeholder_token}
     if basis is not None:
         coefficients = identity.coefficients(basis)
         found["numbers"] = coefficients.numel()
-        found["distance"] = (coefficients.norm(dim=-1) / basis.radius).tolist()
+        found["radii_from_mean"] = (coefficients.norm(dim=-1) / basis.radius).tolist()
     found["vectors"] = list(identity.vectors.shape)
     return found | {"model": identity.model or "unknown", **identity.provenance}
 

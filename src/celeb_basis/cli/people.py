@@ -42,12 +42,8 @@ def add_commands(commands: Any) -> None:
         "Names that are not exactly two tokens of the model are left out.",
     )
     add_model(basis)
-    basis.add_argument(
-        "--names", type=Path, metavar="FILE", help="one name a line (default: the miniature's own)"
-    )
-    basis.add_argument(
-        "--n-components", type=count, metavar="K", help="of each token (default: the data's rank)"
-    )
+    basis.add_argument("--names", type=Path, metavar="FILE", help="one name a line (default: the miniature's own)")
+    basis.add_argument("--n-components", type=count, metavar="K", help="of each token (default: the data's rank)")
     basis.add_argument("-o", "--out", type=Path, default=Path("basis.safetensors"), metavar="FILE")
 
     fit = add_command(
@@ -63,18 +59,12 @@ def add_commands(commands: Any) -> None:
         "With --steps 0 the closed form alone places the person, at once.",
     )
     fit.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
-    fit.add_argument(
-        "--name", required=True, type=placeholder, help="what prompts call the person: ada for <ada>"
-    )
+    fit.add_argument("--name", required=True, type=placeholder, help="what prompts call the person: ada for <ada>")
     fit.add_argument("-o", "--out", type=Path, metavar="FILE", help="(default: NAME.safetensors)")
     add_model(fit)
     _add_basis(fit)
-    fit.add_argument(
-        "--instant", type=Path, metavar="FILE", help="instant map (default: the miniature's own)"
-    )
-    fit.add_argument(
-        "--init", choices=("instant", "mean"), help="start (default: instant where there is a map)"
-    )
+    fit.add_argument("--instant", type=Path, metavar="FILE", help="instant map (default: the miniature's own)")
+    fit.add_argument("--init", choices=("instant", "mean"), help="start (default: instant where there is a map)")
     fit.add_argument("--steps", type=whole, metavar="N", help="of optimisation (default: the library's)")
     fit.add_argument("--lr", type=positive, metavar="RATE", help="learning rate (default: the library's)")
     fit.add_argument("--unit-norm", action="store_true", help="coefficients of length 1, as in the paper")
@@ -113,9 +103,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_basis(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--basis", type=Path, metavar="FILE", help="celeb basis (default: the miniature's own)"
-    )
+    parser.add_argument("--basis", type=Path, metavar="FILE", help="celeb basis (default: the miniature's own)")
 
 
 def _out(args: argparse.Namespace) -> Path:

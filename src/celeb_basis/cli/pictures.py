@@ -48,9 +48,7 @@ def add_commands(commands: Any) -> None:
         help="a person; NAME= to call them otherwise in the prompt; may be given several times",
     )
     add_model(generate)
-    generate.add_argument(
-        "-n", "--num-images", type=count, default=1, metavar="N", help="pictures (default: 1)"
-    )
+    generate.add_argument("-n", "--num-images", type=count, default=1, metavar="N", help="pictures (default: 1)")
     generate.add_argument("--steps", type=count, metavar="N", help="of the sampler (default: the model's)")
     generate.add_argument("--guidance", type=positive, metavar="SCALE", help="(default: the model's)")
     generate.add_argument("--negative-prompt", metavar="TEXT", help="what should not be seen")
@@ -75,9 +73,7 @@ def add_commands(commands: Any) -> None:
     )
     evaluate.add_argument("--identity", required=True, metavar="FILE")
     evaluate.add_argument("--photo", required=True, type=Path, help="of the person, to compare with")
-    evaluate.add_argument(
-        "--seeds", type=count, default=2, metavar="N", help="pictures of each prompt (default: 2)"
-    )
+    evaluate.add_argument("--seeds", type=count, default=2, metavar="N", help="pictures of each prompt (default: 2)")
     add_model(evaluate)
 
     demo = add_command(
