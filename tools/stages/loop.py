@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -36,10 +38,14 @@ def train(
 ) -> tuple[dict[str, Tensor], int]:
     """Minimise `loss(step)` with a cosine schedule over `steps` or `minutes`, whichever ends first.
 
+    Under `torchrun` every process takes its share of each batch; `batch_size` is that of all together.
     Parameters whose names `matrices` accepts are learnt with Muon, the others with AdamW.
     The checkpoint `folder/name.ckpt.safetensors` is written every `save_every` seconds and at the end; a second call
     goes on from it. Returns the averaged weights and the number of pictures seen.
     """
+    rank, size = int(os.environ.get("RANK", 0)), processes()
+    if size > 1 and not dist.is_initialized():
+        dist.init_process_group("gloo")
     checkpoint = folder / f"{name}.ckpt.safetensors"
     curve = (folder / f"{name}.jsonl").open("a")
     named = [(key, p) for key, p in module.named_parameters() if p.requires_grad]
@@ -73,18 +79,20 @@ def train(
     began = saved = time.monotonic()
     shown: dict[str, float] = {}
     step = start
-    bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, mininterval=5)
+    bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, mininterval=5, disable=rank > 0)
     for step in bar:
         seconds = spent + time.monotonic() - began
-        progress = min(1.0, max(step / steps, seconds / (60 * minutes)))
+        progress = _agreed(min(1.0, max(step / steps, seconds / (60 * minutes))), size)
         rate = learning_rate * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + _cos(progress)))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        torch.manual_seed(step)
+        torch.manual_seed(step * size + rank)
         value, parts = loss(step)
         module.zero_grad(set_to_none=True)
         value.backward()
+        if size > 1:
+            _average_gradients(parameters, size)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -97,19 +105,41 @@ def train(
                     average[key].copy_(weight)
         for key, part in (parts | {"loss": value.item()}).items():
             shown[key] = shown.get(key, part) * 0.98 + part * 0.02
-        if step % 50 == 0:
+        if step % 50 == 0 and rank == 0:
             bar.set_postfix({key: f"{part:.4f}" for key, part in shown.items()})
             record = {"step": step, "pictures": (step + 1) * batch_size, "seconds": round(seconds)}
             curve.write(json.dumps(record | shown) + "\n")
             curve.flush()
-        if time.monotonic() - saved > save_every:
+        if time.monotonic() - saved > save_every and rank == 0:
             save(step + 1)
             saved = time.monotonic()
-        if seconds > 60 * minutes:
+        if progress >= 1:
             break
-    save(step + 1)
+    if rank == 0:
+        save(step + 1)
     curve.close()
     return average, (step + 1) * batch_size
+
+
+def processes() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _agreed(progress: float, size: int) -> float:
+    """The first process's clock, so that all take the same step and stop together."""
+    if size == 1:
+        return progress
+    shared = torch.tensor([progress], dtype=torch.float64)
+    dist.broadcast(shared, 0)
+    return float(shared)
+
+
+def _average_gradients(parameters: list[Tensor], size: int) -> None:
+    flat = torch.cat([p.grad.flatten() for p in parameters])
+    dist.all_reduce(flat)
+    for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad.copy_(gradient.view(parameter.shape) / size)
 
 
 def _cos(progress: float) -> float:

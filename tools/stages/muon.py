@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -19,7 +20,10 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For matrices and convolutions; steps have the size AdamW's would have at the same learning rate."""
+    """For matrices and convolutions; steps have the size AdamW's would have at the same learning rate.
+
+    Several processes share the work: each orthogonalises a part of the matrices and all exchange the results.
+    """
 
     def __init__(
         self,
@@ -32,15 +36,24 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
+        rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
+            parameters = sorted(group["params"], key=lambda p: (p.numel(), p.shape))
+            updates = []
+            for i, parameter in enumerate(parameters):
                 state = self.state[parameter]
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
                 momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                ahead = parameter.grad.lerp(momentum, group["momentum"]).flatten(1)
-                size = 0.2 * max(ahead.shape) ** 0.5 * group["lr"]
+                if i % size == rank:
+                    ahead = parameter.grad.lerp(momentum, group["momentum"]).flatten(1)
+                    updates.append(orthogonalised(ahead).flatten())
+                else:
+                    updates.append(torch.zeros(parameter.numel(), device=parameter.device))
+            flat = torch.cat(updates)
+            if size > 1:
+                dist.all_reduce(flat)
+            for parameter, update in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+                length = 0.2 * max(parameter.flatten(1).shape) ** 0.5 * group["lr"]
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.sub_(size * orthogonalised(ahead).view_as(parameter))
+                parameter.sub_(length * update.view(parameter.shape))

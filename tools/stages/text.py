@@ -1,7 +1,7 @@
 """The tokenizer, in which every word of the small world is one token, and the text encoder, which learns to read.
 
 The encoder plays the part of CLIP, whose pretraining on pictures taught it what names look like. Here it is taught by
-the world's own factors: at a last name who that is, at the end of the caption who stands where and what else is asked for.
+the world's own factors: at a last name who that is, at a caption's end who stands where and what else is asked for.
 """
 
 from __future__ import annotations

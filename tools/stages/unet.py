@@ -14,7 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from .autoencoder import LATENT_CHANNELS
 from .data import celebrity_pictures
-from .loop import train
+from .loop import processes, train
 from .text import NOISE
 
 SHARES = {"single": 0.62, "pair": 0.26, "face": 0.12}
@@ -35,7 +35,7 @@ def build() -> UNet2DConditionModel:
     """Three levels of 16, 8 and 4 pixels; words are read at the lower two."""
     return UNet2DConditionModel(
         sample_size=16, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
-        block_out_channels=(64, 112, 160), layers_per_block=1, norm_num_groups=16,
+        block_out_channels=(48, 96, 160), layers_per_block=1, norm_num_groups=16,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=128, attention_head_dim=4,
@@ -82,17 +82,18 @@ def run(folder: Path, *, steps: int, minutes: float, pictures: int, batch_size: 
     unet = build().to(device, memory_format=torch.channels_last)
     if device == "cpu":
         unet.set_attn_processor(AttnProcessor())
+    share = batch_size // processes()
     alphas = scheduler().alphas_cumprod.to(device)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        index = torch.randint(len(data["ids"]), (batch_size,))
+        index = torch.randint(len(data["ids"]), (share,))
         x0 = data["latents"][index].to(device).float().contiguous(memory_format=torch.channels_last)
         ids = data["ids"][index].to(device).long()
-        ids = torch.where(torch.rand(batch_size, 1, device=device) < UNCONDITIONAL, empty, ids)
+        ids = torch.where(torch.rand(share, 1, device=device) < UNCONDITIONAL, empty, ids)
         with torch.no_grad():
             hidden = encoder(ids).last_hidden_state
         # Evenly spread over the batch: the loss then varies less from step to step.
-        spread = (torch.arange(batch_size, device=device) + torch.rand(batch_size, device=device)) / batch_size
+        spread = (torch.arange(share, device=device) + torch.rand(share, device=device)) / share
         t = (spread * len(alphas)).long()
         alpha = alphas[t][:, None, None, None]
         noise = torch.randn_like(x0)
