@@ -16,7 +16,7 @@ import torch
 from conftest import NAMES, make_pipeline
 from PIL import Image
 
-from celeb_basis import CelebBasis, Identity, InstantMap
+from celeb_basis import CelebBasis, Face, Identity, InstantMap
 from celeb_basis.cli import as_text, main, make_parser
 
 COMMANDS = ["basis", "fit", "blend", "sample", "generate", "evaluate", "demo", "info", "miniature person"]
@@ -66,6 +66,32 @@ def people(model, tmp_path):
         person = Identity.sample(basis, f"<{name}>", torch.Generator().manual_seed(seed))
         person.save(tmp_path / f"{name}.safetensors")
     return tmp_path / "ann.safetensors", tmp_path / "ben.safetensors"
+
+
+class Halves:
+    """A reader to whom the two halves of a wide photo are two people; the feature is the mean colour."""
+
+    name = "halves"
+
+    def read(self, images):
+        return [[self._face(part) for part in self._parts(image)] for image in images]
+
+    def _parts(self, image):
+        w, h = image.size
+        return [image.crop((0, 0, h, h)), image.crop((h, 0, w, h))] if w > h else [image]
+
+    def _face(self, image):
+        colour = torch.tensor(image.resize((1, 1)).getpixel((0, 0))).float() + 1
+        return Face(image, (0.0, 0.0, image.width, image.height), colour / colour.norm())
+
+
+@pytest.fixture
+def fit(model, tmp_path, monkeypatch):
+    """The words of a fit with the tiny model, of photos whose faces are read as above."""
+    monkeypatch.setattr("celeb_basis.face.face_reader", lambda pipe: Halves())
+    Image.new("RGB", (64, 64), (200, 90, 40)).save(tmp_path / "one.png")
+    Image.new("RGB", (100, 64), (200, 90, 40)).save(tmp_path / "two.png")
+    return ["fit", "--model", model / "sd", "--basis", model / "basis.safetensors", "--name", "ada"]
 
 
 # Help
@@ -143,6 +169,39 @@ def test_blend_lies_between(people, tmp_path, capsys):
     assert answer(capsys, "blend", *people, "--weight", ".25", "--name", "<cy>", "-o", out)["identity"] == "<cy>"
     first, second, mixed = (Identity.load(path).vectors for path in (*people, out))
     torch.testing.assert_close(mixed, 0.75 * first + 0.25 * second)
+
+
+def test_fit_learns_a_person_in_a_file(fit, model, tmp_path, capsys):
+    photo, out = tmp_path / "one.png", tmp_path / "ada.safetensors"
+    report = answer(capsys, *fit, photo, photo, "--steps", 2, "--seed", 1, "-o", out)
+    assert report["identity"] == "<ada>" and report["numbers"] == 14 and report["photos"] == 2
+    first = Identity.load(out)
+    assert first.provenance["max_train_steps"] == "2" and first.provenance["init"] == "mean"
+    answer(capsys, *fit, photo, photo, "--steps", 2, "--seed", 1, "-o", out)
+    assert torch.equal(Identity.load(out).vectors, first.vectors)
+    answer(capsys, *fit, photo, "--steps", 2, "--unit-norm", "--lr", ".01", "-o", out)
+    basis = CelebBasis.load(model / "basis.safetensors")
+    assert (Identity.load(out).coefficients(basis).norm(dim=-1) > 2 * basis.radius).all()  # the paper's overshoot
+
+
+def test_fit_in_closed_form(fit, model, tmp_path, capsys):
+    basis = CelebBasis.load(model / "basis.safetensors")
+    features = torch.nn.functional.normalize(torch.randn(20, 3), dim=-1)
+    instant = InstantMap.fit(features, torch.randn(20, 2, 7), basis=basis, reader_name=Halves.name)
+    instant.save(tmp_path / "map.safetensors")
+    out = tmp_path / "ada.safetensors"
+    answer(capsys, *fit, tmp_path / "one.png", "--instant", tmp_path / "map.safetensors", "--steps", 0, "-o", out)
+    [[face]] = Halves().read([Image.open(tmp_path / "one.png")])
+    expected = instant.predict(face.feature)
+    torch.testing.assert_close(Identity.load(out).coefficients(basis), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_of_two_faces_the_largest_when_asked(fit, tmp_path, capsys):
+    out = tmp_path / "ada.safetensors"
+    assert "two.png: 2 faces found" in complaint(capsys, *fit, tmp_path / "two.png", "-o", out)
+    assert not out.exists()
+    assert main([*map(str, fit), str(tmp_path / "two.png"), "--largest-face", "--steps", "0", "-o", str(out)]) == 0
+    assert out.exists() and "starting from the mean person" in capsys.readouterr().err
 
 
 def test_generate_writes_named_reproducible_pictures(model, people, tmp_path, capsys):
@@ -240,6 +299,14 @@ def test_wrong_input_is_one_line(line, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert says in complaint(capsys, *shlex.split(line))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fit_that_cannot_start(fit, people, tmp_path, capsys):
+    photo, out = tmp_path / "one.png", tmp_path / "ada.safetensors"
+    assert "give --instant FILE" in complaint(capsys, *fit, photo, "--init", "instant", "-o", out)
+    assert "not an instant map" in complaint(capsys, *fit, photo, "--instant", people[0], "-o", out)
+    assert "'<Ada>' cannot be" in complaint(capsys, *fit, photo, "--init", "mean", "--name", "Ada", "-o", out)
+    assert not out.exists()
 
 
 def test_files_of_another_kind_are_refused(model, people, tmp_path, capsys):

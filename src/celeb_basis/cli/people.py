@@ -139,7 +139,7 @@ def _basis(args: argparse.Namespace) -> CelebBasis:
 
 
 def _instant(args: argparse.Namespace) -> InstantMap | None:
-    """The map from face to coefficients asked for, else the miniature's own, else none, which is said."""
+    """The map from face to coefficients asked for, else the miniature's own, else none."""
     from ..instant import InstantMap
 
     if args.init == "mean":
@@ -152,7 +152,6 @@ def _instant(args: argparse.Namespace) -> InstantMap | None:
         return InstantMap.load(miniature.instant())
     if args.init == "instant":
         raise BasisError("an instant start needs a map for this basis: give --instant FILE, or --init mean")
-    print("no instant map for this basis: starting from the mean person", file=sys.stderr)
     return None
 
 
@@ -184,6 +183,8 @@ def fit_person(args: argparse.Namespace) -> dict[str, Any]:
         seed=args.seed,
         **{key: value for key, value in chosen.items() if value is not None},
     )
+    if instant is None and args.init is None:
+        print("no instant map for this basis: starting from the mean person", file=sys.stderr)
     start = time.perf_counter()
     with Progress() as bar:
         [identity] = fit_identities(
