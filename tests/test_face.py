@@ -209,6 +209,13 @@ def test_one_face_is_taken_and_none_is_an_error():
         find_face(photo, Squares(0))
 
 
+def test_a_reader_may_say_what_it_can_read():
+    reader = Squares(0)
+    reader.hint = "this reader knows squares only"
+    with pytest.raises(NoFaceError, match="no face found; this reader knows squares only"):
+        find_face(two_halves(), reader)
+
+
 def test_of_several_faces_the_largest_only_when_asked(tmp_path):
     two_halves().save(tmp_path / "family.png")
     photo = open_photo(tmp_path / "family.png")

@@ -40,7 +40,10 @@ class Face:
 
 
 class FaceReader(Protocol):
-    """Finds and describes faces. `name` goes into files, since features of two readers cannot be compared."""
+    """Finds and describes faces. `name` goes into files, since features of two readers cannot be compared.
+
+    A reader may say in an attribute `hint` what photos it can read, for the message where it finds nobody.
+    """
 
     name: str
 
@@ -109,7 +112,8 @@ def find_face(photo: Image.Image, reader: FaceReader, *, largest: bool = False) 
     faces = reader.read([photo])[0]
     name = photo.info.get("path", "the photo")
     if not faces:
-        raise NoFaceError(f"{name}: no face found; use a photo where the face is large, upright and in front")
+        hint = getattr(reader, "hint", "use a photo where the face is large, upright and in front")
+        raise NoFaceError(f"{name}: no face found; {hint}")
     if len(faces) > 1 and not largest:
         raise SeveralFacesError(
             f"{name}: {len(faces)} faces found; cut the photo to one person, "
@@ -151,9 +155,7 @@ class OpenCVReader:
         try:
             import cv2
         except ImportError:
-            raise ModelError(
-                "faces in real photographs need OpenCV: pip install 'celeb-basis[photo]'"
-            ) from None
+            raise ModelError("faces in real photographs need OpenCV: pip install 'celeb-basis[photo]'") from None
         self._detector = cv2.FaceDetectorYN.create(_fetch(*self.yunet), "", (320, 320))
         self._recogniser = cv2.FaceRecognizerSF.create(_fetch(*self.sface), "")
 
