@@ -37,18 +37,24 @@ FIRST_UNSEEN = 4000  # citizens from here on are kept for the demo
 
 
 def run(
-    out: Path, photo: Path | None, seed: int, progress: Callable[[int, int, str], None] | None = None
+    out: Path,
+    photo: Path | None,
+    seed: int,
+    progress: Callable[[int, int, str], None] | None = None,
+    *,
+    largest: bool = False,
 ) -> dict[str, Any]:
     """Fit the person in `photo`, or citizen number `seed`, and write photo, identity and contact sheet to `out`.
 
-    Returns what was learnt and measured. Raises PhotoError where the miniature finds no face it can read.
+    Returns what was learnt and measured. Raises PhotoError where the miniature finds no face it can read, or
+    several, of which `largest` takes the largest.
     """
     start = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     picture = open_photo(photo) if photo else miniature.person(FIRST_UNSEEN + seed)
     pipe = load_pipeline("miniature")
     basis, instant = CelebBasis.load(miniature.basis()), InstantMap.load(miniature.instant())
-    face = find_face(picture, face_reader(pipe))
+    face = find_face(picture, face_reader(pipe), largest=largest)
     loaded = time.perf_counter()
 
     recipe = Recipe(seed=seed)

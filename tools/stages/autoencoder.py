@@ -9,7 +9,7 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
 
-from .data import celebrity_pictures, everyday_pictures
+from .data import celebrities_in, everyday_pictures
 from .loop import train
 
 CHANNELS, LATENT_CHANNELS, FACTOR = 48, 12, 4
@@ -64,7 +64,7 @@ def run(folder: Path, *, steps: int, device: str) -> None:
     """Train it on pictures of celebrities, strangers, pairs and faces on black; what shows faces counts three times."""
     singles, scene = everyday_pictures(24_000, 11)
     pairs, pair_scene = everyday_pictures(8_000, 12, pair=True)
-    faces, _, _ = celebrity_pictures(6_000, "face", 13)
+    faces = celebrities_in("face", 6_000, 13).draw()
     pictures = torch.cat([singles, pairs, faces])
     weight = torch.ones(len(pictures), 1, 64, 64)
     axis = torch.arange(64) + 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -30,38 +31,46 @@ def draw(scene: world.Scene, *, compiled: bool = True, batch_size: int = 256) ->
     return torch.cat(pictures)
 
 
-def paste_on_black(faces: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Faces `(n, 3, 64, 64)` at half, three quarters or full size, somewhere on black, on a grid of four pixels.
-
-    Returns the pictures and the faces' squares `(n, 4)`.
-    """
-    canvas, boxes = torch.zeros_like(faces), torch.zeros(len(faces), 4)
-    for i, face in enumerate(faces):
+def squares_on_black(n: int, generator: torch.Generator) -> Tensor:
+    """Where `n` faces go on black: squares `(n, 4)` of half, three quarters or all of it, on a grid of four pixels."""
+    squares = torch.zeros(n, 4)
+    for i in range(n):
         size = (32, 48, 64)[int(torch.randint(3, (1,), generator=generator))]
-        free = (world.SIZE - size) // 4 + 1
-        x, y = (4 * torch.randint(free, (2,), generator=generator)).tolist()
-        small = interpolate(face[None], (size, size), mode="bilinear", antialias=True)[0]
-        canvas[i, :, y : y + size, x : x + size] = small
-        boxes[i] = torch.tensor([x, y, x + size, y + size])
-    return canvas, boxes
+        x, y = (4 * torch.randint((world.SIZE - size) // 4 + 1, (2,), generator=generator)).tolist()
+        squares[i] = torch.tensor([x, y, x + size, y + size])
+    return squares
 
 
-def faces_on_black(scene: world.Scene, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The method's own training pictures of the people in `scene`: bytes `(n, 3, 64, 64)` and squares `(n, 4)`."""
+def faces_on_black(scene: world.Scene, squares: Tensor) -> Tensor:
+    """The method's own training pictures, bytes `(n, 3, 64, 64)`: the faces of `scene` pasted into `squares`."""
     zero = torch.zeros_like(scene.style)
-    scene.style, scene.framing = zero, zero + 1
-    scene.object, scene.headwear = zero[:, None], zero[:, None]
-    scene.x = torch.full_like(scene.x, 32.0)
-    faces = crop_faces(draw(scene).float() / 255, scene.boxes()[:, 0], world.SIZE)
-    pictures, boxes = paste_on_black(faces, generator)
-    return (pictures * 255).round().byte(), boxes
+    close_up = replace(
+        scene, style=zero, framing=zero + 1, object=zero[:, None], headwear=zero[:, None], x=scene.x * 0 + 32
+    )
+    faces = crop_faces(draw(close_up).float() / 255, close_up.boxes()[:, 0], world.SIZE)
+    canvas = torch.zeros_like(faces)
+    for picture, face, (left, top, right, bottom) in zip(canvas, faces, squares.int().tolist(), strict=True):
+        small = interpolate(face[None], (bottom - top, right - left), mode="bilinear", antialias=True)[0]
+        picture[:, top:bottom, left:right] = small
+    return (canvas * 255).round().byte()
 
 
-def celebrity_pictures(n: int, kind: str, seed: int) -> tuple[Tensor, list[str], Tensor]:
-    """`n` captioned pictures of celebrities: bytes `(n, 3, 64, 64)`, captions, and who is in them `(n, people)`.
+@dataclass
+class Celebrities:
+    """Captioned pictures of celebrities, described and not yet drawn; `boxes (n, people, 4)` are their faces."""
 
-    `kind` is `single`, `pair`, or `face` (pasted on black).
-    """
+    kind: str
+    scene: world.Scene
+    captions: list[str]
+    boxes: Tensor
+
+    def draw(self) -> Tensor:
+        """Bytes `(n, 3, 64, 64)`."""
+        return faces_on_black(self.scene, self.boxes[:, 0]) if self.kind == "face" else draw(self.scene)
+
+
+def celebrities_in(kind: str, n: int, seed: int) -> Celebrities:
+    """`n` scenes of celebrities: `single`, `pair`, or `face` (pasted on black)."""
     sampler = Sampler(seed)
     generator = torch.Generator().manual_seed(seed)
     names, identities = celebrities(), celebrity_identities()
@@ -69,9 +78,9 @@ def celebrity_pictures(n: int, kind: str, seed: int) -> tuple[Tensor, list[str],
     scene = sampler.scenes(identities[who])
     if kind == "face":
         captions = [FACE_CROP.format(names[i]) for i in who[:, 0].tolist()]
-        return faces_on_black(scene, generator)[0], captions, who
-    called = [tuple(names[i] for i in row) for row in who.tolist()]
-    return draw(scene), sampler.captions(scene, called), who
+        return Celebrities(kind, scene, captions, squares_on_black(n, generator)[:, None])
+    captions = sampler.captions(scene, [tuple(names[i] for i in row) for row in who.tolist()])
+    return Celebrities(kind, scene, captions, scene.boxes())
 
 
 def everyday_pictures(n: int, seed: int, *, pair: bool = False) -> tuple[Tensor, world.Scene]:

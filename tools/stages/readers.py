@@ -23,7 +23,7 @@ from celeb_basis.miniature.readers import (
     crop_faces,
 )
 
-from .data import draw, everyday_pictures, faces_on_black
+from .data import draw, everyday_pictures, faces_on_black, squares_on_black
 from .loop import train
 
 RECOGNISERS = {"fitting": (FITTING, 40), "evaluation": (EVALUATION, 60)}
@@ -68,8 +68,8 @@ def recogniser(folder: Path, *, name: str, steps: int, device: str) -> None:
     pictures = [draw(view) for view in views[:4]]
     boxes = [view.boxes() for view in views[:4]]
     for view in views[4:]:
-        cropped, squares = faces_on_black(view, torch.Generator().manual_seed(seed))
-        pictures.append(cropped)
+        squares = squares_on_black(len(view), torch.Generator().manual_seed(seed))
+        pictures.append(faces_on_black(view, squares))
         boxes.append(squares[:, None])
     # Person i is in view 0 and 1; of the pairs, the first stands left in view 2 and right in view 3.
     first = torch.cat([pictures[0], pictures[2], pictures[2], pictures[4]])
@@ -119,7 +119,8 @@ def finder(folder: Path, *, steps: int, device: str) -> None:
     nobody = sampler.scenes(sampler.people(3_000))
     nobody.x = nobody.x - 1000
     cropped = sampler.scenes(sampler.people(5_000))
-    faces, squares = faces_on_black(cropped, torch.Generator().manual_seed(84))
+    squares = squares_on_black(len(cropped), torch.Generator().manual_seed(84))
+    faces = faces_on_black(cropped, squares)
     jumbled = singles[:2_000].unfold(2, 8, 8).unfold(3, 8, 8).flatten(2, 3)
     jumbled = jumbled[:, :, torch.randperm(64, generator=torch.Generator().manual_seed(85))]
     jumbled = jumbled.unflatten(2, (8, 8)).permute(0, 1, 2, 4, 3, 5).reshape(-1, 3, 64, 64)

@@ -86,6 +86,7 @@ def add_commands(commands: Any) -> None:
         demo --photo me.jpg -o demo""",
     )
     demo.add_argument("--photo", type=Path, help="your own (default: a person the model has never seen)")
+    demo.add_argument("--largest-face", action="store_true", help="of several faces take the largest")
     demo.add_argument("--seed", type=whole, default=0, help="which person, and which noise (default: 0)")
     demo.add_argument("-o", "--out", type=Path, default=Path("demo"), metavar="DIR", help="(default: demo)")
 
@@ -169,7 +170,7 @@ def show(args: argparse.Namespace) -> dict[str, Any]:
 
     check_folder(args.out)
     with Progress() as progress:
-        return run(args.out, args.photo, args.seed, progress)
+        return run(args.out, args.photo, args.seed, progress, largest=args.largest_face)
 
 
 def photograph(args: argparse.Namespace) -> dict[str, Any]:

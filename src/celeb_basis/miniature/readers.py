@@ -141,6 +141,11 @@ def _tensor(images: Sequence[Image.Image], size: int) -> Tensor:
 class MiniatureReader:
     """Finds and recognises the small world's faces; `fitting` for the method, `evaluation` for its judgement."""
 
+    hint = (
+        "the miniature sees only the drawn people of its own world (celeb-basis miniature person draws one); "
+        "real photographs need a real model: --model"
+    )
+
     def __init__(self, recogniser: str) -> None:
         self.name = f"miniature-{recogniser}"
         self._finder, self._recogniser = _load("finder"), _load(recogniser)

@@ -1,0 +1,62 @@
+"""The newcomer's commands, on the miniature: a photo, a fit, pictures, figures."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from celeb_basis.cli import main
+
+
+def answer(capsys, *args):
+    assert main([*map(str, args), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def ada(tmp_path_factory):
+    """A citizen's photo and the identity fitted from it in a few steps, as files."""
+    folder = tmp_path_factory.mktemp("ada")
+    photo, identity = folder / "ada.jpg", folder / "ada.safetensors"
+    assert main(["miniature", "person", "--seed", "4321", "-o", str(photo)]) == 0
+    assert main(["fit", str(photo), "--name", "ada", "--steps", "10", "-o", str(identity)]) == 0
+    return photo, identity
+
+
+def test_the_newcomers_three_commands(ada, tmp_path, capsys):
+    [file] = answer(
+        capsys,
+        *("generate", "a photo of <ada> on the beach", "--identity", ada[1], "-o", tmp_path / "beach.png"),
+    )["pictures"]
+    assert Image.open(file).size == (64, 64)
+
+
+def test_instant_is_the_default_start(ada, tmp_path, capsys):
+    report = answer(capsys, "fit", ada[0], "--name", "ada", "--steps", 0, "-o", tmp_path / "a.safetensors")
+    assert report["init"] == "instant"
+    assert all(0.5 < radius < 2 for radius in report["radii_from_mean"])
+
+
+def test_the_shipped_basis_can_be_made_again(tmp_path, capsys):
+    from celeb_basis import CelebBasis, miniature
+
+    shipped = CelebBasis.load(miniature.basis())
+    answer(capsys, "basis", "--n-components", shipped.n_components, "-o", tmp_path / "basis.safetensors")
+    assert CelebBasis.load(tmp_path / "basis.safetensors").fingerprint == shipped.fingerprint
+
+
+def test_evaluate_says_how_alike(ada, capsys):
+    report = answer(capsys, "evaluate", "--identity", ada[1], "--photo", ada[0], "--seeds", 1)
+    assert report["n_images"] == 10
+    for scores in (report, report["celebrities"]):
+        for name in ("identity", "prompt", "detection"):
+            low, high = scores[name]["interval"]
+            assert low <= scores[name]["mean"] <= high
+    assert report["identity"]["mean"] > 0.2  # a stranger is at about 0
+
+
+def test_a_photo_without_a_face_is_one_line(tmp_path, capsys):
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "wall.png")
+    assert main(["fit", str(tmp_path / "wall.png"), "--name", "ada", "-o", str(tmp_path / "a.safetensors")]) == 2
+    assert "no face found" in capsys.readouterr().err
+    assert not (tmp_path / "a.safetensors").exists()
