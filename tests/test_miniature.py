@@ -9,7 +9,17 @@ import pytest
 import torch
 from PIL import Image
 
-from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, find_face, fit_identities, generate, miniature
+from celeb_basis import (
+    CelebBasis,
+    Identity,
+    InstantMap,
+    Recipe,
+    find_face,
+    fit_identities,
+    generate,
+    load_pipeline,
+    miniature,
+)
 from celeb_basis.evaluate import score
 from celeb_basis.miniature import world
 from celeb_basis.miniature.captions import WORDS, Sampler, asked
@@ -24,6 +34,11 @@ def pixels(image):
 
 def images(pictures):
     return [Image.fromarray((p.permute(1, 2, 0) * 255).round().byte().numpy()) for p in pictures]
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return load_pipeline("miniature")
 
 
 def test_a_citizen_is_always_the_same_and_nobody_else():

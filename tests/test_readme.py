@@ -26,9 +26,8 @@ def test_commands_do_what_the_readme_says(folder):
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("celeb-basis")]
     assert len(lines) >= 8
     for line in lines:
-        done = subprocess.run(
-            shlex.split(line, comments=True), cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True
-        )
+        command, env = shlex.split(line, comments=True), os.environ | {"PATH": path}
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
         assert done.returncode == 0, (line, done.stderr)
     assert {"person.jpg", "ada.safetensors", "eve.safetensors", "cy.safetensors", "pair.png"} <= set(os.listdir(folder))
     assert len(list((folder / "pictures").glob("*.png"))) == 2
