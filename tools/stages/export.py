@@ -35,6 +35,12 @@ def run(folder: Path, *, device: str) -> None:
         safety_checker=None, feature_extractor=None, image_encoder=None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.to(torch.float16).save_pretrained(target / "pipeline")
+    config = target / "pipeline" / "vae" / "config.json"
+    # diffusers writes what it derives from the others here, and warns of it when it reads it.
+    derived = {"block_out_channels"}
+    config.write_text(
+        json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k not in derived}, indent=2) + "\n"
+    )
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     for part, stage in MODELS.items():
         history = (folder / f"{stage}.jsonl").read_text().splitlines()

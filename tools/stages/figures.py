@@ -1,4 +1,4 @@
-"""Measures the shipped miniature on people and captions it was never trained on, and writes the figures down."""
+"""Measures the shipped miniature on people and captions it was never trained on, and writes down the figures."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
@@ -21,7 +23,7 @@ from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, jud
 
 
 def run(folder: Path, *, device: str, celebrities_measured: int = 70) -> None:
-    """Measure everything, print it, keep it as figures.json beside the weights."""
+    """Measure everything, print it, and keep it in the metadata of the denoiser."""
     pipe = load_pipeline("miniature")
     figures = {
         "recognisers": {reader.name: recognition(reader) for reader in (fitting_reader(), evaluation_reader())},
@@ -33,7 +35,10 @@ def run(folder: Path, *, device: str, celebrities_measured: int = 70) -> None:
     }
     text = json.dumps(figures, indent=1)
     print(text)
-    (miniature.WEIGHTS / "figures.json").write_text(text + "\n")
+    weights = miniature.WEIGHTS / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors"
+    with safe_open(weights, "pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(weights), weights, metadata | {"figures": json.dumps(figures)})
 
 
 def _images(pictures: Tensor) -> list[Image.Image]:
