@@ -41,7 +41,7 @@ def load_pipeline(
     if name == "miniature":
         from . import miniature
 
-        pipe: Any = miniature.load_pipeline().to(dtype=dtype)
+        pipe: Any = miniature.load_pipeline(dtype)
     elif path.is_dir():
         if not (path / "model_index.json").is_file():
             raise ModelError(

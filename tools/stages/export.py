@@ -35,6 +35,8 @@ def run(folder: Path, *, device: str) -> None:
         safety_checker=None, feature_extractor=None, image_encoder=None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.to(torch.float16).save_pretrained(target / "pipeline")
+    # transformers loads a text encoder as it was saved: stock pipelines want all parts alike, single precision.
+    pipe.text_encoder.float().save_pretrained(target / "pipeline" / "text_encoder")
     config = target / "pipeline" / "vae" / "config.json"
     # diffusers writes what it derives from the others here, and warns of it when it reads it.
     derived = {"block_out_channels"}

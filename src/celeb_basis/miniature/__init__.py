@@ -12,16 +12,25 @@ from ..errors import ModelError
 WEIGHTS = Path(__file__).parent / "weights"
 
 
-def load_pipeline() -> Any:
-    """The pipeline as diffusers' own classes, with what is best for it in its attribute `hints`."""
+def load_pipeline(dtype: Any = None) -> Any:
+    """The pipeline, in float32 or another `dtype`, as diffusers' own classes, with what is best for it in its attribute `hints`."""
+    import torch
     from diffusers import StableDiffusionPipeline
     from diffusers.models.attention_processor import AttnProcessor
+    from diffusers.utils import logging
 
     from .captions import FACE_CROP
 
     if not (WEIGHTS / "pipeline" / "model_index.json").is_file():
         raise ModelError("the miniature's weights are not installed: reinstall celeb-basis from its wheel")
-    pipe = StableDiffusionPipeline.from_pretrained(WEIGHTS / "pipeline", local_files_only=True)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # diffusers remarks on every autoencoder but the large one
+    try:
+        pipe = StableDiffusionPipeline.from_pretrained(
+            WEIGHTS / "pipeline", dtype=dtype or torch.float32, local_files_only=True
+        )
+    finally:
+        logging.set_verbosity(verbosity)
     # At 16 x 16 latents plain attention is faster on CPUs than the fused kernel.
     pipe.unet.set_attn_processor(AttnProcessor())
     pipe.hints = {
