@@ -1,9 +1,9 @@
 """Compares ways of putting unseen people into the miniature: one photograph each, ten prompts, two seeds.
 
-    python benchmarks/compare.py --people 50 --out benchmarks/results/people.json
+    python benchmarks/compare.py --people 50 --out benchmarks/results/people
 
-People 5000 and up are kept for reports; defaults are tuned on people 3000 and up (--first 3000). What a run has
-measured is in its file, and the same command goes on from there.
+People 5000 and up are kept for reports; defaults are tuned on people 3000 and up (--first 3000). Each contender's
+rows are in a file of their own, so the same command goes on where it stopped, and two may share the contenders.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ CONTENDERS: dict[str, tuple[Fit, int]] = {
     "mean person": (mean_person, 0),
     "instant": (recipe(max_train_steps=0), 0),
     "fitted (default)": (recipe(), Recipe().max_train_steps),
-    "paper's recipe": (recipe(init="mean", coefficient_norm="unit", max_train_steps=400, train_batch_size=2), 400),
+    "paper recipe": (recipe(init="mean", coefficient_norm="unit", max_train_steps=400, train_batch_size=2), 400),
     "Textual Inversion": (textual_inversion(5e-3, 400, 2), 400),
 }
 
@@ -99,79 +99,95 @@ def measure(pipe: Any, name: str, identities: list[Identity], person: Tensor, ga
     return [list(row) for row in columns]
 
 
-def run(people: int, first: int, out: Path, only: list[str] | None) -> dict[str, Any]:
-    """Measure every contender that `out` does not hold yet."""
-    results: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
-    pipe = load_pipeline("miniature")
-    basis, instant = CelebBasis.load(miniature.basis()), InstantMap.load(miniature.instant())
-    photos = [miniature.person(first + i) for i in range(people)]
-    faces = [[find_face(photo, fitting_reader())] for photo in photos]
-    known = torch.stack([find_face(photo, evaluation_reader()).feature for photo in photos])
-    famous = portraits(celebrity_identities()[: 2 * people], 128)
-    famous_known = torch.stack([f[0].feature for f in evaluation_reader().read(famous)])
-    gallery = torch.cat([known, famous_known])
+class Work:
+    """The people, their photographs, and everybody they could be mistaken for."""
 
-    def save(name: str, rows: list, steps: int, seconds: float, alone: float) -> None:
-        results[name] = {"rows": rows, "steps": steps, "seconds each, ten at once": seconds, "seconds alone": alone}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(results))
+    def __init__(self, people: int, first: int) -> None:
+        self.pipe = load_pipeline("miniature")
+        self.basis = CelebBasis.load(miniature.basis())
+        self.instant = InstantMap.load(miniature.instant())
+        photos = [miniature.person(first + i) for i in range(people)]
+        self.faces = [[find_face(photo, fitting_reader())] for photo in photos]
+        self.known = torch.stack([find_face(photo, evaluation_reader()).feature for photo in photos])
+        famous = evaluation_reader().read(portraits(celebrity_identities()[: 2 * people], 512))
+        self.famous = torch.stack([faces[0].feature for faces in famous])
+        self.gallery = torch.cat([self.known, self.famous])
 
-    if "celebrities" not in results and not only:
-        index = range(0, 2 * people, 2)
+    def celebrities(self) -> dict[str, Any]:
+        """The model's own people: the ceiling."""
         rows = [
-            measure(pipe, celebrities()[i], [], famous_known[i], gallery, seed=10 * i)
-            for i in tqdm(index, desc="celebrities")
+            measure(self.pipe, celebrities()[2 * i], [], self.famous[2 * i], self.gallery, seed=10 * i)
+            for i in tqdm(range(len(self.known)), desc="celebrities")
         ]
-        save("celebrities", rows, 0, 0.0, 0.0)
-    for name, (fit, steps) in CONTENDERS.items():
-        if name in results or (only and name not in only):
-            continue
-        start = time.perf_counter()
+        return {"rows": rows}
+
+    def contender(self, name: str) -> dict[str, Any]:
+        """Fit everybody, ten at once, then draw and score them."""
+        fit, steps = CONTENDERS[name]
+
+        def seconds(people: list[list[Face]]) -> tuple[list[Tensor], float]:
+            start = time.perf_counter()
+            return fit(self.pipe, self.basis, self.instant, people), time.perf_counter() - start
+
+        _, alone = seconds(self.faces[:1])
         vectors: list[Tensor] = []
-        for part in tqdm(range(0, people, TOGETHER), desc=f"fitting {name}"):
-            vectors += fit(pipe, basis, instant, faces[part : part + TOGETHER])
-        seconds = (time.perf_counter() - start) / people
-        start = time.perf_counter()
-        fit(pipe, basis, instant, faces[:1])
-        alone = time.perf_counter() - start
+        together = 0.0
+        for part in tqdm(range(0, len(self.faces), TOGETHER), desc=f"fitting {name}"):
+            fitted, taken = seconds(self.faces[part : part + TOGETHER])
+            vectors += fitted
+            together += taken / len(self.faces)
         rows = []
-        for i in tqdm(range(people), desc=f"drawing {name}"):
+        for i in tqdm(range(len(vectors)), desc=f"drawing {name}"):
+            basis = self.basis
             identity = Identity(TOKEN, vectors[i], basis.encoder_dims, basis.fingerprint, basis.model)
-            rows.append(measure(pipe, TOKEN, [identity], known[i], gallery, seed=10 * i))
-        save(name, rows, steps, seconds, alone)
-    return results
+            rows.append(measure(self.pipe, TOKEN, [identity], self.known[i], self.gallery, seed=10 * i))
+        return {"rows": rows, "steps": steps, "alone": alone, "together": together}
 
 
-def table(results: dict[str, Any]) -> str:
+def run(people: int, first: int, out: Path, only: list[str]) -> None:
+    """Measure the contenders of `only` that `out` does not hold yet."""
+    out.mkdir(parents=True, exist_ok=True)
+    work = Work(people, first)
+    for name in only:
+        path = out / f"{name.replace(' ', '-')}.json"
+        if not path.exists():
+            result = work.celebrities() if name == "celebrities" else work.contender(name)
+            path.write_text(json.dumps({"name": name} | result) + "\n")
+
+
+def table(out: Path) -> str:
     """Means with 95% intervals over people (bootstrap, 2,000 resamples)."""
     lines = [
         "| | identity | rank-1 | one face found | prompt | steps | seconds alone / ten at once |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in ("celebrities", *(n for n in results if n != "celebrities")):
-        if name not in results:
+    found = {result["name"]: result for result in (json.loads(path.read_text()) for path in out.glob("*.json"))}
+    for name in ("celebrities", *CONTENDERS):
+        if name not in found:
             continue
-        result = results[name]
+        result = found[name]
         by_person = np.array(result["rows"]).mean(1)  # (people, 4)
         cells = []
         for column in by_person.T:
             low, high = interval(column)
             cells.append(f"{column.mean():.3f} ({low:.3f}-{high:.3f})")
-        seconds = f"{result['seconds alone']:.1f} / {result['seconds each, ten at once']:.1f}"
-        lines.append(f"| {name} | {' | '.join(cells)} | {result['steps']} | {seconds} |")
-    people, pictures = np.array(next(iter(results.values()))["rows"]).shape[:2]
+        cost = f"{result['steps']} | {result['alone']:.1f} / {result['together']:.1f}" if "steps" in result else " | "
+        lines.append(f"| {name} | {' | '.join(cells)} | {cost} |")
+    people, pictures = np.array(next(iter(found.values()))["rows"]).shape[:2]
     lines.append(f"\n{people} people x {len(PROMPTS)} prompts x {pictures // len(PROMPTS)} seeds.")
     return "\n".join(lines)
 
 
 def main() -> None:
+    everybody = ["celebrities", *CONTENDERS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=50)
     parser.add_argument("--first", type=int, default=5000)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/people.json"))
-    parser.add_argument("--only", action="append", choices=CONTENDERS)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/people"))
+    parser.add_argument("--only", action="append", choices=everybody)
     arguments = parser.parse_args()
-    text = table(run(arguments.people, arguments.first, arguments.out, arguments.only))
+    run(arguments.people, arguments.first, arguments.out, arguments.only or everybody)
+    text = table(arguments.out)
     print(text)
     arguments.out.with_suffix(".md").write_text(text + "\n")
 

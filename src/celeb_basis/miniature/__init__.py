@@ -13,7 +13,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def load_pipeline(dtype: Any = None) -> Any:
-    """The pipeline, in float32 or another `dtype`, as diffusers' own classes, with what is best for it in its attribute `hints`."""
+    """The pipeline, in float32 or another `dtype`; what is best for it is in its attribute `hints`."""
     import torch
     from diffusers import StableDiffusionPipeline
     from diffusers.models.attention_processor import AttnProcessor
