@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .errors import PromptError as PromptError
     from .errors import SeveralFacesError as SeveralFacesError
     from .face import Face as Face
-    from .face import face_reader as face_reader
     from .face import find_face as find_face
     from .face import open_photo as open_photo
     from .fit import FitStep as FitStep
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from .generate import save_picture as save_picture
     from .identity import Identity as Identity
     from .instant import InstantMap as InstantMap
+    from .pipeline import face_reader as face_reader
     from .pipeline import load_pipeline as load_pipeline
     from .tokens import placeholders as placeholders
 
@@ -48,12 +48,12 @@ _ROOMS = {
         "SeveralFacesError",
         "OutputError",
     ),
-    "face": ("Face", "face_reader", "find_face", "open_photo"),
+    "face": ("Face", "find_face", "open_photo"),
     "fit": ("FitStep", "Recipe", "fit_identities", "fit_identity", "fit_steps"),
     "generate": ("generate", "save_picture"),
     "identity": ("Identity",),
     "instant": ("InstantMap",),
-    "pipeline": ("load_pipeline",),
+    "pipeline": ("face_reader", "load_pipeline"),
     "tokens": ("placeholders",),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}

@@ -13,11 +13,11 @@ from . import miniature
 from .artefact import write_atomically
 from .basis import CelebBasis
 from .evaluate import evaluate
-from .face import face_reader, find_face, open_photo
+from .face import find_face, open_photo
 from .fit import Recipe, fit_identities
 from .generate import generate, save_picture
 from .instant import InstantMap
-from .pipeline import load_pipeline, model_name
+from .pipeline import face_reader, load_pipeline, model_name
 
 TOKEN = "<you>"
 SCENES = {

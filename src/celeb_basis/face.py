@@ -8,16 +8,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import ModelError, NoFaceError, PhotoError, SeveralFacesError
-
-if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
 
 GREY = (128, 128, 128)  # stands where a picture has nothing: under alpha, outside its edges
 LONG_SIDE = 2048  # pixels; more than any face model or training crop looks at
@@ -120,17 +117,6 @@ def find_face(photo: Image.Image, reader: FaceReader, *, largest: bool = False) 
             "or take the largest with --largest-face (largest=True)"
         )
     return faces[0]
-
-
-def face_reader(pipe: DiffusionPipeline) -> FaceReader:
-    """The reader that fits a pipeline's pictures: the miniature's own, else OpenCV's for real photographs."""
-    from .pipeline import model_name
-
-    if model_name(pipe) == "miniature":
-        from .miniature import reader
-
-        return reader()
-    return OpenCVReader()
 
 
 class OpenCVReader:

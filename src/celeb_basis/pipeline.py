@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 
 from .errors import ModelError
+from .face import FaceReader, OpenCVReader
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -73,10 +74,20 @@ def model_name(pipe: Any) -> str:
     return str(pipe.config.get("_name_or_path") or type(pipe).__name__)
 
 
+def face_reader(pipe: Any) -> FaceReader:
+    """The reader for a model's faces: its own where it has one, as the miniature does, else OpenCV's.
+
+    Raises ModelError where OpenCV or its two face models are missing and cannot be had.
+    """
+    own = hints(pipe).get("face_reader")
+    return own() if own else OpenCVReader()
+
+
 def hints(pipe: Any) -> Mapping[str, Any]:
     """What a model recommends for itself, set as its attribute `hints` by whoever made it.
 
-    Keys are those of `generate` (num_inference_steps, guidance_scale) and of `Recipe` (templates, scales).
+    Keys are those of `generate` (num_inference_steps, guidance_scale) and of `Recipe` (templates, scales), and
+    `face_reader`, a function without arguments.
     """
     return getattr(pipe, "hints", None) or {}
 

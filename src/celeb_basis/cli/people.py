@@ -166,8 +166,9 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def fit_person(args: argparse.Namespace) -> dict[str, Any]:
-    from ..face import face_reader, find_face, open_photo
+    from ..face import find_face, open_photo
     from ..fit import Recipe, fit_identities
+    from ..pipeline import face_reader
 
     out = _out(args)
     photos = [open_photo(path) for path in args.photos]

@@ -20,6 +20,7 @@ def load_pipeline(dtype: Any = None) -> Any:
     from diffusers.utils import logging
 
     from .captions import FACE_CROP
+    from .readers import fitting_reader
 
     if not (WEIGHTS / "pipeline" / "model_index.json").is_file():
         raise ModelError("the miniature's weights are not installed: reinstall celeb-basis from its wheel")
@@ -38,6 +39,7 @@ def load_pipeline(dtype: Any = None) -> Any:
         "guidance_scale": 2.5,
         "templates": (FACE_CROP,),
         "scales": (0.5, 0.75, 1.0),
+        "face_reader": fitting_reader,
     }
     return pipe
 
@@ -64,10 +66,3 @@ def person(seed: int, size: int = 512) -> Image.Image:
     from .people import photograph
 
     return photograph(seed, size)
-
-
-def reader() -> Any:
-    """The face reader that belongs to the method: the small world's finder and its fitting recogniser."""
-    from .readers import fitting_reader
-
-    return fitting_reader()
