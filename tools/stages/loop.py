@@ -43,7 +43,7 @@ def train(
     The checkpoint `folder/name.ckpt.safetensors` is written every `save_every` seconds and at the end; a second call
     goes on from it. Returns the averaged weights and the number of pictures seen.
     """
-    rank, size = int(os.environ.get("RANK", 0)), processes()
+    rank, size = int(os.environ.get("RANK", "0")), processes()
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("gloo")
     checkpoint = folder / f"{name}.ckpt.safetensors"
@@ -124,6 +124,11 @@ def train(
 def processes() -> int:
     """How many processes train together."""
     return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _agreed(progress: float, size: int) -> float:

@@ -14,7 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from .autoencoder import LATENT_CHANNELS
 from .data import celebrities_in
-from .loop import processes, train
+from .loop import is_first, processes, train
 from .text import NOISE
 
 SHARES = {"single": 0.62, "pair": 0.26, "face": 0.12}
@@ -131,6 +131,8 @@ def run(folder: Path, *, steps: int, minutes: float, pictures: int, batch_size: 
         "unet", unet, loss, folder, steps=steps, minutes=minutes, learning_rate=2e-3, batch_size=batch_size,
         ema=0.9985, matrices=is_hidden_matrix,
     )  # fmt: skip
+    if not is_first():
+        return
     unet.load_state_dict(average)
     unet.to("cpu", memory_format=torch.contiguous_format).save_pretrained(folder / "unet")
     scheduler().save_pretrained(folder / "scheduler")
