@@ -80,7 +80,7 @@ def run(
         pictures += generate(pipe, prompt, [identity], seed=seed)
     report(len(prompts), len(prompts), "drawing")
     drawn = time.perf_counter()
-    measured = evaluate(pipe, identity, picture, seeds=1, progress=report)
+    measured = evaluate(pipe, identity, picture, seeds=1, largest=largest, progress=report)
 
     with write_atomically(out / "photo.png") as path:
         picture.save(path, format="PNG")

@@ -34,11 +34,11 @@ CELEBRITIES = 10
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One number a picture, in arrays of one shape.
+    """One number a picture, in arrays `(pictures,)` or `(people, pictures)`.
 
     identity: cosine of the picture's largest face with the person, 0 where no face is found.
     prompt: share of what the prompt asks for that the judge sees.
-    detection: 1 where exactly as many faces are found as the prompt names people.
+    detection: 1 where exactly one face is found.
     """
 
     identity: NDArray[np.float64]
@@ -46,9 +46,9 @@ class Scores:
     detection: NDArray[np.float64]
 
     def summary(self) -> dict[str, Any]:
-        """Mean and 95% interval of each, and the number of pictures."""
+        """Mean and 95% interval of each, over people where there are several, and the number of pictures."""
         means = {
-            name: {"mean": float(values.mean()), "interval": interval(values.ravel())}
+            name: {"mean": float(values.mean()), "interval": interval(values if values.ndim == 1 else values.mean(1))}
             for name, values in vars(self).items()
         }
         return means | {"n_images": int(self.identity.size)}
@@ -89,46 +89,57 @@ def draw_prompts(
     return pictures, [text for text in texts for _ in range(seeds)]
 
 
+def celebrity_scores(
+    pipe: Any, chosen: Sequence[int], seeds: int, progress: Callable[[int], None] | None = None
+) -> Scores:
+    """The miniature's own celebrities, by number, in every prompt: scores `(people, pictures)`; the ceiling."""
+    from .miniature.people import celebrities, celebrity_identities, portraits
+    from .miniature.readers import evaluation_reader
+
+    known = []
+    for done, i in enumerate(chosen):
+        if progress:
+            progress(done)
+        [portrait] = portraits(celebrity_identities()[i][None])
+        feature = find_face(portrait, evaluation_reader()).feature
+        images, texts = draw_prompts(pipe, celebrities()[i], [], seeds, seed=10 * i)
+        known.append(score(images, texts, feature.expand(len(images), -1), evaluation_reader()))
+    return Scores(*(np.stack([getattr(scores, key) for scores in known]) for key in vars(known[0])))
+
+
 def evaluate(
     pipe: Any,
     identity: Identity,
     photo: Image.Image,
     *,
     seeds: int = 2,
+    largest: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
     """Measure an identity against a photograph of the person, and the model's own celebrities beside it.
 
     Ten prompts, `seeds` pictures each; ten celebrities in the same prompts. The face reader and the judge are
-    ones that no fit has seen. Raises ModelError for a model that brings no such judges.
+    ones that no fit has seen. Raises ModelError for a model that brings no such judges, PhotoError for a
+    photograph without a face or with several, of which `largest` takes the largest.
     """
     if model_name(pipe) != "miniature":
         raise ModelError(
             f"{model_name(pipe)} brings no independent judges of faces and prompts: evaluate measures the miniature"
         )
-    from .miniature.people import celebrities, celebrity_identities, portraits
+    from .miniature.people import celebrities
     from .miniature.readers import evaluation_reader
 
-    reader = evaluation_reader()
-    person = find_face(photo, reader, largest=True).feature
+    person = find_face(photo, evaluation_reader(), largest=largest).feature
     total = 1 + CELEBRITIES
 
-    def report(done: int, what: str) -> None:
+    def report(done: int) -> None:
         if progress:
-            progress(done, total, what)
+            progress(done, total, "measuring")
 
-    report(0, identity.placeholder_token)
+    report(0)
     images, texts = draw_prompts(pipe, identity.placeholder_token, [identity], seeds)
-    result = score(images, texts, person.expand(len(images), -1), reader).summary()
+    result = score(images, texts, person.expand(len(images), -1), evaluation_reader()).summary()
     chosen = range(0, len(celebrities()), len(celebrities()) // CELEBRITIES)[:CELEBRITIES]
-    known = []
-    for done, i in enumerate(chosen, start=1):
-        name = celebrities()[i]
-        report(done, name)
-        [portrait] = portraits(celebrity_identities()[i][None])
-        feature = find_face(portrait, reader, largest=True).feature
-        images, texts = draw_prompts(pipe, name, [], 1)
-        known.append(score(images, texts, feature.expand(len(images), -1), reader))
-    report(total, "done")
-    together = Scores(*(np.concatenate([getattr(s, key) for s in known]) for key in vars(known[0])))
-    return result | {"celebrities": together.summary()}
+    famous = celebrity_scores(pipe, chosen, seeds, lambda done: report(1 + done))
+    report(total)
+    return result | {"celebrities": famous.summary()}

@@ -97,7 +97,7 @@ def run(folder: Path, *, steps: int, device: str) -> None:
             "std": latents.std().item(),
         }
 
-    average, seen = train(
+    average, _ = train(
         "autoencoder", vae, loss, folder, steps=steps, learning_rate=1.5e-3, batch_size=batch_size, ema=0.995
     )
     vae.load_state_dict(average)
@@ -105,4 +105,3 @@ def run(folder: Path, *, steps: int, device: str) -> None:
         sample = pictures[torch.randperm(len(pictures))[:512]].to(device).float() / 127.5 - 1
         vae.register_to_config(scaling_factor=round(1 / vae.encode(sample).latents.std().item(), 4))
     vae.to("cpu", memory_format=torch.contiguous_format).save_pretrained(folder / "vae")
-    (folder / "vae" / "pictures.txt").write_text(str(seen))

@@ -43,11 +43,13 @@ def run(folder: Path, *, device: str) -> None:
     config.write_text(
         json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k not in derived}, indent=2) + "\n"
     )
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     for part, stage in MODELS.items():
-        history = (folder / f"{stage}.jsonl").read_text().splitlines()
+        pictures = str(json.loads((folder / f"{stage}.jsonl").read_text().splitlines()[-1])["pictures"])
         for path in (target / "pipeline" / part).glob("*.safetensors"):
-            save_file(load_file(path), path, {"format": "pt", "commit": commit, "last_log": history[-1]})
+            save_file(load_file(path), path, {"format": "pt", "commit": commit, "pictures": pictures})
     for name in ("finder", "fitting", "evaluation", "judge"):
         with safe_open(folder / f"{name}.safetensors", "pt") as file:
             metadata = file.metadata()
@@ -61,7 +63,7 @@ def run(folder: Path, *, device: str) -> None:
 
 def learn(n_components: int) -> None:
     """Make the basis of the shipped pipeline, and the instant map from true photographs of its celebrities."""
-    pipe = load_pipeline("miniature")
+    pipe = load_pipeline("miniature", device="cpu")
     basis = CelebBasis.from_pipeline(pipe, celebrities(), n_components)
     basis.save(miniature.basis())
     reader = fitting_reader()

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from celeb_basis import generate, load_pipeline, miniature
-from celeb_basis.evaluate import PROMPTS, Scores, draw_prompts, interval, score
+from celeb_basis.evaluate import PROMPTS, celebrity_scores
 from celeb_basis.miniature import world
 from celeb_basis.miniature.captions import PLACES, Sampler
 from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
@@ -24,7 +24,7 @@ from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, jud
 
 def run(folder: Path, *, device: str, celebrities_measured: int = 70) -> None:
     """Measure everything, print it, and keep it in the metadata of the denoiser."""
-    pipe = load_pipeline("miniature")
+    pipe = load_pipeline("miniature", device="cpu")
     figures = {
         "recognisers": {reader.name: recognition(reader) for reader in (fitting_reader(), evaluation_reader())},
         "judge": judgement(),
@@ -103,28 +103,15 @@ def through(pipe, n: int = 300) -> dict[str, float]:
 
 
 def _portrait_features(index: list[int]) -> Tensor:
-    found = evaluation_reader().read(portraits(celebrity_identities()[index], 128))
+    found = evaluation_reader().read(portraits(celebrity_identities()[index]))
     return torch.stack([faces[0].feature for faces in found])
 
 
 def single(pipe, n: int) -> dict:
     """The model's own celebrities in the ten prompts of the evaluation, one seed each."""
-    index = list(range(0, len(celebrities()), len(celebrities()) // n))[:n]
-    known = _portrait_features(index)
-    results = []
-    for i, feature in zip(index, known, strict=True):
-        images, texts = draw_prompts(pipe, celebrities()[i], [], 1, seed=i)
-        results.append(score(images, texts, feature.expand(len(images), -1), evaluation_reader()))
-    stacked = Scores(*(np.stack([getattr(r, key) for r in results]) for key in vars(results[0])))
-    summary = {
-        key: {"mean": float(v.mean()), "interval over people": interval(v.mean(1))} for key, v in vars(stacked).items()
-    }
+    stacked = celebrity_scores(pipe, range(0, len(celebrities()), len(celebrities()) // n)[:n], 1)
     by_prompt = {p: [round(float(v[:, j].mean()), 3) for v in vars(stacked).values()] for j, p in enumerate(PROMPTS)}
-    return summary | {
-        "people": n,
-        "n_images": int(stacked.identity.size),
-        "identity, prompt, detection by prompt": by_prompt,
-    }
+    return stacked.summary() | {"people": n, "identity, prompt, detection by prompt": by_prompt}
 
 
 def pairs(pipe, n: int) -> dict:

@@ -127,7 +127,7 @@ def run(folder: Path, *, steps: int, minutes: float, pictures: int, batch_size: 
         error = (unet(noisy, t, hidden).sample - velocity).square()
         return (error * worth[index].to(device)).mean(), {"v": error.mean().item()}
 
-    average, seen = train(
+    average, _ = train(
         "unet", unet, loss, folder, steps=steps, minutes=minutes, learning_rate=2e-3, batch_size=batch_size,
         ema=0.9985, matrices=is_hidden_matrix,
     )  # fmt: skip
@@ -136,4 +136,3 @@ def run(folder: Path, *, steps: int, minutes: float, pictures: int, batch_size: 
     unet.load_state_dict(average)
     unet.to("cpu", memory_format=torch.contiguous_format).save_pretrained(folder / "unet")
     scheduler().save_pretrained(folder / "scheduler")
-    (folder / "unet" / "pictures.txt").write_text(str(seen))
