@@ -9,6 +9,7 @@ rows are in a file of their own, so the same command goes on where it stopped, a
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -31,6 +33,7 @@ from celeb_basis import (
     load_pipeline,
     miniature,
 )
+from celeb_basis.artefact import write_atomically
 from celeb_basis.evaluate import PROMPTS, draw_prompts, interval, score
 from celeb_basis.fit import minimise, person_latents
 from celeb_basis.miniature.captions import FACE_CROP
@@ -145,14 +148,19 @@ class Work:
 
 
 def run(people: int, first: int, out: Path, only: list[str]) -> None:
-    """Measure the contenders of `only` that `out` does not hold yet."""
+    """Measure the contenders of `only` that `out` does not hold yet for these people and weights."""
     out.mkdir(parents=True, exist_ok=True)
+    weights = miniature.WEIGHTS / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = {key: float(value.double().sum()) for key, value in load_file(weights).items()}
+    same = {"people": people, "first": first, "weights": hashlib.sha256(repr(tensors).encode()).hexdigest()[:12]}
     work = Work(people, first)
     for name in only:
         path = out / f"{name.replace(' ', '-')}.json"
-        if not path.exists():
-            result = work.celebrities() if name == "celebrities" else work.contender(name)
-            path.write_text(json.dumps({"name": name} | result) + "\n")
+        if path.exists() and same.items() <= json.loads(path.read_text()).items():
+            continue
+        result = work.celebrities() if name == "celebrities" else work.contender(name)
+        with write_atomically(path) as temporary:
+            temporary.write_text(json.dumps(same | {"name": name} | result) + "\n")
 
 
 def table(out: Path) -> str:
@@ -162,6 +170,8 @@ def table(out: Path) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     found = {result["name"]: result for result in (json.loads(path.read_text()) for path in out.glob("*.json"))}
+    if len({(r["people"], r["first"], r["weights"]) for r in found.values()}) > 1:
+        raise SystemExit(f"{out} holds results of different people or weights: run them again")
     for name in ("celebrities", *CONTENDERS):
         if name not in found:
             continue
