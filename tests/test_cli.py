@@ -200,7 +200,7 @@ def test_of_two_faces_the_largest_when_asked(fit, tmp_path, capsys):
     out = tmp_path / "ada.safetensors"
     assert "two.png: 2 faces found" in complaint(capsys, *fit, tmp_path / "two.png", "-o", out)
     assert not out.exists()
-    assert main([*map(str, fit), str(tmp_path / "two.png"), "--largest-face", "--steps", "0", "-o", str(out)]) == 0
+    assert main([*map(str, fit), str(tmp_path / "two.png"), "--largest-face", "--steps", "1", "-o", str(out)]) == 0
     assert out.exists() and "starting from the mean person" in capsys.readouterr().err
 
 
@@ -305,6 +305,9 @@ def test_a_fit_that_cannot_start(fit, people, tmp_path, capsys):
     photo, out = tmp_path / "one.png", tmp_path / "ada.safetensors"
     assert "give --instant FILE" in complaint(capsys, *fit, photo, "--init", "instant", "-o", out)
     assert "not an instant map" in complaint(capsys, *fit, photo, "--instant", people[0], "-o", out)
+    for start in ([], ["--init", "mean"]):
+        line = complaint(capsys, *fit, photo, "--steps", 0, *start, "-o", out)
+        assert "--steps 0 needs an instant map" in line
     assert "'<Ada>' cannot be" in complaint(capsys, *fit, photo, "--init", "mean", "--name", "Ada", "-o", out)
     assert not out.exists()
 

@@ -173,6 +173,10 @@ def fit_person(args: argparse.Namespace) -> dict[str, Any]:
     out = _out(args)
     photos = [open_photo(path) for path in args.photos]
     basis, instant = _basis(args), _instant(args)
+    if args.steps == 0 and instant is None:
+        raise BasisError(
+            "--steps 0 needs an instant map of this basis (--instant FILE): without one it would be nobody in particular"
+        )
     pipe = load_model(args)
     basis.check(pipe)
     reader = face_reader(pipe)
