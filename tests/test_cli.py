@@ -82,7 +82,7 @@ class Halves:
 
     def _face(self, image):
         colour = torch.tensor(image.resize((1, 1)).getpixel((0, 0))).float() + 1
-        return Face(image, (0.0, 0.0, image.width, image.height), colour / colour.norm())
+        return Face(image, (0.0, 0.0, image.width, image.height), colour / colour.norm(), self.name)
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -20,6 +20,7 @@ class Crop:
 
     crop: Image.Image
     feature: torch.Tensor
+    reader: str = "test"
 
 
 def make_face(seed: int) -> Crop:
@@ -283,3 +284,6 @@ def test_other_misuse_is_refused(pipe, basis, instant):
     smaller = CelebBasis.from_pipeline(pipe, NAMES, n_components=3)
     with pytest.raises(BasisError, match="instant map"):
         fit_identity(pipe, smaller, [make_face(1)], placeholder_token="<a>", instant=instant)
+    with pytest.raises(BasisError, match="faces from test, these come from other"):
+        faces = [make_face(1), replace(make_face(2), reader="other")]
+        fit_identity(pipe, basis, faces, placeholder_token="<a>", instant=instant)

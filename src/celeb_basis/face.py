@@ -29,15 +29,17 @@ class Face:
     crop: square RGB picture, the head with some room around it.
     box: (left, top, right, bottom) of the face in the photograph, in pixels.
     feature: (d,) float32 of length one; the cosine of two features tells how alike two faces are.
+    reader: the name of the reader that said so; features of two readers cannot be compared.
     """
 
     crop: Image.Image
     box: tuple[float, float, float, float]
     feature: torch.Tensor
+    reader: str = ""
 
 
 class FaceReader(Protocol):
-    """Finds and describes faces. `name` goes into files, since features of two readers cannot be compared.
+    """Finds and describes faces. `name` goes into every face, and into the files made of them.
 
     A reader may say in an attribute `hint` what photos it can read, for the message where it finds nobody.
     """
@@ -156,6 +158,7 @@ class OpenCVReader:
                 crop=upright_square(image, row[4:14].reshape(5, 2)),
                 box=(float(row[0]), float(row[1]), float(row[0] + row[2]), float(row[1] + row[3])),
                 feature=self._feature(pixels, row),
+                reader=self.name,
             )
             for row in rows
         ]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .basis import CelebBasis
-from .errors import IdentityError, ModelError
+from .errors import BasisError, IdentityError, ModelError
 from .identity import Identity
 from .instant import InstantMap
 from .loss import denoising_loss, frozen, noise_scheduler
@@ -201,6 +201,11 @@ def _start(
                 "init='instant' needs the basis' instant map: give instant=, or use init='mean'"
             )
         instant.check(basis)
+        if others := sorted({face.reader or "an unnamed reader" for face in faces} - {instant.reader_name}):
+            raise BasisError(
+                f"the instant map takes faces from {instant.reader_name}, these come from {', '.join(others)}: "
+                "use that face reader, or init='mean'"
+            )
         mean = torch.stack([face.feature.float().cpu() for face in faces]).mean(0)
         return instant.predict(torch.nn.functional.normalize(mean, dim=0))
     if recipe.coefficient_norm == "unit":

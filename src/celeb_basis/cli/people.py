@@ -180,11 +180,6 @@ def fit_person(args: argparse.Namespace) -> dict[str, Any]:
     pipe = load_model(args)
     basis.check(pipe)
     reader = face_reader(pipe)
-    if instant and instant.reader_name != reader.name:
-        raise BasisError(
-            f"the instant map takes faces from {instant.reader_name}, this model's come from {reader.name}: "
-            "use --init mean"
-        )
     faces = [find_face(photo, reader, largest=args.largest_face) for photo in photos]
     chosen = {"max_train_steps": args.steps, "learning_rate": args.lr}
     recipe = Recipe(

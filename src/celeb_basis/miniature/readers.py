@@ -163,7 +163,12 @@ class MiniatureReader:
             features = self._recogniser(_tensor(crops, FACE_SIZE)) if crops else []
             faces.append(
                 [
-                    Face(crop, (left - x, top - y, right - x, bottom - y), nn.functional.normalize(feature, dim=0))
+                    Face(
+                        crop,
+                        (left - x, top - y, right - x, bottom - y),
+                        nn.functional.normalize(feature, dim=0),
+                        self.name,
+                    )
                     for crop, (left, top, right, bottom), feature in zip(crops, pixels, features, strict=True)
                 ]
             )
