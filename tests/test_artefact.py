@@ -34,6 +34,16 @@ def test_places_that_cannot_be_written(tmp_path):
     with pytest.raises(OutputError, match="No space"), write_atomically(tmp_path / "full"):
         raise OSError(28, "No space left on device")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+    (tmp_path / "file").touch()
+    for path in (tmp_path / ("x" * 300) / "y", tmp_path / "file" / "y", tmp_path / ("x" * 300)):
+        with pytest.raises(OutputError, match="cannot write"):
+            save_safetensors(path, {}, {})
+
+
+def test_the_longest_names_can_be_written(tmp_path):
+    path = tmp_path / ("x" * 243 + ".safetensors")
+    save_safetensors(path, {"a": torch.zeros(1)}, {})
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_files_that_cannot_be_read(tmp_path):

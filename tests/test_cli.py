@@ -356,6 +356,39 @@ def test_real_photos_say_what_finding_faces_needs(model, tmp_path, monkeypatch, 
     assert not (tmp_path / "ada.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fit {}.jpg --name ada",
+        "fit x.jpg --name {}",
+        "generate hello --model {} -o x.png",
+        "generate hello --identity {}.pt -o x.png",
+        "generate hello --identity a={}.pt -o x.png",
+        "generate hello -o {}/x.png",
+        "generate hello -o {}",
+        "sample --name eve --basis {}.safetensors",
+        "info {}.safetensors",
+        "info {}.png",
+        "miniature person -o {}.png",
+        "demo -o {}",
+    ],
+)
+def test_a_name_that_is_too_long_is_one_line(line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    complaint(capsys, *shlex.split(line.format("x" * 300)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_that_has_read_enough(people):
+    """The answer goes into a pipe that nobody reads any more."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "celeb_basis", "info", people[0]]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.returncode == 0 and done.stderr == ""
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 def test_places_that_cannot_be_written(people, capsys):
     assert "cannot write" in complaint(capsys, "blend", *people, "--name", "c", "-o", "/proc/c.safetensors")

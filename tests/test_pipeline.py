@@ -27,6 +27,9 @@ def test_names_that_lead_nowhere(tmp_path):
         load_pipeline(tmp_path / "x.safetensors")
     with pytest.raises(ModelError, match="no model"):
         load_pipeline(str(tmp_path / "nowhere"))
+    for name in ("x" * 300, "x" * 300 + ".safetensors"):
+        with pytest.raises(ModelError, match="no "):
+            load_pipeline(name)
     with pytest.raises(ModelError, match="pickle"):
         load_pipeline(tmp_path / "x.ckpt")
     with pytest.raises(ModelError, match="no device 'abacus'"):

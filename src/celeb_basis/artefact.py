@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -25,14 +25,15 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     Raises OutputError where the file system refuses (missing folder, no permission, disk full).
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")  # short, however long the name is
     try:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing could be written there is nothing to remove
+            temporary.unlink(missing_ok=True)
 
 
 def save_safetensors(
@@ -47,9 +48,9 @@ def save_safetensors(
 def load_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Return the tensors and the metadata of a safetensors file; CelebBasisError if it is not one."""
     path = Path(path)
-    if not path.is_file():
-        raise CelebBasisError(f"{path}: no such file")
     try:
+        if not path.is_file():
+            raise CelebBasisError(f"{path}: no such file")
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:

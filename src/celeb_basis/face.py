@@ -58,11 +58,11 @@ def open_photo(path: str | Path) -> Image.Image:
     `.info["path"]` for messages. Raises PhotoError with one line that says what is wrong with the file.
     """
     path = Path(path)
-    if path.is_dir():
-        raise PhotoError(f"{path} is a folder; give one photo file")
     try:
         with path.open("rb") as file:
             header = file.read(12)
+    except IsADirectoryError:
+        raise PhotoError(f"{path} is a folder; give one photo file") from None
     except FileNotFoundError:
         raise PhotoError(f"{path}: there is no such file") from None
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,7 +158,7 @@ class Identity:
 
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors of a foreign embedding, read without running any code in it."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise IdentityError(f"{path}: no such file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +44,7 @@ def load_pipeline(
         from . import miniature
 
         pipe: Any = miniature.load_pipeline(dtype)
-    elif path.is_dir():
+    elif os.path.isdir(path):  # unlike Path.is_dir, False for a name too long or a place out of reach
         if not (path / "model_index.json").is_file():
             raise ModelError(
                 f"{path} has no model_index.json: name a folder that diffusers' save_pretrained wrote"
@@ -140,7 +141,7 @@ def _from_pretrained(
 def _from_single_file(path: Path, dtype: torch.dtype) -> Any:
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt") as file:

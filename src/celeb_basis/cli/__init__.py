@@ -32,14 +32,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     _import_torch()
     try:
         report = args.run(args)
-    except CelebBasisError as error:
-        print(f"celeb-basis: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    except (CelebBasisError, OSError) as error:  # a path may be wrong in more ways than the rooms foresee
+        return _complain(str(error))
     except KeyboardInterrupt:
         print("celeb-basis: stopped", file=sys.stderr)
         return 130
-    print(json.dumps(report) if args.json else as_text(report))
+    try:
+        print(json.dumps(report) if args.json else as_text(report), flush=True)
+    except BrokenPipeError:  # `| head -1` has read enough; Python's own flush at the end must not complain either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _complain(what: str) -> int:
+    """One line on stderr; the exit code of wrong input."""
+    print(f"celeb-basis: error: {' '.join(what.split())}", file=sys.stderr)
+    return 2
 
 
 def _import_torch() -> None:
