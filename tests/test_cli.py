@@ -428,6 +428,15 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(library, model, people, tmp_path)
     assert not (tmp_path / "new").exists()
 
 
+def test_no_memory_left_is_one_line(people, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Identity, "blend", full)
+    line = complaint(capsys, "blend", *people, "--name", "c", "-o", tmp_path / "c.safetensors")
+    assert "not enough GPU memory: CUDA" in line
+
+
 def test_other_failures_are_not_hidden(people, monkeypatch):
     """A fault of ours shows its traceback instead of passing for wrong input."""
 

@@ -83,6 +83,27 @@ def test_prompts_that_would_not_mean_what_was_meant(pipe, ada, bo):
         generate(pipe, "a " * 18 + "<ada>", [ada], **FAST)
     with pytest.raises(PromptError, match="too long"):
         generate(pipe, "<ada>", [ada], negative_prompt="a " * 30, **FAST)
+    with pytest.raises(PromptError, match="nobody called <bo>"):
+        generate(pipe, "<ada>", [ada], negative_prompt="<bo>", **FAST)
+
+
+def test_capitals_in_the_negative_prompt_mean_the_same(pipe, ada):
+    drawn = [generate(pipe, "<ada>", [ada], negative_prompt=text, **FAST) for text in ("<ADA>", "<ada>", "a")]
+    assert same(drawn[0], drawn[1], 0) and not same(drawn[1], drawn[2], 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"num_inference_steps": 2000}, "1 to 1000"),
+        ({"num_inference_steps": 0}, "1 to 1000"),
+        ({"height": 12}, "height 12: it must be a multiple of 8"),
+        ({"width": 0}, "multiple of 8"),
+    ],
+)
+def test_what_a_model_cannot_draw_is_one_line(pipe, options, says):
+    with pytest.raises(PromptError, match=says):
+        generate(pipe, "a photo", **options)
 
 
 def test_identities_of_other_models_are_refused(pipe, ada):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -41,9 +42,19 @@ def generate(
     once, is. What is None is the model's own default.
 
     Raises IdentityError for an identity of another model, PromptError for a prompt that is too long or
-    names somebody who is not there.
+    names somebody who is not there, and for steps or sides that this model cannot do.
     """
-    prompts = _spelt(pipe, [prompt] if isinstance(prompt, str) else list(prompt), identities)
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    for identity in identities:
+        identity.check(pipe)
+    tokens = [identity.placeholder_token for identity in identities]
+    prompts = [_spelt(pipe, text, tokens) for text in prompts]
+    unwanted = None if negative_prompt is None else _spelt(pipe, negative_prompt, tokens)
+    for token in tokens:
+        if tokens.count(token) > 1:
+            raise PromptError(f"two identities are called {token}: give one another token")
+        if not any(token in text for text in prompts):
+            raise PromptError(f"the prompt does not mention {token}: write the token where a name would stand")
     options = {
         "num_inference_steps": num_inference_steps,
         "guidance_scale": guidance_scale,
@@ -55,47 +66,42 @@ def generate(
         for key, value in options.items()
         if value is not None or key in hints(pipe)
     }
+    _check_options(pipe, num_inference_steps, height=height, width=width)
     jobs = [(p, seed + i) for p in prompts for i in range(num_images_per_prompt)]
     pictures: list[Image.Image] = []
     with placeholders(pipe, {identity.placeholder_token: identity.vectors for identity in identities}):
-        token_ids(pipe, [*prompts, negative_prompt or ""])  # refuses what would be cut short
+        token_ids(pipe, [*prompts, unwanted or ""])  # refuses what would be cut short
         for first in range(0, len(jobs), batch_size):
             batch = jobs[first : first + batch_size]
             pictures += pipe(
                 prompt=[p for p, _ in batch],
-                negative_prompt=None if negative_prompt is None else [negative_prompt] * len(batch),
+                negative_prompt=None if unwanted is None else [unwanted] * len(batch),
                 generator=[torch.Generator().manual_seed(s) for _, s in batch],
                 **options,
             ).images
     return pictures
 
 
-def _spelt(pipe: Any, prompts: Sequence[str], identities: Sequence[Identity]) -> list[str]:
-    """The prompts with their tokens in lower case; checks that tokens and identities belong together."""
-    tokens = [identity.placeholder_token for identity in identities]
-    for identity in identities:
-        identity.check(pipe)
-        if tokens.count(identity.placeholder_token) > 1:
-            raise PromptError(
-                f"two identities are called {identity.placeholder_token}: give one another token"
-            )
-    spelt = []
-    for prompt in prompts:
-        for written in ANY_CASE.findall(prompt):
-            if written.lower() in tokens:
-                # Tokenizers ignore case, diffusers' own expansion of tokens does not.
-                prompt = prompt.replace(written, written.lower())
-            elif not knows(pipe, written):
-                raise PromptError(
-                    f"nobody called {written} was given: add that identity, or take it out of the prompt"
-                )
-        spelt.append(prompt)
-    for token in tokens:
-        if not any(token in prompt for prompt in spelt):
-            raise PromptError(
-                f"the prompt does not mention {token}: write the token where a name would stand"
-            )
-    return spelt
+def _spelt(pipe: Any, prompt: str, tokens: Sequence[str]) -> str:
+    """A prompt with its tokens in lower case. Raises PromptError for a token that nobody has."""
+    for written in ANY_CASE.findall(prompt):
+        if written.lower() in tokens:
+            # Tokenizers ignore case, diffusers' own expansion of tokens does not.
+            prompt = prompt.replace(written, written.lower())
+        elif not knows(pipe, written):
+            raise PromptError(f"nobody called {written} was given: add that identity, or take it out of the prompt")
+    return prompt
+
+
+def _check_options(pipe: Any, num_inference_steps: int | None, **sides: int | None) -> None:
+    """Raise PromptError for what the model cannot do, which diffusers says late and not in one line."""
+    most = pipe.scheduler.config.num_train_timesteps
+    if num_inference_steps is not None and not 1 <= num_inference_steps <= most:
+        raise PromptError(f"{num_inference_steps} steps: this model takes 1 to {most}")
+    grid = math.lcm(8, pipe.vae_scale_factor)  # diffusers wants eights of every model
+    for name, side in sides.items():
+        if side is not None and (side < 1 or side % grid):
+            raise PromptError(f"{name} {side}: it must be a multiple of {grid} pixels in this model")
 
 
 def save_picture(image: Image.Image, path: str | Path, *, prompt: str, seed: int, model: str) -> None:

@@ -37,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("celeb-basis: stopped", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        if isinstance(error, sys.modules["torch"].OutOfMemoryError):
+            return _complain(f"not enough GPU memory: {error}")
+        raise
     try:
         print(json.dumps(report) if args.json else as_text(report), flush=True)
     except BrokenPipeError:  # `| head -1` has read enough; Python's own flush at the end must not complain either
