@@ -4,6 +4,7 @@ import torch
 from conftest import FIRST, NAMES, make_pipeline
 
 from celeb_basis import BasisError, CelebBasis
+from celeb_basis.artefact import load_safetensors, save_safetensors
 from celeb_basis.tokens import embedding_dims, name_rows
 
 
@@ -82,6 +83,16 @@ def test_a_file_holds_all_of_it(tmp_path, basis):
     for name in basis.__dataclass_fields__:
         ours, theirs = getattr(basis, name), getattr(again, name)
         assert torch.equal(ours, theirs) if torch.is_tensor(ours) else ours == theirs
+
+
+@pytest.mark.parametrize("key", ["names", "model"])
+def test_half_a_file_is_refused(tmp_path, basis, key):
+    basis.save(tmp_path / "b.safetensors")
+    tensors, metadata = load_safetensors(tmp_path / "b.safetensors")
+    del metadata[key]
+    save_safetensors(tmp_path / "b.safetensors", tensors, metadata)
+    with pytest.raises(BasisError, match=f"not a whole celeb basis .*{key}"):
+        CelebBasis.load(tmp_path / "b.safetensors")
 
 
 def test_another_model_is_refused(pipe, basis):

@@ -92,6 +92,9 @@ def test_other_models_are_refused(pipe, basis, ada):
         ada.blend(stranger, 0.5, "<x>")
     with pytest.raises(IdentityError, match="another model"):
         stranger.coefficients(basis)
+    narrow = Identity("<bo>", torch.zeros(2, 6), (6,))
+    with pytest.raises(IdentityError, match="another model"):
+        narrow.coefficients(basis)
 
 
 def test_foreign_embeddings(tmp_path):
@@ -101,6 +104,10 @@ def test_foreign_embeddings(tmp_path):
     assert Identity.load(tmp_path / "Cat.safetensors").placeholder_token == "<cat>"
     torch.save({"string_to_param": {"*": rows}, "name": "cat"}, tmp_path / "cat.pt")
     assert torch.equal(Identity.load(tmp_path / "cat.pt").vectors, rows)
+    torch.save({"string_to_param": rows}, tmp_path / "bare.pt")
+    assert torch.equal(Identity.load(tmp_path / "bare.pt").vectors, rows)
+    save_file({"emb_params": rows}, tmp_path / "My Cat.safetensors")
+    assert Identity.load(tmp_path / "My Cat.safetensors").placeholder_token == "<my-cat>"
     torch.save({"run": print}, tmp_path / "evil.pt")
     with pytest.raises(IdentityError, match="without running code"):
         Identity.load(tmp_path / "evil.pt")

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from celeb_basis import BasisError, InstantMap
+from celeb_basis.artefact import load_safetensors, save_safetensors
 
 
 def celebrities(basis, n=60, d=8, noise=0.1):
@@ -59,6 +60,11 @@ def test_file_and_checks(tmp_path, basis):
     assert torch.equal(again.predict(features), m.predict(features))
     assert (again.alpha, again.score, again.reader_name) == (m.alpha, m.score, "test")
     again.check(basis)
+    tensors, metadata = load_safetensors(tmp_path / "m.safetensors")
+    del metadata["alpha"]
+    save_safetensors(tmp_path / "half.safetensors", tensors, metadata)
+    with pytest.raises(BasisError, match="not a whole instant map .*alpha"):
+        InstantMap.load(tmp_path / "half.safetensors")
     with pytest.raises(BasisError, match="8 from test"):
         m.predict(torch.zeros(5))
     with pytest.raises(BasisError, match="at least 3"):

@@ -147,14 +147,17 @@ class CelebBasis:
         tensors, metadata = load_safetensors(path)
         if metadata.get("format") != "celeb-basis basis 1" or set(tensors) != set(_TENSORS):
             raise BasisError(f"{path} is not a celeb basis")
-        return cls(
-            **tensors,
-            encoder_dims=tuple(json.loads(metadata["encoder_dims"])),
-            encoder_scale=tuple(json.loads(metadata["encoder_scale"])),
-            names=tuple(json.loads(metadata["names"])),
-            fingerprint=metadata["fingerprint"],
-            model=metadata["model"],
-        )
+        try:
+            return cls(
+                **tensors,
+                encoder_dims=tuple(json.loads(metadata["encoder_dims"])),
+                encoder_scale=tuple(json.loads(metadata["encoder_scale"])),
+                names=tuple(json.loads(metadata["names"])),
+                fingerprint=metadata["fingerprint"],
+                model=metadata["model"],
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise BasisError(f"{path} is not a whole celeb basis (metadata: {error})") from error
 
 
 _TENSORS = ("mean", "components", "explained_variance", "explained_variance_ratio", "radius")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +79,7 @@ class Identity:
 
     def coefficients(self, basis: CelebBasis) -> Tensor:
         """Where the identity stands in a basis, (2, k)."""
-        if self.fingerprint and self.fingerprint != basis.fingerprint:
+        if self.encoder_dims != basis.encoder_dims or self.fingerprint not in ("", basis.fingerprint):
             raise IdentityError(
                 f"{self.placeholder_token} was made for {self.model or 'another model'}, "
                 f"the basis for {basis.model}"
@@ -147,7 +148,7 @@ class Identity:
         return cls(
             placeholder_token=placeholder_token
             or metadata.get("placeholder_token")
-            or f"<{path.stem.lower()}>",
+            or f"<{re.sub(r'[^a-z0-9_-]+', '-', path.stem.lower())}>",
             vectors=torch.cat([t.float() for t in parts], dim=-1),
             encoder_dims=tuple(t.shape[1] for t in parts),
             fingerprint=metadata.get("fingerprint", ""),
@@ -166,5 +167,6 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise IdentityError(
             f"{path} is not an embedding that can be read without running code in it"
         ) from error
-    content = content.get("string_to_param", content) if isinstance(content, dict) else {"*": content}
+    content = content.get("string_to_param", content) if isinstance(content, dict) else content
+    content = content if isinstance(content, dict) else {"*": content}
     return {key: t.detach() for key, t in content.items() if isinstance(t, Tensor)}, {}

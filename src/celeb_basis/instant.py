@@ -112,13 +112,16 @@ class InstantMap:
         tensors, metadata = load_safetensors(path)
         if metadata.get("format") != "celeb-basis instant map 1" or set(tensors) != set(_TENSORS):
             raise BasisError(f"{path} is not an instant map")
-        return cls(
-            **tensors,
-            alpha=float(metadata["alpha"]),
-            score=float(metadata["score"]),
-            fingerprint=metadata["fingerprint"],
-            reader_name=metadata["reader_name"],
-        )
+        try:
+            return cls(
+                **tensors,
+                alpha=float(metadata["alpha"]),
+                score=float(metadata["score"]),
+                fingerprint=metadata["fingerprint"],
+                reader_name=metadata["reader_name"],
+            )
+        except (KeyError, ValueError) as error:
+            raise BasisError(f"{path} is not a whole instant map (metadata: {error})") from error
 
 
 _TENSORS = ("coef", "intercept", "radius")
