@@ -277,6 +277,8 @@ def test_other_misuse_is_refused(pipe, basis, instant):
     fit = {"init": "mean", "placeholder_token": "<a>"}
     with pytest.raises(IdentityError, match="at least one face"):
         fit_identity(pipe, basis, [], **fit)
+    with pytest.raises(IdentityError, match="2 people and 1 placeholder tokens"):
+        fit_identities(pipe, basis, [[make_face(1)]] * 2, ["<a>"], Recipe(init="mean"))
     with pytest.raises(PromptError, match="angle brackets"):
         fit_identity(pipe, basis, [make_face(1)], init="mean", placeholder_token="Ada")
     with pytest.raises(BasisError):

@@ -116,6 +116,8 @@ def fit_identities(
     progress: Callable[[FitStep], None] | None = None,
 ) -> list[Identity]:
     """Learn several people side by side, each as if alone: the same seed gives the same person."""
+    if len(placeholder_tokens) != len(people):
+        raise IdentityError(f"{len(people)} people and {len(placeholder_tokens)} placeholder tokens: one each is needed")
     for token in placeholder_tokens:
         check_placeholder(pipe, token)
     for step in fit_steps(pipe, basis, people, recipe, instant=instant):
