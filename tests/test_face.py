@@ -6,11 +6,12 @@ import struct
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from celeb_basis.errors import ModelError, NoFaceError, PhotoError, SeveralFacesError
 from celeb_basis.face import GREY, LONG_SIDE, Face, OpenCVReader, find_face, open_photo, upright_square
 
+AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 
 
@@ -121,12 +122,34 @@ def test_private_metadata_stays_behind(tmp_path):
     assert photo.info == {"path": str(tmp_path / "a.jpg")} and not photo.getexif()
 
 
+def test_broken_metadata_is_not_the_users_business(tmp_path, recwarn):
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    two_halves().save(tmp_path / "a.jpg", exif=exif)
+    content = bytearray((tmp_path / "a.jpg").read_bytes())
+    start = content.find(b"Exif\0\0") + 6
+    content[start + 8 : start + 10] = b"\xff\xff"  # how many entries there are
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert open_photo(tmp_path / "a.jpg").size == (96, 64) and not recwarn.list
+
+
 def truncated(name):
     def make(path):
         noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
         Image.fromarray(noise).save(path / name)
         whole = (path / name).read_bytes()
         (path / name).write_bytes(whole[: len(whole) // 2])
+        return path / name
+
+    return make
+
+
+def scrambled(name):
+    def make(path):
+        two_halves().save(path / name)
+        content = bytearray((path / name).read_bytes())
+        content[-20:] = bytes(20)
+        (path / name).write_bytes(content)
         return path / name
 
     return make
@@ -166,6 +189,9 @@ def postscript(path):
         (containing("empty.jpg", b""), "is empty"),
         (containing("letter.jpg", b"Dear Sir or Madam,\n" * 20), "not a picture"),
         (containing("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 64), "HEIC"),
+        (containing("film.mp4", b"\0\0\0\x18ftypisom\0\0\0\0isomavc1" + b"\0" * 64), "is a film"),
+        pytest.param(truncated("half.avif"), "damaged or cut short", marks=AVIF),
+        pytest.param(scrambled("bad.avif"), "damaged or cut short", marks=AVIF),
         (truncated("half.jpg"), "damaged or cut short"),
         (truncated("half.png"), "damaged or cut short"),
         (huge_header, "megapixels"),

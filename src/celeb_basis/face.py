@@ -20,6 +20,7 @@ GREY = (128, 128, 128)  # stands where a picture has nothing: under alpha, outsi
 LONG_SIDE = 2048  # pixels; more than any face model or training crop looks at
 # What cameras, phones and editors write. Others (EPS, PDF, ...) run foreign programs or are no photographs.
 FORMATS = {"JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM"}
+HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # brands; films have others
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ def open_photo(path: str | Path) -> Image.Image:
         raise PhotoError(f"{path} is empty")
     try:
         with warnings.catch_warnings():
-            # Pillow warns from 89 megapixels on and refuses from 179 on; only the second matters to us.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns of large pictures and of broken metadata; only what it refuses matters to us.
+            warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 if image.format not in FORMATS:
                     raise PhotoError(f"{path} is a {image.format} file; save the photo as JPEG or PNG")
@@ -80,12 +81,18 @@ def open_photo(path: str | Path) -> Image.Image:
                 image.draft(None, (LONG_SIDE, LONG_SIDE))
                 photo = _rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
-        if header[4:8] == b"ftyp":
-            raise PhotoError(f"{path} is a HEIC photo, which cannot be read here; save it as JPEG") from None
-        raise PhotoError(f"{path} is not a picture that can be read; save the photo as JPEG or PNG") from None
+        if header[4:8] != b"ftyp":
+            what = "is not a picture that can be read; save the photo as JPEG or PNG"
+        elif header[8:12] in HEIC:
+            what = "is a HEIC photo, which cannot be read here; save it as JPEG"
+        elif header[8:12] in {b"avif", b"avis"}:
+            what = "is damaged or cut short"
+        else:
+            what = "is a film rather than a photo; save one picture of it as JPEG"
+        raise PhotoError(f"{path} {what}") from None
     except Image.DecompressionBombError:
         raise PhotoError(f"{path} has more than 178 megapixels; scale it down first") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error) as error:
         raise PhotoError(f"{path} is damaged or cut short ({error})") from None
     photo.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     photo.info = {"path": str(path)}
