@@ -35,7 +35,7 @@ def load_pipeline(dtype: Any = None) -> Any:
     # At 16 x 16 latents plain attention is faster on CPUs than the fused kernel.
     pipe.unet.set_attn_processor(AttnProcessor())
     pipe.hints = {
-        "num_inference_steps": 20,
+        "num_inference_steps": 10,
         "guidance_scale": 2.5,
         "templates": (FACE_CROP,),
         "scales": (0.5, 0.75, 1.0),
