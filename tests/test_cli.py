@@ -275,7 +275,7 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
         ("fit nobody.jpg --name ada -o no/folder.safetensors", "there is no folder no"),
         ("blend a.safetensors b.safetensors --name c", "no such file"),
         ("blend a.safetensors b.safetensors --name c --weight 1.5", "not a number from 0 to 1"),
-        ("sample --name eve --model some/model", "needs --basis FILE"),
+        ("sample --name eve --model some/model", "unrecognized arguments: --model"),
         ("sample --name eve --basis missing.safetensors", "no such file"),
         ("basis --model some/model", "--names FILE"),
         ("basis --names missing.txt", "cannot be read"),
@@ -303,8 +303,13 @@ def test_wrong_input_is_one_line(line, says, tmp_path, monkeypatch, capsys):
 
 def test_a_fit_that_cannot_start(fit, people, tmp_path, capsys):
     photo, out = tmp_path / "one.png", tmp_path / "ada.safetensors"
+    no_basis = complaint(capsys, "fit", photo, "--name", "ada", "--model", "some/model", "-o", out)
+    assert "some/model needs --basis FILE" in no_basis
     assert "give --instant FILE" in complaint(capsys, *fit, photo, "--init", "instant", "-o", out)
     assert "not an instant map" in complaint(capsys, *fit, photo, "--instant", people[0], "-o", out)
+    assert "leave one of the two out" in complaint(
+        capsys, *fit, photo, "--init", "mean", "--instant", people[0], "-o", out
+    )
     for start in ([], ["--init", "mean"]):
         line = complaint(capsys, *fit, photo, "--steps", 0, *start, "-o", out)
         assert "--steps 0 needs an instant map" in line
@@ -315,6 +320,9 @@ def test_a_fit_that_cannot_start(fit, people, tmp_path, capsys):
 def test_files_of_another_kind_are_refused(model, people, tmp_path, capsys):
     (tmp_path / "text.safetensors").write_text("hello")
     assert "not a readable safetensors file" in complaint(capsys, "info", tmp_path / "text.safetensors")
+    Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
+    for file in (tmp_path / "plain.png", model / "basis.safetensors"):
+        assert "no identity" in complaint(capsys, "info", file, "--basis", model / "basis.safetensors")
     (tmp_path / "text.png").write_text("hello")
     assert "no picture" in complaint(capsys, "info", tmp_path / "text.png")
     assert "not a celeb basis" in complaint(capsys, "sample", "--name", "e", "--basis", people[0])

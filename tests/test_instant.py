@@ -63,7 +63,7 @@ def test_file_and_checks(tmp_path, basis):
     tensors, metadata = load_safetensors(tmp_path / "m.safetensors")
     del metadata["alpha"]
     save_safetensors(tmp_path / "half.safetensors", tensors, metadata)
-    with pytest.raises(BasisError, match="not a whole instant map .*alpha"):
+    with pytest.raises(BasisError, match=r"not a whole instant map .*alpha"):
         InstantMap.load(tmp_path / "half.safetensors")
     with pytest.raises(BasisError, match="8 from test"):
         m.predict(torch.zeros(5))

@@ -70,8 +70,16 @@ class Recipe:
         for name, least in {"max_train_steps": 0, "train_batch_size": 1, "num_pictures": 1}.items():
             if getattr(self, name) < least:
                 raise IdentityError(f"{name}={getattr(self, name)} must be at least {least}")
-        if any("{}" not in template for template in self.templates or ()):
-            raise IdentityError("every template needs {} where the name stands")
+        for name in ("learning_rate", "max_radius", "resolution"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise IdentityError(f"{name}={value} must be above 0")
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise IdentityError(f"momentum={self.momentum} must be at least 0 and below 1")
+        if self.scales is not None and not (self.scales and all(0 < scale <= 1 for scale in self.scales)):
+            raise IdentityError(f"scales={self.scales} must be shares of the picture, above 0 and at most 1")
+        if self.templates is not None and not (self.templates and all("{}" in t for t in self.templates)):
+            raise IdentityError("templates: at least one is needed, and every one needs {} where the name stands")
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +125,7 @@ def fit_identities(
 ) -> list[Identity]:
     """Learn several people side by side, each as if alone: the same seed gives the same person."""
     if len(placeholder_tokens) != len(people):
-        raise IdentityError(f"{len(people)} people and {len(placeholder_tokens)} placeholder tokens: one each is needed")
+        raise IdentityError(f"{len(people)} people and {len(placeholder_tokens)} placeholder tokens: give one each")
     for token in placeholder_tokens:
         check_placeholder(pipe, token)
     for step in fit_steps(pipe, basis, people, recipe, instant=instant):
@@ -175,9 +183,9 @@ def fit_steps(
         lambda free: basis.inverse_transform(coefficients_of(free)),
         generators,
         max_train_steps=recipe.max_train_steps,
-        learning_rate=recipe.learning_rate or (5e-3 if unit else 2e-2),
+        learning_rate=recipe.learning_rate if recipe.learning_rate is not None else (5e-3 if unit else 2e-2),
         train_batch_size=recipe.train_batch_size,
-        templates=recipe.templates or hints(pipe).get("templates", TEMPLATES),
+        templates=recipe.templates if recipe.templates is not None else hints(pipe).get("templates", TEMPLATES),
     )
     momentum = recipe.momentum if recipe.momentum is not None else (0.99 if unit else 0.9)
     for step, loss in enumerate(losses, start=1):
@@ -218,7 +226,7 @@ def _start(
 def person_latents(pipe: Any, faces: Sequence[Face], recipe: Recipe, generator: torch.Generator) -> Tensor:
     """A person's training pictures, drawn and encoded once: latents (num_pictures, c, h, w)."""
     factor = pipe.vae_scale_factor
-    size = recipe.resolution or pipe.unet.config.sample_size * factor
+    size = recipe.resolution if recipe.resolution is not None else pipe.unet.config.sample_size * factor
     if size % factor:
         raise IdentityError(f"resolution={size} must be a multiple of {factor}")
     pictures = training_pictures(
@@ -226,7 +234,7 @@ def person_latents(pipe: Any, faces: Sequence[Face], recipe: Recipe, generator: 
         recipe.num_pictures,
         size=size,
         grid=factor,
-        scales=recipe.scales or hints(pipe).get("scales"),
+        scales=recipe.scales if recipe.scales is not None else hints(pipe).get("scales"),
         generator=generator,
     )
     return encode_pictures(pipe, pictures)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CelebBasisError
+from ..errors import BasisError, CelebBasisError
 from .options import add_command
 
 if TYPE_CHECKING:
@@ -38,22 +38,26 @@ def add_commands(commands: Any) -> None:
 
 def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
     if args.file.is_file() and args.file.suffix.lower() not in EMBEDDINGS:
-        return {"file": str(args.file)} | describe_picture(args.file)
+        found = describe_picture(args.file)
+    else:
+        found = _describe_tensors(args.file, args.basis)
+    if args.basis and "identity" not in found:
+        raise BasisError(f"{args.file} is no identity: leave --basis out, it says where an identity stands")
+    return {"file": str(args.file)} | found
 
+
+def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
     from ..artefact import load_safetensors
     from ..basis import CelebBasis
     from ..identity import Identity
     from ..instant import InstantMap
 
-    kind = load_safetensors(args.file)[1].get("format", "") if args.file.suffix == ".safetensors" else ""
+    kind = load_safetensors(file)[1].get("format", "") if file.suffix == ".safetensors" else ""
     if kind.startswith("celeb-basis basis"):
-        found = describe_basis(CelebBasis.load(args.file))
-    elif kind.startswith("celeb-basis instant map"):
-        found = describe_instant(InstantMap.load(args.file))
-    else:
-        basis = CelebBasis.load(args.basis) if args.basis else None
-        found = describe_identity(Identity.load(args.file), basis)
-    return {"file": str(args.file)} | found
+        return describe_basis(CelebBasis.load(file))
+    if kind.startswith("celeb-basis instant map"):
+        return describe_instant(InstantMap.load(file))
+    return describe_identity(Identity.load(file), CelebBasis.load(basis) if basis else None)
 
 
 def describe_identity(identity: Identity, basis: CelebBasis | None = None) -> dict[str, Any]:

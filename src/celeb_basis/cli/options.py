@@ -39,15 +39,14 @@ def add_command(commands: Any, name: str, run: Run, what: str, examples: str, mo
     return parser
 
 
-def add_model(parser: argparse.ArgumentParser, *, loads: bool = True) -> None:
-    """Add --model, and --device where the model itself is loaded."""
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add --model and --device."""
     parser.add_argument(
         "--model",
         default="miniature",
         help="miniature (default), a hub id, a folder or a .safetensors checkpoint",
     )
-    if loads:
-        parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
 
 
 def load_model(args: argparse.Namespace) -> Any:

@@ -98,7 +98,6 @@ def add_commands(commands: Any) -> None:
     sample.add_argument("--name", required=True, type=placeholder, help="what prompts call the person")
     sample.add_argument("--seed", type=whole, default=0, help="which person (default: 0)")
     sample.add_argument("-o", "--out", type=Path, metavar="FILE", help="(default: NAME.safetensors)")
-    add_model(sample, loads=False)
     _add_basis(sample)
 
 
@@ -123,16 +122,14 @@ def _names(args: argparse.Namespace) -> list[str]:
     return list(miniature.names())
 
 
-def _basis(args: argparse.Namespace) -> CelebBasis:
+def _basis(file: Path | None, model: str = "miniature") -> CelebBasis:
     """The basis asked for, else the one that comes with the model."""
     from ..basis import CelebBasis
 
-    if args.basis:
-        return CelebBasis.load(args.basis)
-    if args.model != "miniature":
-        raise BasisError(
-            f"{args.model} needs --basis FILE; this makes it: celeb-basis basis --model {args.model} -o FILE"
-        )
+    if file:
+        return CelebBasis.load(file)
+    if model != "miniature":
+        raise BasisError(f"{model} needs --basis FILE; this makes it: celeb-basis basis --model {model} -o FILE")
     from .. import miniature
 
     return CelebBasis.load(miniature.basis())
@@ -143,6 +140,8 @@ def _instant(args: argparse.Namespace) -> InstantMap | None:
     from ..instant import InstantMap
 
     if args.init == "mean":
+        if args.instant:
+            raise BasisError("--init mean starts without --instant: leave one of the two out")
         return None
     if args.instant:
         return InstantMap.load(args.instant)
@@ -172,10 +171,11 @@ def fit_person(args: argparse.Namespace) -> dict[str, Any]:
 
     out = _out(args)
     photos = [open_photo(path) for path in args.photos]
-    basis, instant = _basis(args), _instant(args)
+    basis, instant = _basis(args.basis, args.model), _instant(args)
     if args.steps == 0 and instant is None:
         raise BasisError(
-            "--steps 0 needs an instant map of this basis (--instant FILE): without one it would be nobody in particular"
+            "--steps 0 needs an instant map of this basis (--instant FILE): "
+            "without one it would be nobody in particular"
         )
     pipe = load_model(args)
     basis.check(pipe)
@@ -227,7 +227,7 @@ def sample_person(args: argparse.Namespace) -> dict[str, Any]:
     from ..identity import Identity
 
     out = _out(args)
-    basis = _basis(args)
+    basis = _basis(args.basis)
     identity = Identity.sample(basis, args.name, torch.Generator().manual_seed(args.seed))
     identity.save(out)
     return describe_identity(identity, basis) | {"seed": args.seed, "file": str(out)}
