@@ -3,7 +3,7 @@ import torch
 from conftest import make_pipeline
 from safetensors.torch import load_file, save_file
 
-from celeb_basis import Identity, IdentityError
+from celeb_basis import Identity, IdentityError, PromptError
 from celeb_basis.tokens import placeholders
 
 
@@ -124,7 +124,7 @@ def test_files_that_are_no_identity(tmp_path, tensors):
 
 
 def test_impossible_identities():
-    with pytest.raises(IdentityError, match="placeholder token"):
+    with pytest.raises(PromptError, match="placeholder token"):
         Identity("Ada", torch.zeros(2, 6), (6,))
     with pytest.raises(IdentityError, match="shape"):
         Identity("<ada>", torch.zeros(2, 5), (6,))

@@ -11,6 +11,10 @@ CelebBasisError
 └── OutputError           a file cannot be written
 """
 
+from __future__ import annotations
+
+import re
+
 
 class CelebBasisError(Exception):
     """Something the user can put right; `str(error)` is one line that says how."""
@@ -46,3 +50,16 @@ class SeveralFacesError(PhotoError):
 
 class OutputError(CelebBasisError):
     """A file cannot be written."""
+
+
+PLACEHOLDER = re.compile(r"<[a-z0-9_-]+>")
+
+
+def check_spelling(token: str) -> None:
+    """Raise PromptError unless a placeholder token is written like <ada>; here, as the command line needs no torch."""
+    if not PLACEHOLDER.fullmatch(token):
+        # Capitals would lose their second vector in diffusers; a bare word is also replaced inside words.
+        raise PromptError(
+            f"{token!r} cannot be a placeholder token: write lower-case letters, digits, - or _ "
+            "between angle brackets, like <ada>"
+        )

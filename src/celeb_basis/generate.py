@@ -14,10 +14,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from .artefact import write_atomically
-from .errors import OutputError, PromptError
+from .errors import PLACEHOLDER, OutputError, PromptError
 from .identity import Identity
 from .pipeline import hints
-from .tokens import PLACEHOLDER, knows, placeholders, token_ids
+from .tokens import knows, placeholders, token_ids
 
 ANY_CASE = re.compile(PLACEHOLDER.pattern, re.IGNORECASE)
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from .artefact import load_safetensors, save_safetensors
 from .basis import CelebBasis
-from .errors import IdentityError
+from .errors import IdentityError, check_spelling
 from .pipeline import model_name
-from .tokens import PLACEHOLDER, TOKENS, embedding_dims, fingerprint
+from .tokens import TOKENS, embedding_dims, fingerprint
 
 # What other programs look for: one tensor for one text encoder, these two for SDXL.
 KEYS = {1: ("emb_params",), 2: ("clip_l", "clip_g")}
@@ -38,11 +38,7 @@ class Identity:
     provenance: Mapping[str, str] = field(default_factory=dict)  # how it was made
 
     def __post_init__(self) -> None:
-        if not PLACEHOLDER.fullmatch(self.placeholder_token):
-            raise IdentityError(
-                f"{self.placeholder_token!r} cannot be a placeholder token: write lower-case letters, "
-                "digits, - or _ between angle brackets, like <ada>"
-            )
+        check_spelling(self.placeholder_token)
         if tuple(self.vectors.shape) != (TOKENS, sum(self.encoder_dims)):
             raise IdentityError(
                 f"{self.placeholder_token}: vectors of shape {tuple(self.vectors.shape)}, an identity has "

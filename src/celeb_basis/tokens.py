@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -17,10 +16,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from .errors import PromptError
+from .errors import PromptError, check_spelling
 
 TOKENS = 2  # a name is a first and a last token
-PLACEHOLDER = re.compile(r"<[a-z0-9_-]+>")
 
 _fingerprints: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
 _extended: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
@@ -90,12 +88,7 @@ def _hash_table(tokenizer: Any, table: Tensor) -> str:
 
 def check_placeholder(pipe: Any, token: str) -> None:
     """Raise PromptError, with the reason, unless `token` can stand for a new person in this model."""
-    if not PLACEHOLDER.fullmatch(token):
-        # Capitals would lose their second vector in diffusers; a bare word is also replaced inside words.
-        raise PromptError(
-            f"{token!r} cannot be a placeholder token: write lower-case letters, digits, - or _ "
-            "between angle brackets, like <ada>"
-        )
+    check_spelling(token)
     for part in _parts(token):
         if knows(pipe, part):
             raise PromptError(f"{part} already has a meaning in this model: choose another placeholder token")

@@ -6,13 +6,14 @@ Nothing here imports torch, so that help is instant.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import OutputError
+from ..errors import OutputError, PromptError, check_spelling
 
 Run = Callable[[argparse.Namespace], dict[str, Any]]  # a command's answer, printed as text or as JSON
 
@@ -100,7 +101,20 @@ def share(text: str) -> float:
 
 def placeholder(name: str) -> str:
     """ada or <ada> -> <ada>"""
-    return f"<{name.removeprefix('<').removesuffix('>')}>"
+    token = f"<{name.removeprefix('<').removesuffix('>')}>"
+    try:
+        check_spelling(token)
+    except PromptError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return token
+
+
+def named_file(text: str) -> tuple[Path, str | None]:
+    """ada.safetensors as it is, or sks=ada.safetensors under another name: the file, <sks>"""
+    name, separator, file = text.partition("=")
+    if separator and not os.path.exists(text):
+        return Path(file), placeholder(name)
+    return Path(text), None
 
 
 def check_file(path: Path, *suffixes: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import OutputError
 from .options import (
@@ -17,13 +17,10 @@ from .options import (
     count,
     load_model,
     make_folder,
-    placeholder,
+    named_file,
     positive,
     whole,
 )
-
-if TYPE_CHECKING:
-    from ..identity import Identity
 
 
 def add_commands(commands: Any) -> None:
@@ -42,6 +39,7 @@ def add_commands(commands: Any) -> None:
     generate.add_argument("prompt", metavar="PROMPT", help="text in which <name> stands for a person")
     generate.add_argument(
         "--identity",
+        type=named_file,
         action="append",
         default=[],
         metavar="[NAME=]FILE",
@@ -66,15 +64,14 @@ def add_commands(commands: Any) -> None:
         commands,
         "evaluate",
         score,
-        "measure likeness and obedience to the prompt, beside the model's own celebrities",
+        "measure likeness and obedience to the prompt on the miniature, beside its own celebrities",
         """
         evaluate --identity ada.safetensors --photo me.jpg
         evaluate --identity ada.safetensors --photo me.jpg --seeds 4 --json""",
     )
-    evaluate.add_argument("--identity", required=True, metavar="FILE")
+    evaluate.add_argument("--identity", required=True, type=Path, metavar="FILE")
     evaluate.add_argument("--photo", required=True, type=Path, help="of the person, to compare with")
     evaluate.add_argument("--seeds", type=count, default=2, metavar="N", help="pictures of each prompt (default: 2)")
-    add_model(evaluate)
 
     demo = add_command(
         commands,
@@ -106,10 +103,11 @@ def add_commands(commands: Any) -> None:
 
 def draw(args: argparse.Namespace) -> dict[str, Any]:
     from ..generate import generate, save_picture
+    from ..identity import Identity
     from ..pipeline import model_name
 
     files = _picture_files(args)
-    identities = [_identity(text) for text in args.identity]
+    identities = [Identity.load(file, token) for file, token in args.identity]
     pipe = load_model(args)
     pipe.set_progress_bar_config(disable=None, desc="drawing")
     pictures = generate(
@@ -144,23 +142,15 @@ def _picture_files(args: argparse.Namespace) -> list[Path]:
     return [args.out / f"{words}-{args.seed + i}.png" for i in range(args.num_images)]
 
 
-def _identity(text: str) -> Identity:
-    """ada.safetensors as it is, or sks=ada.safetensors under another name."""
-    from ..identity import Identity
-
-    name, separator, file = text.partition("=")
-    if separator and not Path(text).exists():
-        return Identity.load(file, placeholder(name))
-    return Identity.load(text)
-
-
 def score(args: argparse.Namespace) -> dict[str, Any]:
     from ..evaluate import evaluate
     from ..face import open_photo
+    from ..identity import Identity
+    from ..pipeline import load_pipeline
 
     photo = open_photo(args.photo)
-    identity = _identity(args.identity)
-    pipe = load_model(args)
+    identity = Identity.load(args.identity)
+    pipe = load_pipeline("miniature")
     with Progress() as progress:
         return evaluate(pipe, identity, photo, seeds=args.seeds, progress=progress)
 
