@@ -1,10 +1,15 @@
-"""Whose names a basis is made of: lists with one name a line."""
+"""Whose names a basis is made of: lists with one name a line, and the list of celebrities that is shipped."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from .errors import BasisError
+
+
+def celebrities() -> list[str]:
+    """The shipped names, all of exactly two tokens in the CLIP vocabulary of SD 1, SD 2 and SDXL."""
+    return read(Path(__file__).with_name("data") / "celebrities.txt")
 
 
 def read(path: str | Path) -> list[str]:
