@@ -1,6 +1,12 @@
-"""Lists of names."""
+"""Lists of names, and the list of celebrities against the true vocabulary of CLIP."""
+
+import gzip
+import re
+from importlib import metadata
+from pathlib import Path
 
 import pytest
+from transformers import CLIPTokenizer
 
 from celeb_basis import names
 from celeb_basis.errors import BasisError
@@ -23,3 +29,47 @@ def test_a_bad_list_is_one_clear_line(tmp_path, content, says):
         path.write_bytes(content)
     with pytest.raises(BasisError, match=says):
         names.read(path)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """The tokenizer of SD 1, SD 2 and SDXL, from the merges in a package that is not imported: it needs torchvision."""
+    try:
+        files = metadata.files("open_clip_torch") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    paths = [file.locate() for file in files if file.name == "bpe_simple_vocab_16e6.txt.gz"]
+    if not paths or not Path(paths[0]).exists():
+        pytest.skip("the vocabulary is missing: pip install --no-deps open_clip_torch")
+    lines = gzip.decompress(Path(paths[0]).read_bytes()).decode().split("\n")
+    merges = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]]
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    # A byte that cannot be printed stands as a later character; no name has one, but they take up ids.
+    letters = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+    pieces = [*letters, *(letter + "</w>" for letter in letters), *map("".join, merges)]
+    vocab = {piece: i for i, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+
+
+def header() -> list[int]:
+    """Names, first tokens and last tokens, as the head of the file counts them."""
+    text = (Path(names.__file__).parent / "data" / "celebrities.txt").read_text(encoding="utf-8")
+    return [int(n) for n in re.search(r"# Names: (\d+); .* first tokens: (\d+); .* last tokens: (\d+)", text).groups()]
+
+
+def test_celebrities_are_first_and_last_names_in_order():
+    people = names.celebrities()
+    assert people == sorted(people, key=str.casefold)
+    assert len({person.casefold() for person in people}) == len(people) == header()[0] >= 1500
+    assert all(re.fullmatch(r"[A-Z][A-Za-z]* [A-Z][A-Za-z]*", person) for person in people)
+    assert {"Nelson Mandela", "Serena Williams", "Aishwarya Rai", "Jackie Chan"} <= set(people)
+
+
+def test_celebrities_are_two_tokens_of_the_true_vocabulary(clip):
+    assert clip("Elon Musk sks").input_ids == [49406, 20406, 19063, 48136, 49407]
+    people = clip(names.celebrities(), add_special_tokens=False).input_ids
+    assert all(len(tokens) == 2 for tokens in people)
+    assert len(set(map(tuple, people))) == len(people)
+    first, last = (len(set(tokens)) for tokens in zip(*people, strict=True))
+    assert [len(people), first, last] == header()
+    assert min(first, last) >= 513  # so that 512 components of each are real
