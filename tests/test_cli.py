@@ -152,6 +152,12 @@ def test_basis_reports_names_and_variance(model, tmp_path, capsys):
     assert few["n_components"] == 3 and few["numbers"] == 6
 
 
+def test_without_names_the_basis_is_made_of_celebrities(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("celeb_basis.names.celebrities", lambda: NAMES)
+    report = answer(capsys, "basis", "--model", model / "sd", "-o", tmp_path / "b.safetensors")
+    assert report["names"] == len(NAMES) and report["dropped"] == []
+
+
 def test_sample_is_reproducible_and_info_knows_it(model, tmp_path, capsys):
     files = [tmp_path / "eve.safetensors", tmp_path / "again.safetensors"]
     for file in files:
@@ -280,7 +286,6 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
         ("blend a.safetensors b.safetensors --name c --weight 1.5", "not a number from 0 to 1"),
         ("sample --name eve --model some/model", "unrecognized arguments: --model"),
         ("sample --name eve --basis missing.safetensors", "no such file"),
-        ("basis --model some/model", "--names FILE"),
         ("basis --names missing.txt", "cannot be read"),
         ("basis --names .", "cannot be read"),
         ("generate hello --identity missing.safetensors", "no such file"),

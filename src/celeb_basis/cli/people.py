@@ -37,12 +37,12 @@ def add_commands(commands: Any) -> None:
         "make the celeb basis of a model from the names of people it knows",
         """
         basis -o basis.safetensors
-        basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --names names.txt -o sd15.safetensors
+        basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 -o sd15.safetensors
         basis --n-components 32 --json""",
         "Names that are not exactly two tokens of the model are left out.",
     )
     add_model(basis)
-    basis.add_argument("--names", type=Path, metavar="FILE", help="one name a line (default: the miniature's own)")
+    basis.add_argument("--names", type=Path, metavar="FILE", help="one name a line (default: celebrities)")
     basis.add_argument("--n-components", type=count, metavar="K", help="of each token (default: the data's rank)")
     basis.add_argument("-o", "--out", type=Path, default=Path("basis.safetensors"), metavar="FILE")
 
@@ -116,7 +116,7 @@ def _names(args: argparse.Namespace) -> list[str]:
     if args.names:
         return names.read(args.names)
     if args.model != "miniature":
-        raise BasisError(f"no list of names comes with {args.model} yet: give --names FILE, one name a line")
+        return names.celebrities()
     from .. import miniature
 
     return list(miniature.names())
