@@ -1,10 +1,13 @@
 """The newcomer's commands, on the miniature: a photo, a fit, pictures, figures."""
 
 import json
+from functools import partial
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from celeb_basis import Recipe
 from celeb_basis.cli import main
 
 
@@ -60,3 +63,35 @@ def test_a_photo_without_a_face_is_one_line(tmp_path, capsys):
     assert main(["fit", str(tmp_path / "wall.png"), "--name", "ada", "-o", str(tmp_path / "a.safetensors")]) == 2
     assert "no face found" in capsys.readouterr().err
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def astronaut(path):
+    """Eileen Collins, by NASA, in scikit-image."""
+    Image.fromarray(pytest.importorskip("skimage.data").astronaut()).save(path)
+    return path
+
+
+def admiral(path):
+    """Grace Hopper, by James S. Davis, in matplotlib."""
+    cbook = pytest.importorskip("matplotlib.cbook")
+    return cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+
+
+@pytest.mark.parametrize("photograph", [astronaut, admiral])
+def test_people_of_the_real_world_are_one_line(photograph, tmp_path, capsys):
+    photo = photograph(tmp_path / "photo.png")
+    assert main(["fit", str(photo), "--name", "ada", "--steps", "0", "-o", str(tmp_path / "a.safetensors")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    assert "real photographs need a real model" in captured.err
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_the_demo_takes_a_photo(ada, tmp_path, monkeypatch, capsys):
+    """A shorter one: two steps, one scene, one celebrity to compare with."""
+    monkeypatch.setattr("celeb_basis.demo.Recipe", partial(Recipe, max_train_steps=2))
+    monkeypatch.setattr("celeb_basis.demo.SCENES", {"on the beach": "a photo of {} on the beach"})
+    monkeypatch.setattr("celeb_basis.evaluate.CELEBRITIES", 1)
+    report = answer(capsys, "demo", "--photo", ada[0], "-o", tmp_path / "demo")
+    files = {Path(report[key]) for key in ("photo", "identity file", "contact sheet")}
+    assert set((tmp_path / "demo").iterdir()) == files and len(files) == 3
