@@ -75,7 +75,7 @@ class InstantMap:
             reader_name=reader_name,
         )
 
-    def predict(self, feature: Tensor, *, restore_radius: bool = True) -> Tensor:
+    def predict(self, feature: Tensor) -> Tensor:
         """Coefficients (2, k) of a feature (d,), or (n, 2, k) of features (n, d)."""
         if feature.shape[-1] != self.coef.shape[1]:
             raise BasisError(
@@ -84,8 +84,6 @@ class InstantMap:
             )
         plain = feature.float().cpu() @ self.coef.T + self.intercept
         plain = plain.reshape(*feature.shape[:-1], 2, -1)
-        if not restore_radius:
-            return plain
         return torch.nn.functional.normalize(plain, dim=-1) * self.radius[:, None]
 
     def check(self, basis: CelebBasis) -> None:

@@ -22,8 +22,6 @@ def load_pipeline(
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-    revision: str | None = None,
-    variant: str | None = None,
 ) -> Any:
     """Load a Stable Diffusion 1, 2 or SDXL pipeline, ready to draw: eval mode, frozen, silent.
 
@@ -32,7 +30,6 @@ def load_pipeline(
     last one uses the network, and only for what is not in the cache yet. Pickled weights are refused.
     device: the best there is by default (CUDA, Apple's MPS, CPU).
     dtype: float16 on CUDA by default, float32 elsewhere (MPS draws black pictures in float16).
-    revision, variant: of a hub id or folder, such as variant="fp16".
 
     Raises ModelError, in one line, for anything that cannot be loaded.
     """
@@ -49,13 +46,13 @@ def load_pipeline(
             raise ModelError(
                 f"{path} has no model_index.json: name a folder that diffusers' save_pretrained wrote"
             )
-        pipe = _from_pretrained(path, dtype, None, variant, local=True)
+        pipe = _from_pretrained(path, dtype, local=True)
     elif path.suffix == ".safetensors":
         pipe = _from_single_file(path, dtype)
     elif path.suffix in {".ckpt", ".pt", ".pth", ".bin"}:
         raise ModelError(f"{path} is a pickle, which can run any code when read: convert it to .safetensors")
     elif HUB_ID.fullmatch(name):
-        pipe = _from_pretrained(name, dtype, revision, variant, local=False)
+        pipe = _from_pretrained(name, dtype, local=False)
     else:
         raise ModelError(
             f"no model {name!r}: name a folder, a .safetensors file, a hub id like owner/model, or miniature"
@@ -103,28 +100,19 @@ def _device(wish: str | torch.device | None) -> torch.device:
         raise ModelError(f"there is no device {str(wish)!r} here: leave it out, or use cpu") from error
 
 
-def _from_pretrained(
-    source: str | Path, dtype: torch.dtype, revision: str | None, variant: str | None, *, local: bool
-) -> Any:
+def _from_pretrained(source: str | Path, dtype: torch.dtype, *, local: bool) -> Any:
     from diffusers import DiffusionPipeline
     from huggingface_hub import errors
 
     try:
         return DiffusionPipeline.from_pretrained(
-            source,
-            dtype=dtype,
-            revision=revision,
-            variant=variant,
-            use_safetensors=True,
-            local_files_only=local,
+            source, dtype=dtype, use_safetensors=True, local_files_only=local
         )
     except errors.GatedRepoError as error:
         raise ModelError(
             f"{source} asks for its licence to be accepted: open https://huggingface.co/{source}, accept it, "
             "then run `hf auth login`"
         ) from error
-    except errors.RevisionNotFoundError as error:
-        raise ModelError(f"{source} has no revision {revision!r}: look at its branches on the hub") from error
     except errors.RepositoryNotFoundError as error:
         raise ModelError(
             f"the hub has no model {source}, or it is private: check the name, or `hf auth login`"

@@ -129,14 +129,13 @@ def check_file(path: Path, *suffixes: str) -> Path:
     return path
 
 
-def check_folder(path: Path) -> Path:
+def check_folder(path: Path) -> None:
     """Raise OutputError unless files can be written in a folder, which need not exist yet."""
     standing = next(place for place in (path, *path.absolute().parents) if place.exists())
     try:
         tempfile.TemporaryFile(dir=standing).close()
     except OSError as error:
         raise OutputError(f"cannot write in {path}: {error.strerror}") from None
-    return path
 
 
 def make_folder(path: Path) -> None:
