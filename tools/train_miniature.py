@@ -20,7 +20,7 @@ STAGES = {
     "finder": (readers.finder, {"steps": 400}),
     "fitting": (readers.recogniser, {"name": "fitting", "steps": 600}),
     "evaluation": (readers.recogniser, {"name": "evaluation", "steps": 600}),
-    "judge": (readers.judge, {"steps": 900}),
+    "judge": (readers.judge, {"steps": 800}),
     "export": (export.run, {}),
     "figures": (figures.run, {}),
 }

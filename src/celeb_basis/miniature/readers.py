@@ -24,7 +24,7 @@ from .world import CLOTHES, EXPRESSIONS, HEADWEAR, OBJECTS, POSES, SCENES, SIZE,
 WEIGHTS = Path(__file__).parent / "weights"
 FACE_SIZE = 48
 FEATURES = 64
-THRESHOLD = 0.5
+THRESHOLD = 0.3
 WHOLE = {"scene": len(SCENES), "clothes": len(CLOTHES), "object": len(OBJECTS), "style": len(STYLES)}
 OF_THE_FACE = {"headwear": len(HEADWEAR), "expression": len(EXPRESSIONS), "pose": len(POSES)}
 
