@@ -87,7 +87,7 @@ def run(
     identity.save(out / "identity.safetensors")
     sheet = contact_sheet(
         picture, pictures, titles,
-        f"One photograph, {identity.coefficients(basis).numel()} numbers, {fitted - loaded:.0f} seconds",
+        f"One photograph, {identity.coefficients(basis).numel()} numbers",
     )  # fmt: skip
     save_picture(sheet, out / "contact-sheet.png", prompt=" | ".join(prompts), seed=seed, model=model_name(pipe))
     k = basis.components.shape[1]
