@@ -3,6 +3,9 @@
     python tools/train_miniature.py autoencoder text unet finder fitting evaluation judge export figures
 
 Every stage reads what the earlier ones left in the folder and logs its curve in `<stage>.jsonl`.
+On CPUs the denoiser learns a third faster in two processes of one thread each:
+
+    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 tools/train_miniature.py unet
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from stages import autoencoder, export, figures, readers, text, unet
 STAGES = {
     "autoencoder": (autoencoder.run, {"steps": 1700}),
     "text": (text.run, {"steps": 700}),
-    "unet": (unet.run, {"steps": 1_000_000, "minutes": 80.0, "pictures": 90_000, "batch_size": 96}),
+    "unet": (unet.run, {"steps": 1_000_000, "minutes": 62.0, "pictures": 90_000, "batch_size": 96}),
     "finder": (readers.finder, {"steps": 400}),
     "fitting": (readers.recogniser, {"name": "fitting", "steps": 600}),
     "evaluation": (readers.recogniser, {"name": "evaluation", "steps": 600}),

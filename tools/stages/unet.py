@@ -69,7 +69,9 @@ def latents(folder: Path, n: int, device: str) -> dict[str, Tensor]:
                 z = vae.encode(x.contiguous(memory_format=torch.channels_last)).latents * vae.config.scaling_factor
                 encoded.append(z.half().cpu().contiguous())
     state = {"latents": torch.cat(encoded), "ids": torch.cat(ids)}
-    save_file(state, path)
+    temporary = path.with_suffix(".part")
+    save_file(state, temporary)
+    temporary.replace(path)
     return state
 
 
