@@ -16,7 +16,6 @@ def load_pipeline(dtype: Any = None) -> Any:
     """The pipeline, in float32 or another `dtype`; what is best for it is in its attribute `hints`."""
     import torch
     from diffusers import StableDiffusionPipeline
-    from diffusers.models.attention_processor import AttnProcessor
     from diffusers.utils import logging
 
     from .captions import FACE_CROP
@@ -32,8 +31,6 @@ def load_pipeline(dtype: Any = None) -> Any:
         )
     finally:
         logging.set_verbosity(verbosity)
-    # At 16 x 16 latents plain attention is faster on CPUs than the fused kernel.
-    pipe.unet.set_attn_processor(AttnProcessor())
     pipe.hints = {
         "num_inference_steps": 10,
         "guidance_scale": 2.5,
