@@ -18,6 +18,7 @@ from celeb_basis.miniature.people import celebrities, celebrity_identities, port
 from celeb_basis.miniature.readers import fitting_reader
 
 N_COMPONENTS = 64
+_DERIVED = {"unet": {"_name_or_path"}, "vae": {"_name_or_path", "block_out_channels"}}
 MODELS = {"unet": "unet", "vae": "autoencoder", "text_encoder": "text"}
 
 
@@ -37,12 +38,11 @@ def run(folder: Path, *, device: str) -> None:
     pipe.to(torch.float16).save_pretrained(target / "pipeline")
     # transformers loads a text encoder as it was saved: stock pipelines want all parts alike, single precision.
     pipe.text_encoder.float().save_pretrained(target / "pipeline" / "text_encoder")
-    config = target / "pipeline" / "vae" / "config.json"
-    # diffusers writes what it derives from the others here, and warns of it when it reads it.
-    derived = {"block_out_channels"}
-    config.write_text(
-        json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k not in derived}, indent=2) + "\n"
-    )
+    # diffusers writes down what it derives from the rest, of which it warns when it reads it, and where it came from.
+    for part in ("unet", "vae"):
+        config = target / "pipeline" / part / "config.json"
+        kept = {k: v for k, v in json.loads(config.read_text()).items() if k not in _DERIVED[part]}
+        config.write_text(json.dumps(kept, indent=2) + "\n")
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
     ).stdout.strip()
