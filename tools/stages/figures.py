@@ -22,7 +22,7 @@ from celeb_basis.miniature.people import celebrities, celebrity_identities, port
 from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, judge
 
 
-def run(folder: Path, *, device: str, celebrities_measured: int = 70) -> None:
+def run(folder: Path, *, device: str, celebrities_measured: int = 35) -> None:
     """Measure everything, print it, and keep it in the metadata of the denoiser."""
     pipe = load_pipeline("miniature", device="cpu")
     figures = {
