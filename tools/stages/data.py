@@ -16,17 +16,17 @@ from celeb_basis.miniature.readers import crop_faces
 
 
 @cache
-def painter(compiled: bool):
-    """The renderer; compiled it is six times faster, after a minute."""
-    return torch.compile(world.draw, dynamic=False) if compiled else world.draw
+def painter():
+    """The renderer, compiled: six times faster, after a minute."""
+    return torch.compile(world.draw, dynamic=False)
 
 
-def draw(scene: world.Scene, *, compiled: bool = True, batch_size: int = 256) -> Tensor:
-    """Pictures `(n, 3, 64, 64)` in [0, 1], as bytes would round them, drawn in batches of one shape."""
+def draw(scene: world.Scene, *, batch_size: int = 256) -> Tensor:
+    """Pictures as bytes, `(n, 3, 64, 64)`, drawn in batches of one shape."""
     pictures = []
     for start in range(0, len(scene), batch_size):
         index = torch.arange(start, start + batch_size).clamp(max=len(scene) - 1)
-        picture = painter(compiled)(scene[index])[: len(scene) - start]
+        picture = painter()(scene[index])[: len(scene) - start]
         pictures.append((picture * 255).round().byte())
     return torch.cat(pictures)
 

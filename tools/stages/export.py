@@ -16,6 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from celeb_basis import CelebBasis, InstantMap, load_pipeline, miniature
 from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
 from celeb_basis.miniature.readers import fitting_reader
+from celeb_basis.tokens import name_rows
 
 N_COMPONENTS = 64
 _DERIVED = {"unet": {"_name_or_path"}, "vae": {"_name_or_path", "block_out_channels"}}
@@ -72,8 +73,6 @@ def learn(n_components: int) -> None:
     features = torch.stack(
         [faces[0].feature for part in known.split(50) for faces in reader.read(portraits(part, 128))]
     )
-    from celeb_basis.tokens import name_rows
-
     coefficients = basis.transform(name_rows(pipe, basis.names)[0])
     instant = InstantMap.fit(features, coefficients, basis=basis, reader_name=reader.name)
     instant.save(miniature.instant())
