@@ -35,6 +35,7 @@ def load_pipeline(dtype: Any = None) -> Any:
         "num_inference_steps": 10,
         "guidance_scale": 2.5,
         "templates": (FACE_CROP,),
+        "portrait": "a close up photo of {}",
         "scales": (0.5, 0.75, 1.0),
         "face_reader": fitting_reader,
     }
