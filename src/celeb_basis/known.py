@@ -1,4 +1,4 @@
-"""Which names a model knows: it draws each of them a few times, and the faces tell."""
+"""Which names a model knows: it draws each of them in a few ways, and the faces tell."""
 
 from __future__ import annotations
 
@@ -20,14 +20,19 @@ from .instant import InstantMap
 from .pipeline import hints, model_name
 from .tokens import fingerprint, name_rows
 
-PORTRAIT = "a close-up photo of {}"
+PORTRAITS = (
+    "a close-up photo of {}",
+    "a portrait photo of {} smiling",
+    "a photo of the face of {} outdoors",
+    "a headshot of {} wearing a suit",
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Portraits:
-    """The faces a model draws for names, `pictures` of each; picture i of every name starts from the same noise.
+    """The faces a model draws for names: picture i of every name has the same prompt and starts from the same noise.
 
-    Source of the idea: Yuan et al. (2023) chose the names of their basis by looking at such pictures.
+    Yuan et al. (2023) chose the names of their basis by looking at such pictures.
     """
 
     features: Tensor  # (names, pictures, d), unit length; zeros where the picture has no face, or several
@@ -45,8 +50,7 @@ class Portraits:
         """How much each name is somebody of their own, (names,) in -1..1; -1 for less than two faces.
 
         The mean silhouette of the name's faces: with a the mean cosine distance to the name's other faces and
-        b that to the faces of the other name that is nearest, (b - a) / max(a, b). Above zero the model draws the
-        same person every time, and nobody else like that. Source: Rousseeuw (1987).
+        b that to the faces of the other name that is nearest, (b - a) / max(a, b). Source: Rousseeuw (1987).
         """
         there = self.features.any(-1)  # (names, pictures)
         count = there.sum(-1)
@@ -66,19 +70,23 @@ class Portraits:
         result[several] = (each * there[several]).sum(-1) / count
         return result
 
-    @property
-    def known(self) -> list[str]:
-        """The names of which the model draws one person, and nobody else's."""
-        unknown = self.unknown
-        return [name for name in self.names if name not in unknown]
+    def unknown(self, made_up: Sequence[str]) -> dict[str, str]:
+        """The names, apart from the `made_up` ones, that the model does not draw as one person: `{name: why}`.
 
-    @property
-    def unknown(self) -> dict[str, str]:
-        """The other names: `{name: why}`."""
+        A name is somebody if its silhouette is above zero and nearer to that of the names the model knows best (their
+        upper quartile) than to that of made-up names (their median), whose faces the model makes up as well.
+        """
+        score = dict(zip(self.names, self.silhouettes.tolist(), strict=True))
+        found = dict(zip(self.names, self.found.tolist(), strict=True))
+        nobody = [score.pop(name) for name in made_up]
+        least = 0.0
+        if nobody and score:
+            middle = (torch.tensor(nobody).median() + torch.tensor(list(score.values())).quantile(0.75)) / 2
+            least = max(least, float(middle))
         return {
-            name: "drawn without a face" if found < 2 else "drawn as nobody in particular"
-            for name, found, score in zip(self.names, self.found.tolist(), self.silhouettes.tolist(), strict=True)
-            if score <= 0
+            name: "drawn without a face" if found[name] < 2 else "drawn as nobody in particular"
+            for name, s in score.items()
+            if s <= least
         }
 
     def of(self, names: Sequence[str]) -> Portraits:
@@ -139,10 +147,10 @@ def draw_portraits(
     start: what an earlier drawing, perhaps one that was stopped, has already; its names are not drawn again.
     Raises BasisError if it was drawn by another model, with another reader or otherwise.
     """
-    prompt = hints(pipe).get("portrait", PORTRAIT)
-    drawn = json.dumps(
-        [model_name(pipe), fingerprint(pipe), prompt, pictures, num_inference_steps, guidance_scale, seed]
-    )
+    prompts = hints(pipe).get("portraits", PORTRAITS)
+    prompts = [prompts[i % len(prompts)] for i in range(pictures)]
+    how = [model_name(pipe), fingerprint(pipe), prompts, num_inference_steps, guidance_scale, seed]
+    drawn = json.dumps(how)
     if start is not None and (start.drawn, start.reader_name) != (drawn, reader.name):
         raise BasisError(
             "the faces drawn earlier are another model's, or were drawn with other settings: "
@@ -150,23 +158,23 @@ def draw_portraits(
         )
     done = start or Portraits(torch.empty(0, pictures, 0), (), drawn, reader.name)
     left = [name for name in names if name not in set(done.names)]
-    at_once = max(1, batch_size // pictures)
-    for first in range(0, len(left), at_once):
-        batch = left[first : first + at_once]
-        images = generate(
-            pipe,
-            [prompt.format(name) for name in batch],
-            num_images_per_prompt=pictures,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            seed=seed,
-            batch_size=batch_size,
-        )
-        faces = [found[0].feature if len(found) == 1 else None for found in reader.read(images)]
-        width = max([len(face) for face in faces if face is not None], default=done.features.shape[-1])
+    for first in range(0, len(left), batch_size):
+        batch = left[first : first + batch_size]
+        faces: list[list[Tensor | None]] = []  # of each picture, then of each name
+        for i, prompt in enumerate(prompts):
+            images = generate(
+                pipe,
+                [prompt.format(name) for name in batch],
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                seed=seed + i,
+                batch_size=batch_size,
+            )
+            faces.append([found[0].feature if len(found) == 1 else None for found in reader.read(images)])
+        width = max([len(f) for row in faces for f in row if f is not None], default=done.features.shape[-1])
         blank = torch.zeros(width)
-        new = torch.stack([blank if face is None else face.float().cpu() for face in faces])
+        rows = [torch.stack([blank if f is None else f.float().cpu() for f in row]) for row in faces]
         before = done.features if done.features.shape[-1] else torch.zeros(len(done.names), pictures, width)
-        features = torch.cat([before, new.reshape(len(batch), pictures, width)])
+        features = torch.cat([before, torch.stack(rows, dim=1)])
         done = Portraits(features, (*done.names, *batch), drawn, reader.name)
         yield done

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -54,6 +55,17 @@ def name_rows(pipe: Any, names: Sequence[str]) -> tuple[Tensor, list[str]]:
 def unusable_names(pipe: Any, names: Sequence[str]) -> dict[str, str]:
     """The names that are not exactly two known tokens of their own in every tokenizer: `{name: why}`."""
     return _sorted_names(pipe, names)[1]
+
+
+def nonsense_names(pipe: Any, names: Sequence[str], count: int) -> list[str]:
+    """Make up `count` names that can be used, always the same, of words of the vocabulary that no name has in it."""
+    tokenizer = _pairs(pipe)[0][1]
+    taken = {i for ids in tokenizer(list(names), add_special_tokens=False).input_ids for i in ids} if names else set()
+    whole = ((word.removesuffix("</w>"), i) for word, i in tokenizer.get_vocab().items() if word.endswith("</w>"))
+    words = sorted(word for word, i in whole if i not in taken and len(word) > 2 and word.isascii() and word.isalpha())
+    chance = random.Random(0)
+    made = [" ".join(chance.choices(words, k=TOKENS)) for _ in range(4 * count)] if words else []
+    return list(_sorted_names(pipe, made)[0].values())[:count]
 
 
 def _sorted_names(

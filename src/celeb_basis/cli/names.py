@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import names
 from ..errors import BasisError
 from .info import describe_basis, describe_instant
 from .options import Progress, add_command, add_model, check_file, count, load_model, positive, whole
@@ -14,6 +15,7 @@ from .options import Progress, add_command, add_model, check_file, count, load_m
 if TYPE_CHECKING:
     from ..known import Portraits
 
+MADE_UP = 40  # names among those drawn, to see what the model draws for people it does not know
 SAVE_EVERY = 30  # seconds of drawing that may have to be done again
 
 
@@ -49,20 +51,26 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
     from ..basis import CelebBasis
     from ..instant import SUFFIX
     from ..spectrum import plot_spectrum
-    from ..tokens import unusable_names
+    from ..tokens import nonsense_names, unusable_names
 
     out = check_file(args.out, ".safetensors")
     if args.filter and args.num_images < 2:
         raise BasisError("--filter compares pictures of one name: --num-images must be at least 2")
-    people = _names(args)
+    people = names.read(args.names) if args.names else _shipped(args.model)
     pipe = load_model(args)
     dropped = unusable_names(pipe, people)
     people = [name for name in people if name not in dropped]
     faces: Portraits | None = None
     if args.filter:
-        faces = _draw(args, pipe, people, out.with_suffix(".faces.safetensors"))
-        dropped |= faces.unknown
-        people = faces.known
+        made_up = nonsense_names(pipe, [*people, *_shipped(args.model)], MADE_UP)
+        faces = _draw(args, pipe, [*made_up, *people], out.with_suffix(".faces.safetensors"))
+        unknown = faces.unknown(made_up)
+        dropped |= unknown
+        people = [name for name in people if name not in unknown]
+        if len(people) < 3:
+            raise BasisError(
+                f"{args.model} draws {len(people)} of these names as one person each: at least 3 are needed"
+            )
     basis = CelebBasis.from_pipeline(pipe, people, args.n_components)
     basis.save(out)
     plot_spectrum(basis, out.with_suffix(".png"))
@@ -80,13 +88,9 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
     return report
 
 
-def _names(args: argparse.Namespace) -> list[str]:
-    """The names asked for, else those that come with the model."""
-    from .. import names
-
-    if args.names:
-        return names.read(args.names)
-    if args.model != "miniature":
+def _shipped(model: str) -> list[str]:
+    """The names that come with a model."""
+    if model != "miniature":
         return names.celebrities()
     from .. import miniature
 
@@ -121,4 +125,5 @@ def _draw(args: argparse.Namespace, pipe: Any, people: list[str], kept: Path) ->
     finally:
         if faces is not None:
             faces.save(kept)
+    assert faces is not None
     return faces.of(people)
