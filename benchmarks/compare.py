@@ -68,9 +68,7 @@ def textual_inversion(learning_rate: float, steps: int, batch: int) -> Fit:
 
     def fit(pipe: Any, basis: CelebBasis, instant: InstantMap, people: list[list[Face]]) -> list[Tensor]:
         generators = [torch.Generator().manual_seed(0) for _ in people]
-        latents = torch.stack(
-            [person_latents(pipe, faces, Recipe(), g) for faces, g in zip(people, generators, strict=True)]
-        )
+        latents = [person_latents(pipe, faces, Recipe(), g) for faces, g in zip(people, generators, strict=True)]
         free = torch.stack(mean_person(pipe, basis, instant, people)).clone().requires_grad_()
         for _ in minimise(
             pipe, latents, free, lambda vectors: vectors, generators,

@@ -11,7 +11,7 @@ from celeb_basis.errors import BasisError
 from celeb_basis.fit import fit_identities, fit_identity, fit_steps, minimise, person_latents
 from celeb_basis.loss import denoising_loss, noise_scheduler
 from celeb_basis.tokens import encode, placeholders, token_ids
-from celeb_basis.views import encode_pictures, training_pictures
+from celeb_basis.views import encode_pictures, training_picture
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def test_between_steps_the_pipeline_is_untouched(pipe, basis):
 @pytest.mark.parametrize("norm", ["calibrated", "unit"])
 def test_people_side_by_side_are_as_if_alone(pipe, basis, norm):
     people = [[make_face(1)], [make_face(2), make_face(3)], [make_face(4)]]
-    recipe = Recipe(init="mean", coefficient_norm=norm, seed=7, **{**QUICK, "max_train_steps": 3})
+    recipe = Recipe(init="mean", coefficient_norm=norm, seed=7, learning_rate=0.05, **{**QUICK, "max_train_steps": 4})
     together = fit_identities(pipe, basis, people, ["<a>", "<b>", "<a>"], recipe)
     for faces, identity in zip(people, together, strict=True):
         (alone,) = fit_identities(pipe, basis, [faces], ["<a>"], recipe)
@@ -183,7 +183,7 @@ def test_free_vectors_are_textual_inversion(pipe, basis):
     free = basis.mean[None].clone().requires_grad_()
     start = free.detach().clone()
     g = [torch.Generator().manual_seed(0)]
-    latents = person_latents(pipe, [make_face(1)], Recipe(num_pictures=4), g[0])[None]
+    latents = [person_latents(pipe, [make_face(1)], Recipe(num_pictures=4), g[0])]
     losses = list(
         minimise(
             pipe,
@@ -235,10 +235,10 @@ def test_half_precision_learns_too():
 def test_training_pictures_are_faces_on_black():
     white = Image.new("RGB", (40, 40), "white")
     g = torch.Generator().manual_seed(0)
-    pictures = training_pictures([white], 30, size=32, grid=8, scales=(0.25, 0.5, 1.0), generator=g)
-    assert pictures.shape == (30, 3, 32, 32) and pictures.min() == -1 and pictures.max() <= 1
     seen = set()
-    for picture in pictures:
+    for _ in range(30):
+        picture = training_picture([white], size=32, grid=8, scales=(0.25, 0.5, 1.0), generator=g)
+        assert picture.shape == (3, 32, 32) and picture.max() <= 1
         lit = (picture[0] > -1).nonzero()
         (top, left), (bottom, right) = lit.min(0).values.tolist(), (lit.max(0).values + 1).tolist()
         assert bottom - top == right - left and len(lit) == (bottom - top) ** 2
@@ -249,12 +249,24 @@ def test_training_pictures_are_faces_on_black():
 
 def test_the_picture_is_learnt_in_its_colours(pipe):
     red = Image.new("RGB", (16, 16), (200, 30, 30))
-    picture = training_pictures([red], 1, size=16, grid=2, scales=(1.0,), generator=torch.Generator())[0]
+    picture = training_picture([red], size=16, grid=2, scales=(1.0,), generator=torch.Generator())
     assert picture[0].mean() > 0 > picture[1].mean()
     latents = encode_pictures(pipe, picture[None])
     with torch.no_grad():
         own = pipe.vae.encode(picture[None]).latent_dist.mode() * pipe.vae.config.scaling_factor
     assert torch.equal(latents, own)
+
+
+def test_a_training_picture_is_the_same_whenever_it_is_needed(pipe):
+    once, again = (
+        person_latents(pipe, [make_face(1), make_face(2)], Recipe(num_pictures=6), torch.Generator().manual_seed(3))
+        for _ in range(2)
+    )
+    assert len(once) == 6
+    first, second = once[torch.tensor([4, 1, 4])], again[torch.tensor([1])]
+    assert torch.equal(first[0], first[2]) and not torch.equal(first[0], first[1])
+    torch.testing.assert_close(first[1], second[0])
+    assert torch.equal(once[torch.tensor([1])][0], first[1])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from .instant import InstantMap
 from .loss import denoising_loss, frozen, noise_scheduler
 from .pipeline import hints
 from .tokens import check_placeholder, encode, placeholders, token_ids
-from .views import encode_pictures, training_pictures
+from .views import PersonLatents
 
 if TYPE_CHECKING:
     from .face import Face
@@ -48,7 +48,7 @@ class Recipe:
     train_batch_size: pictures a step, all under one caption.
     templates: captions with {} where a name would stand.
     scales: sizes of the face on the black canvas, as shares of it, one drawn for each picture.
-    num_pictures: training pictures that are drawn and encoded once, before the first step.
+    num_pictures: different training pictures, each encoded once.
     resolution: side of the training pictures in pixels; None is the model's own.
     """
 
@@ -183,9 +183,7 @@ def fit_steps(
     if recipe.max_train_steps == 0:
         return
 
-    latents = torch.stack(
-        [person_latents(pipe, faces, recipe, g) for faces, g in zip(people, generators, strict=True)]
-    )
+    latents = [person_latents(pipe, faces, recipe, g) for faces, g in zip(people, generators, strict=True)]
     losses = minimise(
         pipe,
         latents,
@@ -233,26 +231,25 @@ def _start(
     return torch.zeros_like(basis.sigma)
 
 
-def person_latents(pipe: Any, faces: Sequence[Face], recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """A person's training pictures, drawn and encoded once: latents (num_pictures, c, h, w)."""
+def person_latents(pipe: Any, faces: Sequence[Face], recipe: Recipe, generator: torch.Generator) -> PersonLatents:
+    """A person's training pictures, of the size and in the number of a recipe."""
     factor = pipe.vae_scale_factor
     size = recipe.resolution if recipe.resolution is not None else pipe.unet.config.sample_size * factor
     if size % factor:
         raise IdentityError(f"resolution={size} must be a multiple of {factor}")
-    pictures = training_pictures(
+    return PersonLatents(
+        pipe,
         [face.crop for face in faces],
         recipe.num_pictures,
         size=size,
-        grid=factor,
         scales=recipe.scales if recipe.scales is not None else hints(pipe).get("scales"),
         generator=generator,
     )
-    return encode_pictures(pipe, pictures)
 
 
 def minimise(
     pipe: Any,
-    latents: Tensor,
+    latents: Sequence[PersonLatents],
     free: Tensor,
     vectors_of: Callable[[Tensor], Tensor],
     generators: Sequence[torch.Generator],
@@ -264,7 +261,7 @@ def minimise(
 ) -> Iterator[float]:
     """Take AdamW steps on `free`, in place, towards less denoising loss; yield the mean loss of each.
 
-    latents (people, pictures, c, h, w); free (people, ...), requires grad; vectors_of(free) are the
+    latents of each person; free (people, ...), requires grad; vectors_of(free) are the
     people's token vectors (people, 2, dim). With `free` the vectors themselves this is Textual Inversion.
     A person meets only their own pictures, captions, noise and generator, so people do not mix.
     """

@@ -14,38 +14,72 @@ JITTER = (0.8, 1.2)  # brightness, contrast and saturation are multiplied by one
 ENCODED_AT_ONCE = 8
 
 
-def training_pictures(
+class PersonLatents:
+    """A person's `num_pictures` training pictures as latents, each drawn and encoded when it is first asked for.
+
+    A short fit meets few of them, and encoding one costs as much as a step.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        crops: Sequence[Image.Image],
+        num_pictures: int,
+        *,
+        size: int,
+        scales: Sequence[float] | None,
+        generator: torch.Generator,
+    ) -> None:
+        self._pipe, self._crops, self._size, self._scales = pipe, crops, size, scales
+        self._seeds = torch.randint(2**62, (num_pictures,), generator=generator).tolist()
+        self._latents: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._seeds)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Latents (n, c, h, w) of the pictures number `index (n,)`."""
+        wanted = index.tolist()
+        if new := sorted(set(wanted) - self._latents.keys()):
+            pictures = torch.stack([self._draw(self._seeds[i]) for i in new])
+            self._latents |= zip(new, encode_pictures(self._pipe, pictures), strict=True)
+        return torch.stack([self._latents[i] for i in wanted])
+
+    def _draw(self, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        grid = self._pipe.vae_scale_factor
+        return training_picture(self._crops, size=self._size, grid=grid, scales=self._scales, generator=generator)
+
+
+def training_picture(
     crops: Sequence[Image.Image],
-    count: int,
     *,
     size: int,
     grid: int,
     scales: Sequence[float] | None,
     generator: torch.Generator,
 ) -> Tensor:
-    """Draw pictures (count, 3, size, size) in -1..1 from square face crops.
+    """Draw a picture (3, size, size) in -1..1 from one of some square face crops.
 
-    Each is a crop, coloured a little differently, perhaps mirrored, scaled by one of `scales` and placed
-    at random on a black canvas. Sizes and places are multiples of `grid`, the autoencoder's factor, so
-    that the face covers whole latents. Source: the training pictures of Yuan et al. (2023).
+    The crop is coloured a little differently, perhaps mirrored, scaled by one of `scales` and placed at random on
+    a black canvas. Size and place are multiples of `grid`, the autoencoder's factor, so that the face covers whole
+    latents. Source: the training pictures of Yuan et al. (2023).
     """
-    faces = [_to_tensor(crop) for crop in crops]
 
     def pick(n: int) -> int:
         return int(torch.randint(n, (), generator=generator))
 
-    pictures = torch.full((count, 3, size, size), -1.0)
-    for picture in pictures:
-        face = _jitter(faces[pick(len(faces))], generator)
-        face = face.flip(-1) if pick(2) else face
-        options = scales or SCALES
-        side = min(size, max(grid, round(options[pick(len(options))] * size / grid) * grid))
-        face = torch.nn.functional.interpolate(
-            face[None], (side, side), mode="bicubic", antialias=True, align_corners=False
-        )[0]
-        top, left = (pick((size - side) // grid + 1) * grid for _ in range(2))
-        picture[:, top : top + side, left : left + side] = face.clamp(0, 1) * 2 - 1
-    return pictures
+    face = _jitter(_to_tensor(crops[pick(len(crops))]), generator)
+    face = face.flip(-1) if pick(2) else face
+    options = scales or SCALES
+    side = min(size, max(grid, round(options[pick(len(options))] * size / grid) * grid))
+    face = torch.nn.functional.interpolate(
+        face[None], (side, side), mode="bicubic", antialias=True, align_corners=False
+    )[0]
+    top, left = (pick((size - side) // grid + 1) * grid for _ in range(2))
+    picture = torch.full((3, size, size), -1.0)
+    picture[:, top : top + side, left : left + side] = face.clamp(0, 1) * 2 - 1
+    return picture
 
 
 def _to_tensor(crop: Image.Image) -> Tensor:
