@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,22 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Diffusers remarks on sound models, the hub on every attempt to reach it; what goes wrong they raise."""
+    from diffusers.utils import logging
+    from huggingface_hub.utils import logging as hub_logging
+
+    before = [(each, each.get_verbosity()) for each in (logging, hub_logging)]
+    try:
+        for each, _ in before:
+            each.set_verbosity_error()
+        yield
+    finally:
+        for each, verbosity in before:
+            each.set_verbosity(verbosity)
+
+
 def _refuse(model: str, **options: object) -> None:
     """Raise ModelError for options that mean nothing for this model: none is ignored in silence."""
     meant = {"revision": "a hub model", "variant": "a hub model or a folder", "config": "a .safetensors file"}
@@ -161,9 +178,10 @@ def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
     from diffusers import DiffusionPipeline
 
     try:
-        return DiffusionPipeline.from_pretrained(
-            folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True
-        )
+        with _quiet():
+            return DiffusionPipeline.from_pretrained(
+                folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True
+            )
     except Exception as error:  # diffusers and its loaders raise nearly every kind there is
         raise ModelError(f"{folder} cannot be loaded as a pipeline: {_one_line(error)}") from error
 
@@ -171,16 +189,12 @@ def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
 def _download(model: str, revision: str | None, variant: str | None) -> Path:
     """The folder of a hub model in the cache, whole."""
     from diffusers import DiffusionPipeline
-    from diffusers.utils import logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # what it remarks on a hub out of reach is in the one line below
     try:
-        return Path(DiffusionPipeline.download(model, revision=revision, variant=variant, use_safetensors=True))
+        with _quiet():
+            return Path(DiffusionPipeline.download(model, revision=revision, variant=variant, use_safetensors=True))
     except Exception as error:
         raise _hub_error(model, revision, error) from error
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def _hub_error(model: str, revision: str | None, error: Exception) -> ModelError:
@@ -216,13 +230,17 @@ def _from_single_file(path: Path, config: str | Path | None, dtype: torch.dtype)
     folder = _configuration(path, config, keys)
     is_xl = any(key.startswith("conditioner.embedders.1.") for key in keys)
     try:
-        pipe = (StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline).from_single_file(
-            path, config=str(folder), dtype=dtype, local_files_only=True
-        )
+        with _quiet():
+            pipe = (StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline).from_single_file(
+                path, config=str(folder), dtype=dtype, local_files_only=True
+            )
     except Exception as error:
         raise ModelError(
             f"{path} cannot be loaded as a checkpoint with the configuration in {folder}: {_one_line(error)}"
         ) from error
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module) and any(weight.is_meta for weight in part.parameters()):
+            raise ModelError(f"{path} lacks weights of the {name} in {folder}: name the model it derives from")
     if "v_pred" in keys:  # how SDXL models that predict velocity mark their files, and a schedule ending in noise
         pipe.scheduler = type(pipe.scheduler).from_config(
             pipe.scheduler.config, prediction_type="v_prediction", rescale_betas_zero_snr="ztsnr" in keys
@@ -240,7 +258,8 @@ def _configuration(path: Path, config: str | Path | None, keys: list[str]) -> Pa
         if not HUB_ID.fullmatch(str(config)):
             raise ModelError(f"no config {str(config)!r}: name a folder or hub id of the model {path} derives from")
         try:
-            return Path(snapshot_download(str(config), allow_patterns=["*.json", "*.txt"]))
+            with _quiet():
+                return Path(snapshot_download(str(config), allow_patterns=["*.json", "*.txt"]))
         except Exception as error:
             raise _hub_error(str(config), None, error) from error
     need = f"{path} holds no tokenizer and no configuration: give the model it derives from, a folder or hub id, with"
