@@ -5,10 +5,13 @@ import torch
 from conftest import make_pipeline, state_of
 from hub import cache_folder, commit, serve, visit
 from original_layout import original_layout
+from PIL import Image
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from celeb_basis import ModelError, load_pipeline
-from celeb_basis.pipeline import FAMILIES, model_name
+from celeb_basis import Face, ModelError, fit_identity, generate, load_pipeline
+from celeb_basis.pipeline import FAMILIES, _dtype, face_reader, model_name
 from celeb_basis.tokens import fingerprint
 
 LAYOUTS = {"sd1": ("clip",), "sd2": ("open_clip",), "sdxl": ("clip", "open_clip")}
@@ -80,6 +83,11 @@ def test_other_kinds_of_models_are_refused(tmp_path):
     pipe.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="inpainting"):
         load_pipeline(tmp_path, device="cpu")
+
+
+def test_the_miniature_reads_its_own_faces():
+    with pytest.raises(ModelError, match="leave the face reader auraface out"):
+        face_reader(load_pipeline("miniature"), "auraface")
 
 
 # The hub
@@ -209,3 +217,36 @@ def test_single_files_that_are_not_whole(single, tmp_path):
         with pytest.raises(ModelError, match=r"lacks weights|cannot be loaded") as error:
             load_pipeline(file, config=parent, device="cpu")
         assert "\n" not in str(error.value)
+
+
+# Devices
+
+
+@pytest.mark.parametrize("feature", ["avx512_bf16", "amx_bf16", None])
+def test_bfloat16_where_the_processor_computes_in_it(feature, monkeypatch):
+    """And only for a large model; float16 is for CUDA alone."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {feature: True})
+    cpu, cuda, mps = map(torch.device, ("cpu", "cuda", "mps"))
+    assert _dtype(cpu, 2**31) == (torch.bfloat16 if feature else torch.float32)
+    assert _dtype(cpu, 2**24) == _dtype(mps, 2**31) == torch.float32
+    assert _dtype(cuda, 2**24) == torch.float16
+
+
+class NoFloat64(TorchDispatchMode):
+    """Raises where anything is computed in float64, which Apple's GPUs do not have."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        assert not any(isinstance(t, torch.Tensor) and t.dtype == torch.float64 for t in tree_leaves(result)), function
+        return result
+
+
+def test_nothing_is_fitted_or_drawn_in_float64(pipe, basis):
+    face = Face(Image.radial_gradient("L").convert("RGB"), (0, 0, 256, 256), torch.eye(4)[0])
+    with NoFloat64():
+        person = fit_identity(
+            pipe, basis, [face], placeholder_token="<sks>", init="mean", max_train_steps=2, num_pictures=2
+        )
+        generate(pipe, "a photo of <sks>", [person], num_inference_steps=2)
+    with NoFloat64(), pytest.raises(AssertionError):
+        torch.zeros(1).double()

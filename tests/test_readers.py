@@ -14,11 +14,13 @@ import onnx
 import pytest
 import skimage.data
 import torch
+from conftest import NAMES, make_pipeline
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from skimage.feature import Cascade
 
-from celeb_basis import readers
+from celeb_basis import CelebBasis, InstantMap, readers
+from celeb_basis.cli import main
 from celeb_basis.errors import ModelError, NoFaceError, SeveralFacesError
 from celeb_basis.face import find_face, open_photo, upright_square
 from celeb_basis.readers import RECOGNISERS, TEMPLATE, YUNET, PhotoReader, aligned
@@ -368,3 +370,32 @@ def test_a_real_photograph_is_read_from_file_to_feature(name, reader, tmp_path):
     face = find_face(open_photo(tmp_path / "photo.jpg"), reader)
     expected = upright_square(painted, landmarks)
     assert np.abs(np.asarray(face.crop, dtype=int) - np.asarray(expected)).mean() < 8
+
+
+def test_a_photograph_is_fitted_from_the_command_line(cached, tmp_path, monkeypatch, capsys):
+    """With the face reader asked for; an instant map that was learnt from another one's features is refused."""
+    monkeypatch.chdir(tmp_path)
+    pipe = make_pipeline("sd1")
+    pipe.save_pretrained("sd")
+    basis = CelebBasis.from_pipeline(pipe, NAMES)
+    basis.save("basis.safetensors")
+    features = torch.nn.functional.normalize(torch.randn(20, 512), dim=-1)
+    instant = InstantMap.fit(features, torch.randn(20, 2, 7), basis=basis, reader_name="auraface-v1")
+    instant.save("map.safetensors")
+    photo_of(((300, 240), 40, 10)).save("me.jpg", quality=95)
+    photo_of(*(((x, 200), 30, 0) for x in (100, 300, 500))).save("three.png")
+
+    def fit(photo, *more):
+        capsys.readouterr()
+        code = main(["fit", photo, "--name", "me", "--model", "sd", "--device", "cpu", *more])
+        out, err = capsys.readouterr()
+        return code, out, err.splitlines()
+
+    given = ("--basis", "basis.safetensors", "--instant", "map.safetensors", "--steps", "0", "--face-reader")
+    code, out, said = fit("me.jpg", *given, "auraface")
+    assert code == 0 and "me.safetensors" in out and not said
+    assert fit("me.jpg", *given, "sface")[0] == 2
+    code, _, said = fit("me.jpg", *given, "insightface")
+    assert code == 2 and "non-commercial" in said[0] and "takes faces from auraface-v1" in said[1] and len(said) == 2
+    code, _, [said] = fit("three.png", *given, "auraface")
+    assert code == 2 and "3 faces found" in said

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable
@@ -79,6 +80,13 @@ def load_model(args: argparse.Namespace) -> Any:
         config=args.config,
         safety_checker=not args.no_safety_checker,
     )
+
+
+def model_again(args: argparse.Namespace) -> str:
+    """The words that name the same model in another command."""
+    given = {key: getattr(args, key) for key in ("model", "revision", "variant", "config")}
+    words = [f" --{key} {shlex.quote(value)}" for key, value in given.items() if value not in (None, "miniature")]
+    return "".join(words)
 
 
 def whole(text: str) -> int:

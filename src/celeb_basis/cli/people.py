@@ -17,6 +17,7 @@ from .options import (
     check_file,
     count,
     load_model,
+    model_again,
     placeholder,
     positive,
     share,
@@ -208,12 +209,11 @@ def fit_person(args: argparse.Namespace) -> dict[str, Any]:
         )
     seconds = time.perf_counter() - start
     identity.save(out)
-    model = "" if args.model == "miniature" else f" --model {args.model}"
     return describe_identity(identity, basis) | {
         "photos": len(faces),
         "seconds": seconds,
         "file": str(out),
-        "next": f'celeb-basis generate "a photo of {args.name} on the beach" --identity {out}{model}',
+        "next": f'celeb-basis generate "a photo of {args.name} on the beach" --identity {out}{model_again(args)}',
     }
 
 
