@@ -40,8 +40,8 @@ def load_pipeline(
     """Load a Stable Diffusion 1, 2 or SDXL pipeline, ready to draw: eval mode, frozen, silent.
 
     model: "miniature" (the small world in this package), a folder in diffusers' format, a single
-    .safetensors checkpoint, or a hub id like "stable-diffusion-v1-5/stable-diffusion-v1-5"; only the
-    last one uses the network, and only for what is not in the cache yet. Pickled weights are refused.
+    .safetensors checkpoint, or a hub id like "stable-diffusion-v1-5/stable-diffusion-v1-5"; only hub ids
+    use the network, and only for what is not in the cache yet. Pickled weights are refused.
     device: the best there is by default (CUDA, Apple's MPS, CPU).
     dtype: by default float16 on CUDA, bfloat16 for a large model on a CPU that computes in it, else float32
     (MPS draws black pictures in float16).
@@ -104,8 +104,8 @@ def model_name(pipe: Any) -> str:
 def face_reader(pipe: Any, name: str | None = None) -> FaceReader:
     """The reader for a model's faces: its own where it has one, as the miniature does, else one of photographs.
 
-    name: "sface" (default), "auraface", which tells people apart better, or "insightface", whose weights are
-    for non-commercial research only.
+    name: "sface" (default), "auraface", a larger network, or "insightface", whose weights are for
+    non-commercial research only.
 
     Raises ModelError where what it runs on is missing and cannot be had.
     """

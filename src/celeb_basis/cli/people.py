@@ -73,7 +73,7 @@ def add_commands(commands: Any) -> None:
     fit.add_argument(
         "--face-reader",
         choices=("sface", "auraface", "insightface"),
-        help="of photographs: sface (default), auraface (better, 261 MB), insightface (non-commercial)",
+        help="of photographs: sface (default), auraface (larger, 261 MB), insightface (non-commercial)",
     )
     fit.add_argument("--seed", type=whole, default=0, help="the same seed gives the same person (default: 0)")
 
