@@ -134,7 +134,7 @@ def test_basis_reports_names_and_variance(model, tmp_path, capsys):
     (tmp_path / "names.txt").write_text("\n".join([*NAMES, "zzz qqq", NAMES[0]]))
     out = tmp_path / "b.safetensors"
     report = answer(capsys, "basis", "--model", model / "sd", "--names", tmp_path / "names.txt", "-o", out)
-    assert report["names"] == len(NAMES) and report["dropped"] == ["zzz qqq"]
+    assert report["names"] == len(NAMES) and report["dropped_names"] == {"zzz qqq": "6 tokens"}
     assert report["n_components"] == CelebBasis.load(out).n_components == 7  # 8 first names
     assert report["variance_explained"][0] == pytest.approx(1, abs=1e-4)
     few = answer(
@@ -155,7 +155,7 @@ def test_basis_reports_names_and_variance(model, tmp_path, capsys):
 def test_without_names_the_basis_is_made_of_celebrities(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("celeb_basis.names.celebrities", lambda: NAMES)
     report = answer(capsys, "basis", "--model", model / "sd", "-o", tmp_path / "b.safetensors")
-    assert report["names"] == len(NAMES) and report["dropped"] == []
+    assert report["names"] == len(NAMES) and report["dropped"] == {}
 
 
 def test_sample_is_reproducible_and_info_knows_it(model, tmp_path, capsys):

@@ -16,6 +16,11 @@ def answer(capsys, *args):
     return json.loads(capsys.readouterr().out)
 
 
+def complaint(capsys, *args):
+    assert main([*map(str, args)]) == 2
+    return capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def ada(tmp_path_factory):
     """A citizen's photo and the identity fitted from it in a few steps, as files."""
@@ -95,3 +100,42 @@ def test_the_demo_takes_a_photo(ada, tmp_path, monkeypatch, capsys):
     report = answer(capsys, "demo", "--photo", ada[0], "-o", tmp_path / "demo")
     files = {Path(report[key]) for key in ("photo", "identity file", "contact sheet")}
     assert set((tmp_path / "demo").iterdir()) == files and len(files) == 3
+
+
+def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
+    from celeb_basis import Portraits, miniature
+
+    known, nonsense = list(miniature.names()[::60]), ["grove lund", "holding crown", "shaw berlin", "beach wearing"]
+    (tmp_path / "names.txt").write_text("\n".join([*known, *nonsense]))
+    command = ["basis", "--names", tmp_path / "names.txt", "--filter", "--num-images", 3, "--steps", 5]
+    out = tmp_path / "small.safetensors"
+    report = answer(capsys, *command, "-o", out)
+    assert report["names"] == len(known)
+    assert report["dropped_names"].keys() == set(nonsense)
+    assert "tokens" in report["dropped_names"]["shaw berlin"]
+    assert "nobody in particular" in report["dropped_names"]["grove lund"]
+    assert sum(report["dropped"].values()) == len(nonsense)
+    assert Image.open(report["spectrum"]).width > 600
+
+    drawn = Portraits.load(tmp_path / "small.faces.safetensors")
+    answer(capsys, *command, "-o", out)  # nothing is left to draw
+    assert Portraits.load(tmp_path / "small.faces.safetensors").features.equal(drawn.features)
+    assert "remove their .faces.safetensors file" in complaint(capsys, *command, "--seed", 1, "-o", out)
+
+    learn = ("fit", ada[0], "--name", "a", "--steps", 0, "--basis", out)
+    fitted = answer(capsys, *learn, "-o", tmp_path / "a.safetensors")
+    assert fitted["init"] == "instant"
+
+
+def test_nobody_known_is_one_line(tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("grove lund\nholding crown\nbeach wearing\nlund grove\n")
+    command = ("basis", "--names", tmp_path / "names.txt", "--filter", "--num-images", 2, "--steps", 2)
+    assert "as one person" in complaint(capsys, *command, "-o", tmp_path / "basis.safetensors")
+    assert not (tmp_path / "basis.safetensors").exists()
+    assert "at least 2" in complaint(capsys, *command, "--num-images", 1, "-o", tmp_path / "basis.safetensors")
+
+
+def test_a_fit_stops_in_time(ada, tmp_path, capsys):
+    command = ("fit", ada[0], "--name", "a", "--batch-size", 1, "--minutes", 0.02, "-o", tmp_path / "a.safetensors")
+    report = answer(capsys, *command)
+    assert 1 <= int(report["steps"]) < int(report["max_train_steps"])

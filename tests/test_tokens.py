@@ -5,7 +5,16 @@ import torch
 from conftest import NAMES, make_pipeline, state_of
 
 from celeb_basis.errors import PromptError
-from celeb_basis.tokens import embedding_dims, encode, fingerprint, name_rows, placeholders, token_ids
+from celeb_basis.tokens import (
+    embedding_dims,
+    encode,
+    fingerprint,
+    name_rows,
+    nonsense_names,
+    placeholders,
+    token_ids,
+    unusable_names,
+)
 
 PROMPT = "a photo of <ada> and <bo-2> on the beach"
 
@@ -182,3 +191,19 @@ def test_a_prompt_that_does_not_fit_is_refused(pipe):
 def test_the_original_tokenizer_can_still_be_copied(pipe):
     with placeholders(pipe, some_vectors(pipe)):
         assert copy.deepcopy(pipe.tokenizer).get_vocab() == pipe.tokenizer.get_vocab()
+
+
+def test_names_that_cannot_be_used_say_why(pipe):
+    names = [*NAMES[:2], "ada", "zog ashwood", NAMES[1].title(), NAMES[0]]
+    why = unusable_names(pipe, names)
+    assert why.keys() == {"ada", "zog ashwood", NAMES[1].title()}
+    assert why["ada"] == "1 token" and why["zog ashwood"] == "4 tokens" and NAMES[1] in why[NAMES[1].title()]
+    assert name_rows(pipe, names)[1] == NAMES[:2]
+
+
+def test_nonsense_is_of_words_no_name_has(pipe):
+    names = [name for name in NAMES if not name.startswith("ada")]
+    made = nonsense_names(pipe, names, 5)
+    assert len(set(made)) == 5 and made == nonsense_names(pipe, names, 5)
+    assert unusable_names(pipe, made) == {}
+    assert not {word for name in names for word in name.split()} & {word for name in made for word in name.split()}

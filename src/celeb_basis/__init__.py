@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .generate import save_picture as save_picture
     from .identity import Identity as Identity
     from .instant import InstantMap as InstantMap
+    from .known import Portraits as Portraits
+    from .known import draw_portraits as draw_portraits
     from .pipeline import face_reader as face_reader
     from .pipeline import load_pipeline as load_pipeline
     from .tokens import placeholders as placeholders
@@ -53,6 +55,7 @@ _ROOMS = {
     "generate": ("generate", "save_picture"),
     "identity": ("Identity",),
     "instant": ("InstantMap",),
+    "known": ("Portraits", "draw_portraits"),
     "pipeline": ("face_reader", "load_pipeline"),
     "tokens": ("placeholders",),
 }

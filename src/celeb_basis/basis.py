@@ -36,6 +36,7 @@ class CelebBasis:
     explained_variance: Tensor  # (2, k), of the celebrities along each component
     explained_variance_ratio: Tensor  # (2, k), share of the position's total variance
     radius: Tensor  # (2,), median distance of the celebrities from the mean, in coefficients
+    rank: tuple[int, ...]  # (2,), directions that the names span, of which k are kept
     encoder_dims: tuple[int, ...]  # sums to dim
     encoder_scale: tuple[float, ...]
     names: tuple[str, ...]
@@ -82,6 +83,7 @@ class CelebBasis:
             explained_variance=variance[:, :k].float(),
             explained_variance_ratio=(variance / variance.sum(-1, keepdim=True))[:, :k].float(),
             radius=coefficients.norm(dim=-1).median(dim=-1).values.float(),
+            rank=tuple(ranks),
             encoder_dims=dims,
             encoder_scale=scale,
             names=tuple(kept),
@@ -134,6 +136,7 @@ class CelebBasis:
         metadata = {
             "format": "celeb-basis basis 1",
             "names": json.dumps(self.names),
+            "rank": json.dumps(self.rank),
             "encoder_dims": json.dumps(self.encoder_dims),
             "encoder_scale": json.dumps(self.encoder_scale),
             "fingerprint": self.fingerprint,
@@ -150,6 +153,7 @@ class CelebBasis:
         try:
             return cls(
                 **tensors,
+                rank=tuple(json.loads(metadata["rank"])),
                 encoder_dims=tuple(json.loads(metadata["encoder_dims"])),
                 encoder_scale=tuple(json.loads(metadata["encoder_scale"])),
                 names=tuple(json.loads(metadata["names"])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,6 +42,8 @@ class Recipe:
     coefficient_norm: "calibrated" learns in units of the celebrities' own standard deviation per component
         and stays within `max_radius` times their median distance from the mean; "unit" is the paper's, each
         position's coefficients on the unit sphere.
+    max_train_minutes: stop earlier, before the step that would end later than that; picked by the clock, such a fit
+        is not reproducible.
     learning_rate: of AdamW, in those units: 0.02 calibrated, 0.005 unit.
     momentum: of the running average of the coefficients that is the result: 0.9 calibrated, 0.99 unit.
     train_batch_size: pictures a step, all under one caption.
@@ -53,6 +56,7 @@ class Recipe:
     init: Literal["instant", "mean"] = "instant"
     coefficient_norm: Literal["calibrated", "unit"] = "calibrated"
     max_train_steps: int = 100
+    max_train_minutes: float | None = None
     learning_rate: float | None = None
     momentum: float | None = None
     max_radius: float = 1.0
@@ -71,7 +75,7 @@ class Recipe:
         for name, least in {"max_train_steps": 0, "train_batch_size": 1, "num_pictures": 1}.items():
             if getattr(self, name) < least:
                 raise IdentityError(f"{name}={getattr(self, name)} must be at least {least}")
-        for name in ("learning_rate", "max_radius", "resolution"):
+        for name in ("max_train_minutes", "learning_rate", "max_radius", "resolution"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise IdentityError(f"{name}={value} must be above 0")
@@ -129,10 +133,16 @@ def fit_identities(
         raise IdentityError(f"{len(people)} people and {len(placeholder_tokens)} placeholder tokens: give one each")
     for token in placeholder_tokens:
         check_placeholder(pipe, token)
+    end = math.inf if recipe.max_train_minutes is None else time.monotonic() + 60 * recipe.max_train_minutes
+    before = time.monotonic()
     for step in fit_steps(pipe, basis, people, recipe, instant=instant):
         if progress is not None:
             progress(step)
-    how = {key: str(value) for key, value in asdict(recipe).items() if value is not None}
+        now = time.monotonic()
+        if step.step and now + (now - before) > end:
+            break
+        before = now
+    how = {key: str(value) for key, value in asdict(recipe).items() if value is not None} | {"steps": str(step.step)}
     return [
         Identity.from_coefficients(
             basis, c, token, {"made_by": "fit", "photos": str(len(faces)), "basis": basis.digest, **how}

@@ -12,6 +12,7 @@ from .artefact import load_safetensors, save_safetensors
 from .basis import CelebBasis
 from .errors import BasisError
 
+SUFFIX = ".instant.safetensors"  # sd15.instant.safetensors is the map of the basis sd15.safetensors
 ALPHAS = tuple(10.0 ** (e / 4) for e in range(-16, 17))  # for features of unit length
 
 

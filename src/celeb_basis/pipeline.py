@@ -119,7 +119,7 @@ def hints(pipe: Any) -> Mapping[str, Any]:
     """What a model recommends for itself, set as its attribute `hints` by whoever made it.
 
     Keys are those of `generate` (num_inference_steps, guidance_scale) and of `Recipe` (templates, scales), and
-    `face_reader`, a function without arguments.
+    `face_reader`, a function without arguments, and `portraits`, the prompts by which `draw_portraits` looks at names.
     """
     return getattr(pipe, "hints", None) or {}
 

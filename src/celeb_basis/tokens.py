@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -38,27 +39,54 @@ def embedding_dims(pipe: Any) -> tuple[int, ...]:
 
 
 def name_rows(pipe: Any, names: Sequence[str]) -> tuple[Tensor, list[str]]:
-    """Look up the embedding rows of the names that are exactly two tokens in every tokenizer.
+    """Look up the embedding rows of the names that can be used: `unusable_names` says which cannot, and why.
 
-    Returns rows (n, 2, dim), float32 on the CPU, dim concatenated over encoders, and the n names kept:
-    names of another length, with unknown pieces, or with the tokens of an earlier name are left out.
+    Returns rows (n, 2, dim), float32 on the CPU, dim concatenated over encoders, and the n names kept.
     """
-    names = list(names)
-    ids = [
-        tokenizer(names, add_special_tokens=False).input_ids if names else []
-        for _, tokenizer, _ in _pairs(pipe)
-    ]
-    unknown = [tokenizer.unk_token_id for _, tokenizer, _ in _pairs(pipe)]
-    kept: dict[tuple[tuple[int, ...], ...], str] = {}
-    for name, *pieces in zip(names, *ids, strict=True):
-        if all(len(piece) == TOKENS and unk not in piece for piece, unk in zip(pieces, unknown, strict=True)):
-            kept.setdefault(tuple(map(tuple, pieces)), name)
-    index = torch.tensor(list(kept), dtype=torch.long).reshape(len(kept), len(unknown), TOKENS)
+    kept, _ = _sorted_names(pipe, names)
+    index = torch.tensor(list(kept), dtype=torch.long).reshape(len(kept), len(_pairs(pipe)), TOKENS)
     rows = []
     for i, (_, _, encoder) in enumerate(_pairs(pipe)):
         table = encoder.get_input_embeddings().weight.detach()
         rows.append(table[index[:, i].to(table.device)].float().cpu())
     return torch.cat(rows, dim=-1), list(kept.values())
+
+
+def unusable_names(pipe: Any, names: Sequence[str]) -> dict[str, str]:
+    """The names that are not exactly two known tokens of their own in every tokenizer: `{name: why}`."""
+    return _sorted_names(pipe, names)[1]
+
+
+def nonsense_names(pipe: Any, names: Sequence[str], count: int) -> list[str]:
+    """Make up `count` names that can be used, always the same, of words of the vocabulary that no name has in it."""
+    tokenizer = _pairs(pipe)[0][1]
+    taken = {i for ids in tokenizer(list(names), add_special_tokens=False).input_ids for i in ids} if names else set()
+    whole = ((word.removesuffix("</w>"), i) for word, i in tokenizer.get_vocab().items() if word.endswith("</w>"))
+    words = sorted(word for word, i in whole if i not in taken and len(word) > 2 and word.isascii() and word.isalpha())
+    chance = random.Random(0)
+    made = [" ".join(chance.choices(words, k=TOKENS)) for _ in range(4 * count)] if words else []
+    return list(_sorted_names(pipe, made)[0].values())[:count]
+
+
+def _sorted_names(
+    pipe: Any, names: Sequence[str]
+) -> tuple[dict[tuple[tuple[int, ...], ...], str], dict[str, str]]:
+    """Tokens in every tokenizer -> name, and name -> why it cannot be used."""
+    names = list(dict.fromkeys(names))
+    tokenizers = [tokenizer for _, tokenizer, _ in _pairs(pipe)]
+    ids = [tokenizer(names, add_special_tokens=False).input_ids if names else [] for tokenizer in tokenizers]
+    kept: dict[tuple[tuple[int, ...], ...], str] = {}
+    dropped: dict[str, str] = {}
+    for name, *pieces in zip(names, *ids, strict=True):
+        tokens = tuple(map(tuple, pieces))
+        wrong = next((len(piece) for piece in pieces if len(piece) != TOKENS), TOKENS)
+        if wrong != TOKENS:
+            dropped[name] = "1 token" if wrong == 1 else f"{wrong} tokens"
+        elif any(tokenizer.unk_token_id in piece for tokenizer, piece in zip(tokenizers, pieces, strict=True)):
+            dropped[name] = "a token the model does not know"
+        elif kept.setdefault(tokens, name) != name:
+            dropped[name] = f"the tokens of {kept[tokens]}"
+    return kept, dropped
 
 
 def fingerprint(pipe: Any) -> str:

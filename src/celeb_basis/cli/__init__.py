@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import CelebBasisError
-from . import info, people, pictures
+from . import info, names, people, pictures
 from .options import Parser
 
 
@@ -99,6 +99,7 @@ celeb-basis COMMAND --help shows more examples. Only fit photos of people who ag
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+    names.add_commands(commands)
     people.add_commands(commands)
     pictures.add_commands(commands)
     info.add_commands(commands)

@@ -76,6 +76,7 @@ def describe_basis(basis: CelebBasis) -> dict[str, Any]:
     return {
         "basis": basis.model,
         "names": len(basis.names),
+        "rank": list(basis.rank),
         "n_components": basis.n_components,
         "numbers": 2 * basis.n_components,
         "variance_explained": basis.explained_variance_ratio.sum(-1).tolist(),

@@ -1,4 +1,4 @@
-"""Commands that make a basis or a person: basis, fit, blend, sample."""
+"""Commands that make a person: fit, blend, sample."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BasisError
-from .info import describe_basis, describe_identity
+from .info import describe_identity
 from .options import (
     Progress,
     add_command,
@@ -31,22 +31,6 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Any) -> None:
     """Add this room's commands to the parser."""
-    basis = add_command(
-        commands,
-        "basis",
-        make_basis,
-        "make the celeb basis of a model from the names of people it knows",
-        """
-        basis -o basis.safetensors
-        basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 -o sd15.safetensors
-        basis --n-components 32 --json""",
-        "Names that are not exactly two tokens of the model are left out.",
-    )
-    add_model(basis)
-    basis.add_argument("--names", type=Path, metavar="FILE", help="one name a line (default: celebrities)")
-    basis.add_argument("--n-components", type=count, metavar="K", help="of each token (default: the data's rank)")
-    basis.add_argument("-o", "--out", type=Path, default=Path("basis.safetensors"), metavar="FILE")
-
     fit = add_command(
         commands,
         "fit",
@@ -56,7 +40,8 @@ def add_commands(commands: Any) -> None:
         fit me.jpg --name ada
         fit ada1.jpg ada2.png --name ada --largest-face -o people/ada.safetensors
         fit me.jpg --name ada --steps 0
-        fit me.jpg --name ada --model stable-diffusion-v1-5/stable-diffusion-v1-5 --basis sd15.safetensors""",
+        fit me.jpg --name ada --model stable-diffusion-v1-5/stable-diffusion-v1-5 --basis sd15.safetensors
+        fit me.jpg --name ada --minutes 3 --batch-size 1 --resolution 256 --model ./sd15 --basis sd15.safetensors""",
         "With --steps 0 the closed form alone places the person, at once.",
     )
     fit.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
@@ -64,9 +49,12 @@ def add_commands(commands: Any) -> None:
     fit.add_argument("-o", "--out", type=Path, metavar="FILE", help="(default: NAME.safetensors)")
     add_model(fit)
     _add_basis(fit)
-    fit.add_argument("--instant", type=Path, metavar="FILE", help="instant map (default: the miniature's own)")
+    fit.add_argument("--instant", type=Path, metavar="FILE", help="instant map (default: the basis' own)")
     fit.add_argument("--init", choices=("instant", "mean"), help="start (default: instant where there is a map)")
     fit.add_argument("--steps", type=whole, metavar="N", help="of optimisation (default: the library's)")
+    fit.add_argument("--minutes", type=positive, metavar="M", help="stop in time, with as many steps as fit")
+    fit.add_argument("--batch-size", type=count, metavar="N", help="pictures a step (default: the library's)")
+    fit.add_argument("--resolution", type=count, metavar="PIXELS", help="of the pictures (default: the model's)")
     fit.add_argument("--lr", type=positive, metavar="RATE", help="learning rate (default: the library's)")
     fit.add_argument("--unit-norm", action="store_true", help="coefficients of length 1, as in the paper")
     fit.add_argument("--largest-face", action="store_true", help="of several faces take the largest")
@@ -115,19 +103,6 @@ def _out(args: argparse.Namespace) -> Path:
     return check_file(args.out or Path(f"{args.name[1:-1]}.safetensors"), ".safetensors")
 
 
-def _names(args: argparse.Namespace) -> list[str]:
-    """The names asked for, else those that come with the model."""
-    from .. import names
-
-    if args.names:
-        return names.read(args.names)
-    if args.model != "miniature":
-        return names.celebrities()
-    from .. import miniature
-
-    return list(miniature.names())
-
-
 def _basis(file: Path | None, model: str = "miniature") -> CelebBasis:
     """The basis asked for, else the one that comes with the model."""
     from ..basis import CelebBasis
@@ -143,7 +118,7 @@ def _basis(file: Path | None, model: str = "miniature") -> CelebBasis:
 
 def _instant(args: argparse.Namespace) -> InstantMap | None:
     """The map from face to coefficients asked for, else the miniature's own, else none."""
-    from ..instant import InstantMap
+    from ..instant import SUFFIX, InstantMap
 
     if args.init == "mean":
         if args.instant:
@@ -151,6 +126,8 @@ def _instant(args: argparse.Namespace) -> InstantMap | None:
         return None
     if args.instant:
         return InstantMap.load(args.instant)
+    if args.basis and args.basis.with_suffix(SUFFIX).exists():
+        return InstantMap.load(args.basis.with_suffix(SUFFIX))
     if args.model == "miniature" and not args.basis:
         from .. import miniature
 
@@ -158,16 +135,6 @@ def _instant(args: argparse.Namespace) -> InstantMap | None:
     if args.init == "instant":
         raise BasisError("an instant start needs a map for this basis: give --instant FILE, or --init mean")
     return None
-
-
-def make_basis(args: argparse.Namespace) -> dict[str, Any]:
-    from ..basis import CelebBasis
-
-    out = check_file(args.out, ".safetensors")
-    people = _names(args)
-    basis = CelebBasis.from_pipeline(load_model(args), people, args.n_components)
-    basis.save(out)
-    return describe_basis(basis) | {"dropped": sorted(set(people) - set(basis.names)), "file": str(out)}
 
 
 def fit_person(args: argparse.Namespace) -> dict[str, Any]:
@@ -187,7 +154,13 @@ def fit_person(args: argparse.Namespace) -> dict[str, Any]:
     basis.check(pipe)
     reader = face_reader(pipe, args.face_reader)
     faces = [find_face(photo, reader, largest=args.largest_face) for photo in photos]
-    chosen = {"max_train_steps": args.steps, "learning_rate": args.lr}
+    chosen = {
+        "max_train_steps": args.steps,
+        "max_train_minutes": args.minutes,
+        "train_batch_size": args.batch_size,
+        "resolution": args.resolution,
+        "learning_rate": args.lr,
+    }
     recipe = Recipe(
         init="instant" if instant else "mean",
         coefficient_norm="unit" if args.unit_norm else "calibrated",

@@ -35,6 +35,12 @@ def load_pipeline(dtype: Any = None) -> Any:
         "num_inference_steps": 10,
         "guidance_scale": 2.5,
         "templates": (FACE_CROP,),
+        "portraits": (
+            "a close up photo of {}",
+            "a photo of {} smiling",
+            "a photo of {} in the forest",
+            "a photo of {} in a studio wearing a black suit",
+        ),
         "scales": (0.5, 0.75, 1.0),
         "face_reader": fitting_reader,
     }

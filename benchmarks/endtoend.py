@@ -1,0 +1,102 @@
+"""The whole method on a published architecture, from names to a picture that stock diffusers draws as well.
+
+    python benchmarks/endtoend.py --model sd1 --minutes 2.5 --out benchmarks/results/end-to-end-sd1.json
+
+The weights are random: times, memory, files and bit-identity are real, pictures and likeness are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from architectures import KINDS, make_pipeline
+from cost import TOKEN, peak
+from PIL import Image
+from safetensors.torch import load_file
+from tqdm import tqdm
+
+from celeb_basis import CelebBasis, Face, Identity, InstantMap, Recipe, fit_identities, generate, miniature
+from celeb_basis.artefact import write_atomically
+from celeb_basis.names import celebrities
+from celeb_basis.tokens import name_rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=KINDS, default="sd1")
+    parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--pictures", type=int, default=Recipe().num_pictures, help="training pictures, encoded once")
+    parser.add_argument("--minutes", type=float, default=2.5, help="of fitting")
+    parser.add_argument("--steps", type=int, default=2, help="of the drawn picture")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    report: dict[str, Any] = {"model": args.model, "resolution": args.resolution, "device": args.device}
+    seconds: dict[str, float] = {}
+    memory: dict[str, float] = {}
+    pipe = make_pipeline(args.model, torch.float16 if args.device == "cuda" else torch.float32).to(args.device)
+    pipe.set_progress_bar_config(disable=True)
+
+    start = time.perf_counter()
+    basis = CelebBasis.from_pipeline(pipe, celebrities())
+    seconds["basis"] = time.perf_counter() - start
+    report["basis"] = {"names": len(basis.names), "rank": basis.rank, "n_components": basis.n_components}
+
+    # Stand-ins of the right shapes: no face model is at hand, and the faces of a random model are noise.
+    generator = torch.Generator().manual_seed(0)
+    features = torch.nn.functional.normalize(torch.randn(len(basis.names), 128, generator=generator), dim=-1)
+    coefficients = basis.transform(name_rows(pipe, basis.names)[0])
+    instant = InstantMap.fit(features, coefficients, basis=basis, reader_name="stand-in")
+    crop = miniature.person(5000).resize((512, 512), Image.Resampling.BICUBIC)
+    face = Face(crop, (0, 0, 512, 512), features[0], "stand-in")
+
+    recipe = Recipe(
+        max_train_steps=400, max_train_minutes=args.minutes, train_batch_size=args.batch,
+        num_pictures=args.pictures, resolution=args.resolution,
+    )  # fmt: skip
+    start = time.perf_counter()
+    with tqdm(total=recipe.max_train_steps, desc="fitting", disable=None) as bar, peak(pipe, memory):
+        [ada] = fit_identities(
+            pipe, basis, [[face]], [TOKEN], recipe, instant=instant,
+            progress=lambda at: bar.update(at.step - bar.n),
+        )  # fmt: skip
+    seconds["fit"] = time.perf_counter() - start
+    report["fit"] = {"steps": int(ada.provenance["steps"]), "peak_gb": memory["peak_gb"]}
+
+    with tempfile.TemporaryDirectory() as folder:
+        ada.save(Path(folder) / "ada.safetensors")
+        tensors = load_file(Path(folder) / "ada.safetensors")
+        again = Identity.load(Path(folder) / "ada.safetensors")
+    report["file"] = {key: list(value.shape) for key, value in tensors.items()}
+
+    prompt = f"a photo of {TOKEN} person on the beach"
+    size = {"height": args.resolution, "width": args.resolution, "num_inference_steps": args.steps}
+    start = time.perf_counter()
+    with peak(pipe, memory):
+        [ours] = generate(pipe, prompt, [again], seed=3, **size)
+    seconds["picture"] = time.perf_counter() - start
+    report["picture"] = {"steps": args.steps, "peak_gb": memory["peak_gb"]}
+    pipe.load_textual_inversion({"emb_params": next(iter(tensors.values()))}, token=TOKEN)
+    if "clip_g" in tensors:
+        pipe.load_textual_inversion(
+            {"clip_g": tensors["clip_g"]}, token=TOKEN, text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2
+        )
+    [stock] = pipe(prompt, generator=[torch.Generator().manual_seed(3)], **size).images
+    report["same picture as stock diffusers"] = ours.tobytes() == stock.tobytes()
+    report["colours in the picture"] = len(set(ours.get_flattened_data()))
+    report["seconds"] = {name: round(taken, 1) for name, taken in seconds.items()}
+    print(json.dumps(report, indent=1))
+    if args.out:
+        with write_atomically(args.out) as path:
+            path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
