@@ -16,8 +16,16 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 
 torch.set_num_threads(1)
 
@@ -149,6 +157,21 @@ def make_pipeline(kind: str, seed: int = 0) -> Any:
     pipe.set_progress_bar_config(disable=True)
     pipe.register_to_config(_name_or_path=f"tiny {kind}")
     return pipe
+
+
+def add_safety_checker(pipe: Any, threshold: float) -> None:
+    """Give a pipeline a tiny checker, which objects where a cosine is above `threshold`: -2 always, 2 never."""
+    part = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPConfig(
+        vision_config=part | {"image_size": 16, "patch_size": 8}, text_config=part | {"vocab_size": 8}, projection_dim=8
+    )
+    checker = StableDiffusionSafetyChecker(config).eval()
+    for weights in (checker.concept_embeds_weights, checker.special_care_embeds_weights):
+        weights.data.fill_(threshold)
+    size = {"shortest_edge": 16}
+    processor = CLIPImageProcessorPil(size=size, crop_size={"height": 16, "width": 16})
+    pipe.register_modules(safety_checker=checker, feature_extractor=processor)
+    pipe.register_to_config(requires_safety_checker=True)
 
 
 @pytest.fixture(scope="session", params=["sd1", "sd2", "sdxl"])

@@ -88,7 +88,7 @@ class Halves:
 @pytest.fixture
 def fit(model, tmp_path, monkeypatch):
     """The words of a fit with the tiny model, of photos whose faces are read as above."""
-    monkeypatch.setattr("celeb_basis.pipeline.face_reader", lambda pipe: Halves())
+    monkeypatch.setattr("celeb_basis.pipeline.face_reader", lambda pipe, name=None: Halves())
     Image.new("RGB", (64, 64), (200, 90, 40)).save(tmp_path / "one.png")
     Image.new("RGB", (100, 64), (200, 90, 40)).save(tmp_path / "two.png")
     return ["fit", "--model", model / "sd", "--basis", model / "basis.safetensors", "--name", "ada"]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image, features
 
-from celeb_basis.errors import ModelError, NoFaceError, PhotoError, SeveralFacesError
-from celeb_basis.face import GREY, LONG_SIDE, Face, OpenCVReader, find_face, open_photo, upright_square
+from celeb_basis.errors import NoFaceError, PhotoError, SeveralFacesError
+from celeb_basis.face import GREY, LONG_SIDE, Face, find_face, open_photo, upright_square
 
 AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 RED, BLUE = (220, 30, 30), (30, 30, 220)
@@ -271,12 +271,3 @@ def test_the_cut_is_upright_however_the_face_is_turned(angle):
 def test_what_lies_outside_the_photograph_is_grey():
     landmarks = [(2, 2), (10, 2), (6, 6), (4, 10), (9, 10)]
     assert upright_square(Image.new("RGB", (30, 30)), landmarks).getpixel((0, 0)) == GREY
-
-
-def test_the_real_reader_says_what_it_needs(tmp_path, monkeypatch):
-    """Without OpenCV: the pip line. With it but without network or cache: which model is missing."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match=r"celeb-basis\[photo\]|face_detection_yunet") as caught:
-        OpenCVReader()
-    assert "\n" not in str(caught.value)

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from conftest import state_of
+from conftest import add_safety_checker, make_pipeline, state_of
 from PIL import Image
 
 from celeb_basis import Identity, IdentityError, OutputError, PromptError, generate, save_picture
+from celeb_basis.cli import main
 from celeb_basis.tokens import placeholders
 
 FAST = {"num_inference_steps": 2}
@@ -125,3 +126,32 @@ def test_a_picture_says_how_it_was_made(tmp_path):
     with pytest.raises(OutputError, match="PNG"):
         save_picture(Image.new("RGB", (4, 4)), tmp_path / "x.jpg", prompt="", seed=0, model="")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_picture_that_the_safety_checker_blackens_is_named(caplog):
+    pipe = make_pipeline("sd1")
+    add_safety_checker(pipe, threshold=2)
+    assert len(generate(pipe, "a photo", num_images_per_prompt=2, **FAST)) == 2 and not said_by_us(caplog)
+    add_safety_checker(pipe, threshold=-2)
+    black = generate(pipe, "a photo", num_images_per_prompt=2, seed=7, **FAST)
+    assert not any(np.asarray(picture).any() for picture in black)
+    [said] = said_by_us(caplog)
+    assert "2 of 2 pictures black (seed 7, 8)" in said
+
+
+def said_by_us(caplog):
+    return [record.getMessage() for record in caplog.records if record.name.startswith("celeb_basis")]
+
+
+def test_the_command_line_says_it_once_and_leaves_the_checker_out_when_told(tmp_path, capsys):
+    pipe = make_pipeline("sd1")
+    add_safety_checker(pipe, threshold=-2)
+    pipe.save_pretrained(tmp_path / "sd")
+    line = ["generate", "a photo", "--model", str(tmp_path / "sd"), "--device", "cpu", "--steps", "2"]
+    capsys.readouterr()
+    assert main([*line, "-o", str(tmp_path / "black.png")]) == 0
+    said = [text for text in capsys.readouterr().err.splitlines() if "black" in text]
+    assert len(said) == 1 and said[0].startswith("celeb-basis: the model's safety checker made 1 of 1 pictures black")
+    assert not np.asarray(Image.open(tmp_path / "black.png")).any()
+    assert main([*line, "-o", str(tmp_path / "plain.png"), "--no-safety-checker"]) == 0
+    assert "black" not in capsys.readouterr().err and np.asarray(Image.open(tmp_path / "plain.png")).any()

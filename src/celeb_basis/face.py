@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import warnings
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import ModelError, NoFaceError, PhotoError, SeveralFacesError
+from .errors import NoFaceError, PhotoError, SeveralFacesError
 
 GREY = (128, 128, 128)  # stands where a picture has nothing: under alpha, outside its edges
 LONG_SIDE = 2048  # pixels; more than any face model or training crop looks at
@@ -128,67 +127,6 @@ def find_face(photo: Image.Image, reader: FaceReader, *, largest: bool = False) 
     return faces[0]
 
 
-class OpenCVReader:
-    """YuNet finds the faces (MIT), SFace describes them (Apache-2.0, 128 numbers); both run in OpenCV.
-
-    Their files come from the model hub once (40 MB) and are checked against the sums written here.
-    """
-
-    name = "sface-2021dec"
-    yunet = (
-        "opencv/face_detection_yunet",
-        "face_detection_yunet_2023mar.onnx",
-        "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
-    )
-    sface = (
-        "opencv/face_recognition_sface",
-        "face_recognition_sface_2021dec.onnx",
-        "0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
-    )
-
-    def __init__(self) -> None:
-        try:
-            import cv2
-        except ImportError:
-            raise ModelError("faces in real photographs need OpenCV: pip install 'celeb-basis[photo]'") from None
-        self._detector = cv2.FaceDetectorYN.create(_fetch(*self.yunet), "", (320, 320))
-        self._recogniser = cv2.FaceRecognizerSF.create(_fetch(*self.sface), "")
-
-    def read(self, images: Sequence[Image.Image]) -> list[list[Face]]:
-        return [self._read(image) for image in images]
-
-    def _read(self, image: Image.Image) -> list[Face]:
-        pixels = np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])  # OpenCV wants BGR
-        rows = sorted(self._detect(image), key=lambda row: -row[2] * row[3])
-        return [
-            Face(
-                crop=upright_square(image, row[4:14].reshape(5, 2)),
-                box=(float(row[0]), float(row[1]), float(row[0] + row[2]), float(row[1] + row[3])),
-                feature=self._feature(pixels, row),
-                reader=self.name,
-            )
-            for row in rows
-        ]
-
-    def _detect(self, image: Image.Image) -> np.ndarray:
-        """Detections (n, 15) in the picture's own pixels: box (4), landmarks (10), score."""
-        # YuNet knows faces of 10 to 300 pixels: a close-up is found once the picture is small enough.
-        for side in (640, 320, 160):
-            small = image.convert("RGB")
-            small.thumbnail((side, side), Image.Resampling.LANCZOS)
-            self._detector.setInputSize(small.size)
-            rows = self._detector.detect(np.ascontiguousarray(np.asarray(small)[:, :, ::-1]))[1]
-            if rows is not None:
-                zoom = np.array([image.width / small.width, image.height / small.height])
-                return np.hstack([rows[:, :14] * np.tile(zoom, 7), rows[:, 14:]]).astype(np.float32)
-        return np.empty((0, 15), dtype=np.float32)
-
-    def _feature(self, pixels: np.ndarray, row: np.ndarray) -> torch.Tensor:
-        aligned = self._recogniser.alignCrop(pixels, row)
-        feature = torch.from_numpy(np.array(self._recogniser.feature(aligned), dtype=np.float32).ravel())
-        return feature / feature.norm().clamp_min(1e-12)
-
-
 def upright_square(photo: Image.Image, landmarks: Any, size: int = 512) -> Image.Image:
     """Cut a face out turned upright, framed as in the FFHQ data set (Karras et al., 2019).
 
@@ -203,25 +141,18 @@ def upright_square(photo: Image.Image, landmarks: Any, size: int = 512) -> Image
     x = across + (down[1], -down[0])  # both say where the face's right is; their sum is steadier than either
     x = x / max(np.hypot(*x), 1e-12) * half
     y = np.array((-x[1], x[0]))
-    corner = eyes + 0.1 * down - x - y
-    side = max(round(2 * half), 1)
-    step_x, step_y = 2 * x / side, 2 * y / side
-    affine = (step_x[0], step_y[0], corner[0], step_x[1], step_y[1], corner[1])
-    crop = photo.convert("RGB").transform(
+    return cut_square(photo, eyes + 0.1 * down - x - y, 2 * x, size)
+
+
+def cut_square(photo: Image.Image, corner: Any, across: Any, size: int) -> Image.Image:
+    """Cut a square that may lie askew in a photograph out upright, size x size; what is outside is grey.
+
+    corner: (x, y) in pixels of what becomes the top left; across: (x, y) from there to the top right.
+    """
+    side = max(round(float(np.hypot(*across))), 1)  # cut at the photograph's own scale, so that nothing aliases
+    (x, y), (dx, dy) = corner, np.asarray(across) / side
+    affine = (dx, -dy, x, dy, dx, y)
+    cut = photo.convert("RGB").transform(
         (side, side), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC, fillcolor=GREY
     )
-    return crop.resize((size, size), Image.Resampling.LANCZOS)
-
-
-def _fetch(repository: str, file: str, sha256: str) -> str:
-    """The path of a hub file, downloaded once. Raises ModelError when offline or when the sum differs."""
-    from huggingface_hub import hf_hub_download
-
-    try:
-        path = hf_hub_download(repository, file)
-    except OSError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"the face model {repository} has to be downloaded once: {reason}") from error
-    if hashlib.sha256(Path(path).read_bytes()).hexdigest() != sha256:
-        raise ModelError(f"{path} is not the file expected (its SHA-256 differs); delete it and try again")
-    return path
+    return cut.resize((size, size), Image.Resampling.LANCZOS)

@@ -16,6 +16,7 @@ from .errors import BasisError, IdentityError, ModelError
 from .identity import Identity
 from .instant import InstantMap
 from .loss import denoising_loss, frozen, noise_scheduler
+from .memory import check_trainable
 from .pipeline import hints
 from .tokens import check_placeholder, encode, placeholders, token_ids
 from .views import PersonLatents
@@ -182,6 +183,7 @@ def fit_steps(
     yield FitStep(0, math.nan, average)
     if recipe.max_train_steps == 0:
         return
+    check_trainable(pipe)
 
     latents = [person_latents(pipe, faces, recipe, g) for faces, g in zip(people, generators, strict=True)]
     losses = minimise(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from .identity import Identity
 from .pipeline import hints
 from .tokens import knows, placeholders, token_ids
 
+logger = logging.getLogger(__name__)
 ANY_CASE = re.compile(PLACEHOLDER.pattern, re.IGNORECASE)
 
 
@@ -39,7 +41,8 @@ def generate(
     """Draw pictures of a prompt (or of several, one after the other) that names identities by their token.
 
     Picture i of a prompt starts from the noise of `seed + i`, whatever `batch_size`, the pictures drawn at
-    once, is. What is None is the model's own default.
+    once, is. What is None is the model's own default. A picture that the model's safety checker objects to
+    is black, which is logged.
 
     Raises IdentityError for an identity of another model, PromptError for a prompt that is too long or
     names somebody who is not there, and for steps or sides that this model cannot do.
@@ -69,16 +72,25 @@ def generate(
     _check_options(pipe, num_inference_steps, height=height, width=width)
     jobs = [(p, seed + i) for p in prompts for i in range(num_images_per_prompt)]
     pictures: list[Image.Image] = []
+    blackened: list[int] = []
     with placeholders(pipe, {identity.placeholder_token: identity.vectors for identity in identities}):
         token_ids(pipe, [*prompts, unwanted or ""])  # refuses what would be cut short
         for first in range(0, len(jobs), batch_size):
             batch = jobs[first : first + batch_size]
-            pictures += pipe(
+            drawn = pipe(
                 prompt=[p for p, _ in batch],
                 negative_prompt=None if unwanted is None else [unwanted] * len(batch),
                 generator=[torch.Generator().manual_seed(s) for _, s in batch],
                 **options,
-            ).images
+            )
+            pictures += drawn.images
+            flags = getattr(drawn, "nsfw_content_detected", None) or []  # of the safety checker, where there is one
+            blackened += [s for (_, s), flag in zip(batch, flags, strict=False) if flag]
+    if blackened:
+        logger.warning(
+            f"the model's safety checker made {len(blackened)} of {len(pictures)} pictures black "
+            f"(seed {', '.join(map(str, blackened))}): try another seed or prompt"
+        )
     return pictures
 
 

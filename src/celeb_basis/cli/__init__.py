@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # One notice about torchvision, which nothing here needs.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     _import_torch()
+    _show_remarks()
     try:
         report = args.run(args)
     except (CelebBasisError, OSError) as error:  # a path may be wrong in more ways than the rooms foresee
@@ -52,6 +54,19 @@ def _complain(what: str) -> int:
     """One line on stderr; the exit code of wrong input."""
     print(f"celeb-basis: error: {' '.join(what.split())}", file=sys.stderr)
     return 2
+
+
+class _Remarks(logging.Handler):
+    """What the library remarks, one line each on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"celeb-basis: {record.getMessage()}", file=sys.stderr)
+
+
+def _show_remarks() -> None:
+    logger = logging.getLogger("celeb_basis")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [_Remarks()]
 
 
 def _import_torch() -> None:

@@ -6,7 +6,9 @@ Nothing here imports torch, so that help is instant.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable
@@ -41,17 +43,24 @@ def add_command(commands: Any, name: str, run: Run, what: str, examples: str, mo
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add --model and --device."""
+    """Add --model and how it is loaded."""
     parser.add_argument(
         "--model",
         default="miniature",
         help="miniature (default), a hub id, a folder or a .safetensors checkpoint",
     )
-    parser.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    loading = parser.add_argument_group("loading the model")
+    loading.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    loading.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="(default: what suits the device)")
+    loading.add_argument("--revision", metavar="NAME", help="of a hub model: branch, tag or commit")
+    loading.add_argument("--variant", metavar="NAME", help="of the weights, such as fp16")
+    loading.add_argument("--config", metavar="MODEL", help="folder or hub id that a .safetensors file derives from")
+    loading.add_argument("--no-safety-checker", action="store_true", help="leave out the one the model brings along")
 
 
 def load_model(args: argparse.Namespace) -> Any:
     """The pipeline asked for; loading bars only where somebody watches a large one come in."""
+    import torch
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -60,7 +69,24 @@ def load_model(args: argparse.Namespace) -> Any:
     if args.model == "miniature" or not sys.stderr.isatty():
         diffusers_logging.disable_progress_bar()
         transformers_logging.disable_progress_bar()
-    return load_pipeline(args.model, device=args.device)
+    # What it says of black pictures, `generate` says with their seeds.
+    logging.getLogger("diffusers.pipelines.stable_diffusion.safety_checker").setLevel(logging.ERROR)
+    return load_pipeline(
+        args.model,
+        device=args.device,
+        dtype=getattr(torch, args.dtype) if args.dtype else None,
+        revision=args.revision,
+        variant=args.variant,
+        config=args.config,
+        safety_checker=not args.no_safety_checker,
+    )
+
+
+def model_again(args: argparse.Namespace) -> str:
+    """The words that name the same model in another command."""
+    given = {key: getattr(args, key) for key in ("model", "revision", "variant", "config")}
+    words = [f" --{key} {shlex.quote(value)}" for key, value in given.items() if value not in (None, "miniature")]
+    return "".join(words)
 
 
 def whole(text: str) -> int:

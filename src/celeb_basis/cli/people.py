@@ -17,6 +17,7 @@ from .options import (
     check_file,
     count,
     load_model,
+    model_again,
     placeholder,
     positive,
     share,
@@ -57,6 +58,11 @@ def add_commands(commands: Any) -> None:
     fit.add_argument("--lr", type=positive, metavar="RATE", help="learning rate (default: the library's)")
     fit.add_argument("--unit-norm", action="store_true", help="coefficients of length 1, as in the paper")
     fit.add_argument("--largest-face", action="store_true", help="of several faces take the largest")
+    fit.add_argument(
+        "--face-reader",
+        choices=("sface", "auraface", "insightface"),
+        help="of photographs: sface (default), auraface (larger, 261 MB), insightface (non-commercial)",
+    )
     fit.add_argument("--seed", type=whole, default=0, help="the same seed gives the same person (default: 0)")
 
     blend = add_command(
@@ -146,7 +152,7 @@ def fit_person(args: argparse.Namespace) -> dict[str, Any]:
         )
     pipe = load_model(args)
     basis.check(pipe)
-    reader = face_reader(pipe)
+    reader = face_reader(pipe, args.face_reader)
     faces = [find_face(photo, reader, largest=args.largest_face) for photo in photos]
     chosen = {
         "max_train_steps": args.steps,
@@ -176,12 +182,11 @@ def fit_person(args: argparse.Namespace) -> dict[str, Any]:
         )
     seconds = time.perf_counter() - start
     identity.save(out)
-    model = "" if args.model == "miniature" else f" --model {args.model}"
     return describe_identity(identity, basis) | {
         "photos": len(faces),
         "seconds": seconds,
         "file": str(out),
-        "next": f'celeb-basis generate "a photo of {args.name} on the beach" --identity {out}{model}',
+        "next": f'celeb-basis generate "a photo of {args.name} on the beach" --identity {out}{model_again(args)}',
     }
 
 
