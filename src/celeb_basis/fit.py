@@ -131,6 +131,17 @@ def fit_identities(
     for step in fit_steps(pipe, basis, people, recipe, instant=instant):
         if progress is not None:
             progress(step)
+    return identities_at(step, basis, people, placeholder_tokens, recipe)
+
+
+def identities_at(
+    step: FitStep,
+    basis: CelebBasis,
+    people: Sequence[Sequence[Face]],
+    placeholder_tokens: Sequence[str],
+    recipe: Recipe,
+) -> list[Identity]:
+    """The people as they are after a step of `fit_steps`, with the recipe in their provenance."""
     how = {key: str(value) for key, value in asdict(recipe).items() if value is not None}
     return [
         Identity.from_coefficients(
