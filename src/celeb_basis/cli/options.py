@@ -52,15 +52,20 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def load_model(args: argparse.Namespace) -> Any:
     """The pipeline asked for; loading bars only where somebody watches a large one come in."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
     from ..pipeline import load_pipeline
 
     if args.model == "miniature" or not sys.stderr.isatty():
-        diffusers_logging.disable_progress_bar()
-        transformers_logging.disable_progress_bar()
+        hide_loading_bars()
     return load_pipeline(args.model, device=args.device)
+
+
+def hide_loading_bars() -> None:
+    """Let models come in without the bars that diffusers and transformers draw."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def whole(text: str) -> int:

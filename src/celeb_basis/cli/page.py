@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CelebBasisError
-from .options import add_command, check_folder, count
+from .options import add_command, check_folder, count, hide_loading_bars
 
 LOCAL = {"127.0.0.1", "localhost", "::1"}
 PASSWORD = "CELEB_BASIS_PASSWORD"
@@ -35,7 +35,9 @@ def add_commands(commands: Any) -> None:
     web.add_argument(
         "-o", "--out", type=Path, default=Path("pictures"), metavar="DIR", help="for what is made (default: pictures)"
     )
-    web.add_argument("--host", default="127.0.0.1", help="let others in, under this address (default: this machine only)")
+    web.add_argument(
+        "--host", default="127.0.0.1", help="let others in, under this address (default: this machine only)"
+    )
     web.add_argument("--port", type=count, metavar="N", help="(default: the first free one from 7860 on)")
     web.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
 
@@ -49,6 +51,7 @@ def show_page(args: argparse.Namespace) -> dict[str, Any]:
         if error.name != "gradio":
             raise
         raise CelebBasisError("the page needs Gradio: pip install 'celeb-basis[web]'") from None
+    hide_loading_bars()
     with serve(Studio(args.out, args.device), host=args.host, port=args.port, password=password) as address:
         if args.json:
             print(json.dumps({"address": address, "out": str(args.out)}), flush=True)

@@ -14,6 +14,7 @@ from .look import CSS, THEME
 from .page import build
 from .studio import Studio
 
+UPLOADS = "GRADIO_TEMP_DIR"
 MAX_UPLOAD = "64mb"  # of one photo, basis or identity file; a basis of SDXL takes 8
 
 
@@ -34,7 +35,8 @@ def serve(
 
     with tempfile.TemporaryDirectory(prefix="celeb-basis-") as uploads:
         # Gradio's own place for uploads would outlive the page, and is shared with other programs of this machine.
-        os.environ["GRADIO_TEMP_DIR"] = uploads
+        before = os.environ.get(UPLOADS)
+        os.environ[UPLOADS] = uploads
         page = build(studio)
         try:
             address = _launch(page, server_name=host, server_port=port, auth=knows if password else None)
@@ -42,6 +44,10 @@ def serve(
             yield address
         finally:
             page.close(verbose=False)
+            if before is None:
+                del os.environ[UPLOADS]
+            else:
+                os.environ[UPLOADS] = before
 
 
 def _launch(page: gr.Blocks, **where: object) -> str:

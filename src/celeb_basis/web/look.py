@@ -18,7 +18,7 @@ THEME = gr.themes.Default(
 ACCENT = (20, 184, 166)
 
 CSS = """
-.gradio-container { max-width: 1120px !important; margin: 0 auto; }
+.gradio-container { width: 100%; max-width: 1120px !important; margin: 0 auto; }
 #title h1 { margin: 0; font-size: 1.5rem; }
 #title p { margin: .15rem 0 0; color: var(--body-text-color-subdued); }
 .status { min-height: 3rem; }
@@ -35,7 +35,9 @@ CSS = """
 .chips button:hover, .chips button:focus-visible { border-color: var(--color-accent); }
 .chips button.person { border-color: var(--color-accent); font-family: var(--font-mono); }
 .chips .hint { color: var(--body-text-color-subdued); }
-.pictures, .pictures .grid-wrap { min-height: 9rem; height: auto !important; max-height: none !important; }
+.pictures .grid-wrap { min-height: 7rem; height: auto !important; max-height: none !important; padding-top: 2rem; }
+.pictures .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(7.5rem, 28%), 1fr)) !important; }
+.files .label-clear-button { display: none; }
 """
 
 TITLE = """<div id="title"><h1>celeb-basis</h1>

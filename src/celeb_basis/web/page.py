@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from .session import Session
 from .studio import Studio
 
 # Long jobs stand in one queue, and the page says so: two of them at once would each take twice as long.
+WAITING = "Starting, as soon as no other job is running here ..."
 JOB: dict[str, Any] = {"concurrency_id": "job", "concurrency_limit": 1}
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 
@@ -30,7 +32,9 @@ def in_one_line() -> Iterator[None]:
     except SeveralFacesError as error:
         count = re.search(r"\d+ faces", str(error))
         found = count[0] if count else "several faces"
-        raise _said(f"{found} were found: cut the photo to one person, or tick “of several faces take the largest”") from None
+        raise _said(
+            f"{found} were found: cut the photo to one person, or tick “of several faces take the largest”"
+        ) from None
     except (CelebBasisError, OSError) as error:
         raise _said(str(error)) from None
     except torch.OutOfMemoryError:
@@ -49,9 +53,9 @@ def build(studio: Studio) -> gr.Blocks:
         session = gr.State(Session(studio))
         gr.HTML(look.TITLE)
         with gr.Tabs() as tabs:
-            with gr.Tab("1 · Learn a person", id="learn"):
+            with gr.Tab("Learn", id="learn"):
                 learnt, stranger, draw_them = _learn(session)
-            with gr.Tab("2 · Draw", id="draw"):
+            with gr.Tab("Draw", id="draw"):
                 chips, prompt = _draw(session)
             with gr.Tab("People", id="people"):
                 added, faces, files, pair, both = _people(session)
@@ -114,14 +118,19 @@ def _learn(session: gr.State) -> tuple[Any, gr.Button, gr.Button]:
                 label="Name", placeholder="ada", info="Lower-case letters, digits, - or _; prompts call them <ada>."
             )
             steps = gr.Slider(
-                0, 400, 100, step=10, label="Steps", info="0 is instant; more steps, more alike. 100 take the miniature 15 s."
+                0,
+                400,
+                100,
+                step=10,
+                label="Steps",
+                info="0 is instant; more steps, more alike. 100 take the miniature 15 s.",
             )
             with gr.Row():
                 start = gr.Button("Fit", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", interactive=False, min_width=120)
             line = gr.HTML(look.status("Drop a photo of one person, or take one."))
             with gr.Row():
-                draw_them = gr.Button("Draw this person →", interactive=False, min_width=120)
+                draw_them = gr.Button("Draw them →", interactive=False, min_width=120)
                 download = gr.DownloadButton("Download identity", interactive=False, min_width=120)
     strip = _pictures("How the identity forms", columns=5)
     # Gradio would open the photo itself, and say of a broken one neither what it is nor what to do.
@@ -140,7 +149,7 @@ def _learn(session: gr.State) -> tuple[Any, gr.Button, gr.Button]:
             start = "instant" if session.model.instant else "mean person"
             for at in session.fit(photo, name, steps, largest=largest):
                 if at.preview:
-                    shown.append((at.preview, f"{at.step} steps" if at.step else start))
+                    shown.append((at.preview, {0: start, 1: "1 step"}.get(at.step, f"{at.step} steps")))
                 left = f", {look.duration(at.seconds_left)} left" if at.seconds_left is not None else ""
                 text = f"Step {at.step} of {at.steps}{left}"
                 if at.person:
@@ -219,7 +228,9 @@ def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr
     """Everybody of this visitor, and ways to more; returns the events that add people, and what shows them."""
     with gr.Row(equal_height=False):
         faces = _pictures("People", columns=4, scale=3)
-        files = gr.Files(label="Their identity files, to download", interactive=False, scale=2, min_width=280)
+        files = gr.Files(
+            label="Their identity files, to download", interactive=False, scale=2, min_width=280, elem_classes="files"
+        )
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
             gr.Markdown("### Make somebody up")
@@ -233,8 +244,8 @@ def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr
             load_button = gr.UploadButton("Choose a file", file_types=[".safetensors"])
     gr.Markdown("### Two people")
     with gr.Row():
-        first = gr.Dropdown(label="From", choices=[], min_width=130)
-        second = gr.Dropdown(label="To", choices=[], min_width=130)
+        first = gr.Dropdown(label="From", choices=[], allow_custom_value=True, min_width=130)
+        second = gr.Dropdown(label="To", choices=[], allow_custom_value=True, min_width=130)
         weight = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second", min_width=180)
         blend_name = gr.Textbox(label="Name", placeholder="cy", min_width=120)
     with gr.Row():
@@ -266,9 +277,21 @@ def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr
 
     file = gr.File(visible=False)
     added = [
-        gr.on([sample_button.click, sample_name.submit], sample, [sample_name, sample_seed, session], file, api_name="sample"),
+        gr.on(
+            [sample_button.click, sample_name.submit],
+            sample,
+            [sample_name, sample_seed, session],
+            file,
+            api_name="sample",
+        ),
         load_button.upload(load, [load_button, load_name, session], file, api_name="load"),
-        gr.on([blend_button.click, blend_name.submit], blend, [first, second, weight, blend_name, session], file, api_name="blend"),
+        gr.on(
+            [blend_button.click, blend_name.submit],
+            blend,
+            [first, second, weight, blend_name, session],
+            file,
+            api_name="blend",
+        ),
     ]
     _job([row_button.click], stop, line, between, [first, second, session], [line, row], api_name="row")
     return added, faces, files, [first, second], both
@@ -279,22 +302,25 @@ def _model(session: gr.State) -> Any:
     gr.Markdown(
         "The **miniature** is a small world of drawn people that ships with the program; it reads drawn faces only. "
         "Photographs of real people need a real checkpoint: a hub id, a folder in diffusers' format, or a "
-        ".safetensors file on the machine where this page runs."
+        ".safetensors file on the machine where this page runs. Without a basis one is made from the celebrities that "
+        "the model knows; without an instant map a fit starts from the mean person."
     )
     name = gr.Textbox("miniature", label="Model", info="miniature, owner/model, a folder, or a .safetensors file")
     with gr.Row():
-        basis = gr.File(label="Its celeb basis (empty: made from the celebrities it knows)", file_types=[".safetensors"], height=140)
-        instant = gr.File(label="Its instant map (may be empty)", file_types=[".safetensors"], height=140)
+        basis = gr.File(label="Basis (optional)", file_types=[".safetensors"], height=140)
+        instant = gr.File(label="Instant map (optional)", file_types=[".safetensors"], height=140)
     use = gr.Button("Use this model", variant="primary")
     line = gr.HTML(look.status("miniature is in use.", done=True))
-    made = gr.File(label="The basis in use, to download", interactive=False, height=80)
+    made = gr.DownloadButton("Download its basis")
 
     def choose(name: str, basis: str | None, instant: str | None, session: Session) -> tuple[str, str]:
         with in_one_line():
             file = session.choose_model(name, basis, instant)
             return look.status(". ".join((f"{session.model.name} is in use", *session.model.notes))), str(file)
 
-    return gr.on([use.click, name.submit], choose, [name, basis, instant, session], [line, made], api_name="model", **JOB)
+    return gr.on(
+        [use.click, name.submit], choose, [name, basis, instant, session], [line, made], api_name="model", **JOB
+    )
 
 
 def _pictures(label: str, **more: Any) -> gr.Gallery:
@@ -306,20 +332,29 @@ def _pictures(label: str, **more: Any) -> gr.Gallery:
 
 
 def _job(
-    triggers: list[Any], stop: gr.Button, line: gr.HTML, job: Any, inputs: list[Any], outputs: list[Any], *, api_name: str
+    triggers: list[Any],
+    stop: gr.Button,
+    line: gr.HTML,
+    job: Any,
+    inputs: list[Any],
+    outputs: list[Any],
+    *,
+    api_name: str,
 ) -> Any:
     """Let a job wait its turn, run, and stop when told to; `line` says which."""
-    begun = gr.on(
-        triggers,
-        lambda: (look.status("Starting, as soon as no other job is running here ..."), gr.Button(interactive=True)),
-        None,
-        [line, stop],
-        **PRIVATE,
+    # In the browser alone, as a visitor should not wait to be told to wait.
+    begun = f"() => [{json.dumps(look.status(WAITING))}, {{__type__: 'update', interactive: true}}]"
+    gr.on(triggers, None, None, [line, stop], js=begun, **PRIVATE)
+    running = gr.on(
+        triggers, job, inputs, outputs, api_name=api_name, show_progress="minimal", show_progress_on=line, **JOB
     )
-    running = begun.then(job, inputs, outputs, api_name=api_name, show_progress="minimal", show_progress_on=line, **JOB)
     running.failure(lambda: look.status(""), None, line, **PRIVATE)
     running.then(lambda: gr.Button(interactive=False), None, stop, **PRIVATE)
     stop.click(
-        lambda: (look.status("Stopped."), gr.Button(interactive=False)), None, [line, stop], cancels=[running], **PRIVATE
+        lambda: (look.status("Stopped."), gr.Button(interactive=False)),
+        None,
+        [line, stop],
+        cancels=[running],
+        **PRIVATE,
     )
     return running

@@ -105,9 +105,7 @@ class Session:
             left = (time.monotonic() - start) / at.step * (steps - at.step) if at.step else None
             yield Fitting(at.step, steps, left, preview, person)
 
-    def draw(
-        self, prompt: str, count: int, steps: int | None, guidance: float | None, seed: int
-    ) -> Iterator[Path]:
+    def draw(self, prompt: str, count: int, steps: int | None, guidance: float | None, seed: int) -> Iterator[Path]:
         """Draw pictures one after the other, so that they can be seen and stopped in between."""
         if not prompt.strip():
             raise PromptError("write what the pictures should show")
