@@ -37,6 +37,9 @@ CSS = """
 .chips .hint { color: var(--body-text-color-subdued); }
 .pictures .grid-wrap { min-height: 7rem; height: auto !important; max-height: none !important; padding-top: 2rem; }
 .pictures .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(7.5rem, 28%), 1fr)) !important; }
+.large .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(14rem, 45%), 1fr)) !important; }
+@media (min-width: 640px) { .five .grid-container { grid-template-columns: repeat(5, 1fr) !important; } }
+.pictures .empty { min-height: 7rem !important; height: 7rem !important; }
 .files .label-clear-button { display: none; }
 """
 

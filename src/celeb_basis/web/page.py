@@ -12,14 +12,14 @@ from typing import Any
 import gradio as gr
 import torch
 
-from celeb_basis import CelebBasisError, SeveralFacesError
-
+from .. import CelebBasisError, SeveralFacesError
 from . import look
 from .session import Session
 from .studio import Studio
 
 # Long jobs stand in one queue, and the page says so: two of them at once would each take twice as long.
 WAITING = "Starting, as soon as no other job is running here ..."
+STOPPED = "Stopped."
 JOB: dict[str, Any] = {"concurrency_id": "job", "concurrency_limit": 1}
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 
@@ -44,7 +44,7 @@ def in_one_line() -> Iterator[None]:
 def _said(message: str) -> gr.Error:
     # Uploads lie in folders named by their hash, which tell a visitor nothing.
     line = " ".join(re.sub(r"\S*/[0-9a-f]{64}/", "", message).split())
-    return gr.Error(line, title="That did not work", duration=None, print_exception=False)
+    return gr.Error(line, duration=None, print_exception=False)
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -130,9 +130,9 @@ def _learn(session: gr.State) -> tuple[Any, gr.Button, gr.Button]:
                 stop = gr.Button("Cancel", interactive=False, min_width=120)
             line = gr.HTML(look.status("Drop a photo of one person, or take one."))
             with gr.Row():
-                draw_them = gr.Button("Draw them →", interactive=False, min_width=120)
+                draw_them = gr.Button("Draw pictures →", interactive=False, min_width=120)
                 download = gr.DownloadButton("Download identity", interactive=False, min_width=120)
-    strip = _pictures("How the identity forms", columns=5)
+    strip = _pictures("How the identity forms", "five")
     # Gradio would open the photo itself, and say of a broken one neither what it is nor what to do.
     photo.preprocess = lambda payload: payload.path if payload else None
 
@@ -202,7 +202,7 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
         another = gr.Button("Another seed", min_width=120)
         stop = gr.Button("Cancel", interactive=False, min_width=120)
     line = gr.HTML(look.status("Click on a name to put it in the prompt."))
-    gallery = _pictures("Pictures", columns=4, allow_preview=True, buttons=["download", "download_all", "fullscreen"])
+    gallery = _pictures("Pictures", "large", allow_preview=True, buttons=["download", "download_all", "fullscreen"])
 
     def draw(
         prompt: str, count: int, steps: int | None, guidance: float | None, seed: int | None, session: Session
@@ -227,7 +227,7 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
 def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr.Dropdown], gr.Button]:
     """Everybody of this visitor, and ways to more; returns the events that add people, and what shows them."""
     with gr.Row(equal_height=False):
-        faces = _pictures("People", columns=4, scale=3)
+        faces = _pictures("People", "small", scale=3)
         files = gr.Files(
             label="Their identity files, to download", interactive=False, scale=2, min_width=280, elem_classes="files"
         )
@@ -249,12 +249,12 @@ def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr
         weight = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second", min_width=180)
         blend_name = gr.Textbox(label="Name", placeholder="cy", min_width=120)
     with gr.Row():
-        row_button = gr.Button("Show the way between them", min_width=160)
+        row_button = gr.Button("Show the way", min_width=160)
         stop = gr.Button("Cancel", interactive=False, min_width=100)
         blend_button = gr.Button("Keep this blend", min_width=160)
         both = gr.Button("Both in one picture →", min_width=160)
     line = gr.HTML(look.status("Choose two people."))
-    row = _pictures("From one to the other", columns=5)
+    row = _pictures("From one to the other", "five")
 
     def sample(name: str, seed: int | None, session: Session) -> str:
         with in_one_line():
@@ -272,7 +272,7 @@ def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr
         pictures: list[tuple[Path, str]] = []
         with in_one_line():
             for picture, share in session.row(first, second):
-                pictures.append((picture, f"{share:.0%} {second}"))
+                pictures.append((picture, f"{share:.0%}"))
                 yield look.status(f"From {first} to {second}", share), list(pictures)
 
     file = gr.File(visible=False)
@@ -311,23 +311,25 @@ def _model(session: gr.State) -> Any:
         instant = gr.File(label="Instant map (optional)", file_types=[".safetensors"], height=140)
     use = gr.Button("Use this model", variant="primary")
     line = gr.HTML(look.status("miniature is in use.", done=True))
-    made = gr.DownloadButton("Download its basis")
+    made = gr.DownloadButton("Download its basis", interactive=False)
 
     def choose(name: str, basis: str | None, instant: str | None, session: Session) -> tuple[str, str]:
         with in_one_line():
             file = session.choose_model(name, basis, instant)
             return look.status(". ".join((f"{session.model.name} is in use", *session.model.notes))), str(file)
 
-    return gr.on(
+    chosen = gr.on(
         [use.click, name.submit], choose, [name, basis, instant, session], [line, made], api_name="model", **JOB
     )
+    chosen.success(lambda: gr.DownloadButton(interactive=True), None, made, **PRIVATE)
+    return chosen
 
 
-def _pictures(label: str, **more: Any) -> gr.Gallery:
-    """A row of pictures that is as high as they are."""
+def _pictures(label: str, size: str, **more: Any) -> gr.Gallery:
+    """Pictures side by side, in a frame that is as high as they are; what a `size` means the style sheet says."""
     more = {"allow_preview": False, "buttons": []} | more
     return gr.Gallery(
-        label=label, interactive=False, fit_columns=False, object_fit="cover", elem_classes="pictures", **more
+        label=label, interactive=False, fit_columns=False, object_fit="cover", elem_classes=["pictures", size], **more
     )
 
 
@@ -345,13 +347,16 @@ def _job(
     # In the browser alone, as a visitor should not wait to be told to wait.
     begun = f"() => [{json.dumps(look.status(WAITING))}, {{__type__: 'update', interactive: true}}]"
     gr.on(triggers, None, None, [line, stop], js=begun, **PRIVATE)
-    running = gr.on(
-        triggers, job, inputs, outputs, api_name=api_name, show_progress="minimal", show_progress_on=line, **JOB
+    running = gr.on(triggers, job, inputs, outputs, api_name=api_name, show_progress="hidden", **JOB)
+    running.success(lambda: gr.Button(interactive=False), None, stop, **PRIVATE)
+    running.failure(  # a job that was stopped counts as a failed one
+        lambda now: (now if STOPPED in now else look.status(""), gr.Button(interactive=False)),
+        line,
+        [line, stop],
+        **PRIVATE,
     )
-    running.failure(lambda: look.status(""), None, line, **PRIVATE)
-    running.then(lambda: gr.Button(interactive=False), None, stop, **PRIVATE)
     stop.click(
-        lambda: (look.status("Stopped."), gr.Button(interactive=False)),
+        lambda: (look.status(STOPPED), gr.Button(interactive=False)),
         None,
         [line, stop],
         cancels=[running],

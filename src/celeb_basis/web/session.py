@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from celeb_basis import (
+from .. import (
     Face,
     Identity,
     IdentityError,
@@ -30,7 +30,6 @@ from celeb_basis import (
     open_photo,
     save_picture,
 )
-
 from .studio import Model, Studio
 
 SHOWN_AT = (0, 0.1, 0.25, 0.5, 1)  # shares of a fit after which a preview is drawn
@@ -53,7 +52,7 @@ class Fitting:
 
     step: int
     steps: int
-    seconds_left: float | None  # None as long as no step was taken
+    seconds_left: float | None  # None as long as it cannot be told
     preview: Path | None = None
     person: Person | None = None
 
@@ -101,8 +100,9 @@ class Session:
             [identity] = identities_at(at, model.basis, [[face]], [token], recipe)
             preview = self._portrait(identity, f"{token[1:-1]}-{at.step:04}") if at.step in shown else None
             person = self._keep(identity, preview) if preview and at.step == steps else None
-            start = start or time.monotonic()
-            left = (time.monotonic() - start) / at.step * (steps - at.step) if at.step else None
+            if at.step == 1:  # which also draws the training pictures, and says nothing of the others
+                start = time.monotonic()
+            left = (time.monotonic() - start) / (at.step - 1) * (steps - at.step) if at.step > 1 else None
             yield Fitting(at.step, steps, left, preview, person)
 
     def draw(self, prompt: str, count: int, steps: int | None, guidance: float | None, seed: int) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from celeb_basis import (
+from .. import (
     CelebBasis,
     InstantMap,
     ModelError,
