@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,16 @@ def show_page(args: argparse.Namespace) -> dict[str, Any]:
             print(json.dumps({"address": address, "out": str(args.out)}), flush=True)
         else:
             print(f"the page is at {address} (Ctrl-C stops it); what is made goes to {args.out}", flush=True)
+            if args.host in LOCAL and _sees_a_screen():
+                webbrowser.open(address)
         threading.Event().wait()
     return {}
+
+
+def _sees_a_screen() -> bool:
+    """Whether a browser would open beside this terminal, rather than in it or nowhere."""
+    screen = sys.platform in {"darwin", "win32"} or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
+    return sys.stdout.isatty() and bool(screen)
 
 
 def _password(host: str) -> str | None:

@@ -14,6 +14,11 @@ THEME = gr.themes.Default(
     neutral_hue="stone",
     font=("system-ui", "sans-serif"),
     font_mono=("ui-monospace", "monospace"),
+).set(  # white letters on the default, lighter ones are hard to read
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover_dark="*primary_800",
 )
 ACCENT = (20, 184, 166)
 

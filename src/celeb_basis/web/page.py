@@ -44,7 +44,7 @@ def in_one_line() -> Iterator[None]:
 def _said(message: str) -> gr.Error:
     # Uploads lie in folders named by their hash, which tell a visitor nothing.
     line = " ".join(re.sub(r"\S*/[0-9a-f]{64}/", "", message).split())
-    return gr.Error(line, duration=None, print_exception=False)
+    return gr.Error(line, duration=20, print_exception=False)
 
 
 def build(studio: Studio) -> gr.Blocks:

@@ -89,8 +89,8 @@ class Session:
 
     def fit(self, photo: str | None, name: str, steps: int, *, largest: bool = False) -> Iterator[Fitting]:
         """Learn the person in a photo; nothing is kept unless the last step is reached."""
-        token, model = self._token(name), self.model
         _, face = self.find(photo, largest=largest)
+        token, model = self._token(name), self.model
         if model.instant is None and steps == 0:
             raise IdentityError("no steps need an instant map, which this model has not: take some steps")
         recipe = Recipe(init="instant" if model.instant else "mean", max_train_steps=steps)
