@@ -390,6 +390,20 @@ def test_a_visitor_is_told_what_is_wrong(page, wrong):
     expect(page.get_by_role("button", name="Cancel").locator("visible=true")).to_be_disabled()
 
 
+def test_a_visitor_puts_two_people_in_one_picture(page):
+    page.get_by_role("tab", name="People").click()
+    page.get_by_role("button", name="Both in one picture").click()
+    page.get_by_text("choose two different people first").wait_for()
+    for name in ("eve", "bo"):
+        page.get_by_label("Name").locator("visible=true").first.fill(name)
+        page.get_by_role("button", name="Make them up").click()
+        page.get_by_text(f"<{name}>").locator("visible=true").first.wait_for()
+    page.get_by_role("button", name="Both in one picture").click()
+    prompt = page.get_by_role("textbox", name="Prompt")
+    prompt.wait_for()
+    assert prompt.input_value() == "a photo of <eve> and <bo> on the beach"
+
+
 def test_the_page_fits_a_phone(browser, address):
     page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
     page.goto(address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
+from typing import Any
 
 import gradio as gr
 from PIL import Image, ImageDraw
@@ -86,6 +87,14 @@ def status(text: str, share: float | None = None, *, done: bool = False) -> str:
     bar = f'<progress value="{share:.3f}" max="1"></progress>' if share is not None else ""
     kind = ' class="done"' if done else ""
     return f'<div class="status" role="status"><p{kind}>{escape(text)}</p>{bar}</div>'
+
+
+def pictures(label: str, size: str, **more: Any) -> gr.Gallery:
+    """Pictures side by side, in a frame that is as high as they are; what a `size` means the style sheet says."""
+    more = {"allow_preview": False, "buttons": []} | more
+    return gr.Gallery(
+        label=label, interactive=False, fit_columns=False, object_fit="cover", elem_classes=["pictures", size], **more
+    )
 
 
 def boxed(photo: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:

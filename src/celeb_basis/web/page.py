@@ -2,49 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import torch
 
-from .. import CelebBasisError, SeveralFacesError
-from . import look
+from . import job, look
 from .session import Session
 from .studio import Studio
-
-# Long jobs stand in one queue, and the page says so: two of them at once would each take twice as long.
-WAITING = "Starting, as soon as no other job is running here ..."
-STOPPED = "Stopped."
-JOB: dict[str, Any] = {"concurrency_id": "job", "concurrency_limit": 1}
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
-
-
-@contextmanager
-def in_one_line() -> Iterator[None]:
-    """Show what a visitor can put right as the one line it is."""
-    try:
-        yield
-    except SeveralFacesError as error:
-        count = re.search(r"\d+ faces", str(error))
-        found = count[0] if count else "several faces"
-        raise _said(
-            f"{found} were found: cut the photo to one person, or tick “of several faces take the largest”"
-        ) from None
-    except (CelebBasisError, OSError) as error:
-        raise _said(str(error)) from None
-    except torch.OutOfMemoryError:
-        raise _said("there is not enough GPU memory: draw fewer pictures, or choose a smaller model") from None
-
-
-def _said(message: str) -> gr.Error:
-    # Uploads lie in folders named by their hash, which tell a visitor nothing.
-    line = " ".join(re.sub(r"\S*/[0-9a-f]{64}/", "", message).split())
-    return gr.Error(line, duration=20, print_exception=False)
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -62,9 +28,10 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Tab("Model", id="model"):
                 chosen = _model(session)
 
-        def everybody(session: Session) -> tuple[Any, ...]:
+        def everybody(first: str | None, second: str | None, session: Session) -> tuple[Any, ...]:
             tokens = list(session.people)
-            first, second = (tokens[-2:] + [None, None])[:2]
+            if not {first, second} <= set(tokens):
+                first, second = (*tokens[-2:], None, None)[:2]
             return (
                 look.chips(tokens),
                 gr.Dropdown(choices=tokens, value=first),
@@ -77,8 +44,8 @@ def build(studio: Studio) -> gr.Blocks:
 
         page.load(portraits, session, [faces, files], api_name="people", show_progress="hidden")
         for event in (learnt, *added):
-            event.success(everybody, session, [chips, *pair], **PRIVATE)
-            event.success(portraits, session, [faces, files], **PRIVATE)
+            event.success(everybody, [*pair, session], [chips, *pair], **job.PRIVATE)
+            event.success(portraits, session, [faces, files], **job.PRIVATE)
 
         def to_draw(text: str) -> tuple[gr.Tabs, str]:
             return gr.Tabs(selected="draw"), text
@@ -87,16 +54,18 @@ def build(studio: Studio) -> gr.Blocks:
             lambda session: to_draw(f"a photo of {list(session.people)[-1]} on the beach"),
             session,
             [tabs, prompt],
-            **PRIVATE,
+            **job.PRIVATE,
         )
-        both.click(
-            lambda first, second: to_draw(f"a photo of {first} and {second} on the beach"),
-            pair,
-            [tabs, prompt],
-            **PRIVATE,
-        )
+
+        def together(first: str, second: str, session: Session) -> tuple[gr.Tabs, str]:
+            with job.in_one_line():
+                session.pair(first, second)
+            return to_draw(f"a photo of {first} and {second} on the beach")
+
+        # Errors are shown of what goes through the queue.
+        both.click(together, [*pair, session], [tabs, prompt], **job.PRIVATE | {"queue": True})
         chosen.success(
-            lambda session: gr.Button(visible=session.model.name == "miniature"), session, stranger, **PRIVATE
+            lambda session: gr.Button(visible=session.model.name == "miniature"), session, stranger, **job.PRIVATE
         )
     return page
 
@@ -122,6 +91,7 @@ def _learn(session: gr.State) -> tuple[Any, gr.Button, gr.Button]:
                 400,
                 100,
                 step=10,
+                precision=0,
                 label="Steps",
                 info="0 is instant; more steps, more alike. 100 take the miniature 15 s.",
             )
@@ -132,20 +102,20 @@ def _learn(session: gr.State) -> tuple[Any, gr.Button, gr.Button]:
             with gr.Row():
                 draw_them = gr.Button("Draw pictures →", interactive=False, min_width=120)
                 download = gr.DownloadButton("Download identity", interactive=False, min_width=120)
-    strip = _pictures("How the identity forms", "five")
+    strip = look.pictures("How the identity forms", "five")
     # Gradio would open the photo itself, and say of a broken one neither what it is nor what to do.
     photo.preprocess = lambda payload: payload.path if payload else None
 
     def find(photo: str | None, largest: bool, session: Session) -> tuple[Any, str]:
         if photo is None:
             return None, look.status("Drop a photo of one person, or take one.")
-        with in_one_line():
+        with job.in_one_line():
             upright, face = session.find(photo, largest=largest)
             return look.boxed(upright, face.box), look.status("Found the face. Name the person, then fit.")
 
     def fit(photo: str | None, name: str, steps: int, largest: bool, session: Session) -> Iterator[tuple[Any, ...]]:
         shown: list[tuple[Path, str]] = []
-        with in_one_line():
+        with job.in_one_line():
             start = "instant" if session.model.instant else "mean person"
             for at in session.fit(photo, name, steps, largest=largest):
                 if at.preview:
@@ -169,19 +139,21 @@ def _learn(session: gr.State) -> tuple[Any, gr.Button, gr.Button]:
         show_progress="minimal",
         show_progress_on=found,
     )
-    finding.failure(lambda: (None, look.status("Choose another photo.")), None, [found, line], **PRIVATE)
+    finding.failure(lambda: (None, look.status("Choose another photo.")), None, [found, line], **job.PRIVATE)
     stranger.click(_stranger, session, photo, api_name="stranger", show_progress="hidden")
-    learnt = _job(
+    learnt = job.wire(
         [start.click, name.submit], stop, line, fit,
         [photo, name, steps, largest, session], [line, strip, download], api_name="fit",
     )  # fmt: skip
     go_on = [draw_them, download]
-    learnt.success(lambda: [gr.Button(interactive=True), gr.DownloadButton(interactive=True)], None, go_on, **PRIVATE)
+    learnt.success(
+        lambda: [gr.Button(interactive=True), gr.DownloadButton(interactive=True)], None, go_on, **job.PRIVATE
+    )
     return learnt, stranger, draw_them
 
 
 def _stranger(session: Session) -> str:
-    with in_one_line():
+    with job.in_one_line():
         return str(session.stranger())
 
 
@@ -193,7 +165,7 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
     chips = gr.HTML(look.chips([]), js_on_load=look.INSERT)
     prompt.render()
     with gr.Row():
-        count = gr.Slider(1, 8, 2, step=1, label="Pictures", min_width=150)
+        count = gr.Slider(1, 8, 2, step=1, precision=0, label="Pictures", min_width=150)
         steps = gr.Number(0, label="Steps (0: the model's)", precision=0, minimum=0, min_width=140)
         guidance = gr.Number(0, label="Guidance (0: the model's)", minimum=0, step=0.5, min_width=140)
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53, min_width=110)
@@ -202,13 +174,13 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
         another = gr.Button("Another seed", min_width=120)
         stop = gr.Button("Cancel", interactive=False, min_width=120)
     line = gr.HTML(look.status("Click on a name to put it in the prompt."))
-    gallery = _pictures("Pictures", "large", allow_preview=True, buttons=["download", "download_all", "fullscreen"])
+    gallery = look.pictures("Pictures", "large", allow_preview=True, buttons=["download", "download_all", "fullscreen"])
 
     def draw(
         prompt: str, count: int, steps: int | None, guidance: float | None, seed: int | None, session: Session
     ) -> Iterator[tuple[str, Any]]:
         pictures: list[Path] = []
-        with in_one_line():
+        with job.in_one_line():
             for picture in session.draw(prompt, count, steps or None, guidance or None, seed or 0):
                 pictures.append(picture)
                 text = f"{len(pictures)} of {count} pictures"
@@ -216,8 +188,8 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
                     text = f"{text}, saved in {session.folder}"
                 yield look.status(text, len(pictures) / count, done=len(pictures) == count), list(pictures)
 
-    another.click(None, None, seed, js="() => Math.floor(Math.random() * 1e6)", **PRIVATE)
-    _job(
+    another.click(None, None, seed, js="() => Math.floor(Math.random() * 1e6)", **job.PRIVATE)
+    job.wire(
         [start.click, prompt.submit], stop, line, draw,
         [prompt, count, steps, guidance, seed, session], [line, gallery], api_name="draw",
     )  # fmt: skip
@@ -227,7 +199,7 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
 def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr.Dropdown], gr.Button]:
     """Everybody of this visitor, and ways to more; returns the events that add people, and what shows them."""
     with gr.Row(equal_height=False):
-        faces = _pictures("People", "small", scale=3)
+        faces = look.pictures("People", "small", scale=3)
         files = gr.Files(
             label="Their identity files, to download", interactive=False, scale=2, min_width=280, elem_classes="files"
         )
@@ -254,23 +226,23 @@ def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr
         blend_button = gr.Button("Keep this blend", min_width=160)
         both = gr.Button("Both in one picture →", min_width=160)
     line = gr.HTML(look.status("Choose two people."))
-    row = _pictures("From one to the other", "five")
+    row = look.pictures("From one to the other", "five")
 
     def sample(name: str, seed: int | None, session: Session) -> str:
-        with in_one_line():
+        with job.in_one_line():
             return str(session.sample(name, seed or 0).file)
 
     def load(file: str, name: str, session: Session) -> str:
-        with in_one_line():
+        with job.in_one_line():
             return str(session.load(file, name).file)
 
     def blend(first: str, second: str, weight: float, name: str, session: Session) -> str:
-        with in_one_line():
+        with job.in_one_line():
             return str(session.keep_blend(first, second, weight, name).file)
 
     def between(first: str, second: str, session: Session) -> Iterator[tuple[str, Any]]:
         pictures: list[tuple[Path, str]] = []
-        with in_one_line():
+        with job.in_one_line():
             for picture, share in session.row(first, second):
                 pictures.append((picture, f"{share:.0%}"))
                 yield look.status(f"From {first} to {second}", share), list(pictures)
@@ -293,7 +265,7 @@ def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr
             api_name="blend",
         ),
     ]
-    _job([row_button.click], stop, line, between, [first, second, session], [line, row], api_name="row")
+    job.wire([row_button.click], stop, line, between, [first, second, session], [line, row], api_name="row")
     return added, faces, files, [first, second], both
 
 
@@ -314,52 +286,12 @@ def _model(session: gr.State) -> Any:
     made = gr.DownloadButton("Download its basis", interactive=False)
 
     def choose(name: str, basis: str | None, instant: str | None, session: Session) -> tuple[str, str]:
-        with in_one_line():
+        with job.in_one_line():
             file = session.choose_model(name, basis, instant)
             return look.status(". ".join((f"{session.model.name} is in use", *session.model.notes))), str(file)
 
     chosen = gr.on(
-        [use.click, name.submit], choose, [name, basis, instant, session], [line, made], api_name="model", **JOB
+        [use.click, name.submit], choose, [name, basis, instant, session], [line, made], api_name="model", **job.JOB
     )
-    chosen.success(lambda: gr.DownloadButton(interactive=True), None, made, **PRIVATE)
+    chosen.success(lambda: gr.DownloadButton(interactive=True), None, made, **job.PRIVATE)
     return chosen
-
-
-def _pictures(label: str, size: str, **more: Any) -> gr.Gallery:
-    """Pictures side by side, in a frame that is as high as they are; what a `size` means the style sheet says."""
-    more = {"allow_preview": False, "buttons": []} | more
-    return gr.Gallery(
-        label=label, interactive=False, fit_columns=False, object_fit="cover", elem_classes=["pictures", size], **more
-    )
-
-
-def _job(
-    triggers: list[Any],
-    stop: gr.Button,
-    line: gr.HTML,
-    job: Any,
-    inputs: list[Any],
-    outputs: list[Any],
-    *,
-    api_name: str,
-) -> Any:
-    """Let a job wait its turn, run, and stop when told to; `line` says which."""
-    # In the browser alone, as a visitor should not wait to be told to wait.
-    begun = f"() => [{json.dumps(look.status(WAITING))}, {{__type__: 'update', interactive: true}}]"
-    gr.on(triggers, None, None, [line, stop], js=begun, **PRIVATE)
-    running = gr.on(triggers, job, inputs, outputs, api_name=api_name, show_progress="hidden", **JOB)
-    running.success(lambda: gr.Button(interactive=False), None, stop, **PRIVATE)
-    running.failure(  # a job that was stopped counts as a failed one
-        lambda now: (now if STOPPED in now else look.status(""), gr.Button(interactive=False)),
-        line,
-        [line, stop],
-        **PRIVATE,
-    )
-    stop.click(
-        lambda: (look.status(STOPPED), gr.Button(interactive=False)),
-        None,
-        [line, stop],
-        cancels=[running],
-        **PRIVATE,
-    )
-    return running

@@ -116,6 +116,12 @@ class Session:
             stem = f"{self._drawn:03}-{words}-{number}"
             yield self._draw(stem, prompt, named, number, steps=steps, guidance=guidance)
 
+    def pair(self, first: str, second: str) -> tuple[Identity, Identity]:
+        """Two people of this visitor by their tokens."""
+        if first == second or not {first, second} <= self.people.keys():
+            raise IdentityError("choose two different people first")
+        return self.people[first].identity, self.people[second].identity
+
     def row(self, first: str, second: str) -> Iterator[tuple[Path, float]]:
         """Pictures of the way from one person to another, with the share of the other in each."""
         for weight in ROW:
@@ -152,10 +158,8 @@ class Session:
         return token
 
     def _blend(self, first: str, second: str, weight: float, token: str) -> Identity:
-        missing = [who for who in (first, second) if who not in self.people]
-        if missing or first == second:
-            raise IdentityError("choose two different people first")
-        return self.people[first].identity.blend(self.people[second].identity, weight, token)
+        one, other = self.pair(first, second)
+        return one.blend(other, weight, token)
 
     def _keep(self, identity: Identity, portrait: Path | None = None) -> Person:
         token = self._token(identity.placeholder_token)
