@@ -55,6 +55,14 @@ def test_no_circle():
     list(TopologicalSorter(graph).static_order())
 
 
+def test_the_page_calls_the_public_api_only():
+    for file in (ROOT / "web").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level > 1:
+                assert node.module is None, file
+                assert {alias.name for alias in node.names} <= {*celeb_basis.__all__, *SHIPPED}, file
+
+
 def test_no_file_is_a_tower():
     for file in ROOT.rglob("*.py"):
         assert len(file.read_text().splitlines()) <= 360, file

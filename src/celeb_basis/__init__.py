@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from .fit import fit_identities as fit_identities
     from .fit import fit_identity as fit_identity
     from .fit import fit_steps as fit_steps
+    from .fit import identities_at as identities_at
     from .generate import generate as generate
     from .generate import save_picture as save_picture
     from .identity import Identity as Identity
     from .instant import InstantMap as InstantMap
     from .known import Portraits as Portraits
     from .known import draw_portraits as draw_portraits
+    from .names import celebrities as celebrities
     from .pipeline import face_reader as face_reader
     from .pipeline import load_pipeline as load_pipeline
     from .tokens import placeholders as placeholders
@@ -51,11 +53,12 @@ _ROOMS = {
         "OutputError",
     ),
     "face": ("Face", "find_face", "open_photo"),
-    "fit": ("FitStep", "Recipe", "fit_identities", "fit_identity", "fit_steps"),
+    "fit": ("FitStep", "Recipe", "fit_identities", "fit_identity", "fit_steps", "identities_at"),
     "generate": ("generate", "save_picture"),
     "identity": ("Identity",),
     "instant": ("InstantMap",),
     "known": ("Portraits", "draw_portraits"),
+    "names": ("celebrities",),
     "pipeline": ("face_reader", "load_pipeline"),
     "tokens": ("placeholders",),
 }

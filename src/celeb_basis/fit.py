@@ -142,6 +142,17 @@ def fit_identities(
         if step.step and now + (now - before) > end:
             break
         before = now
+    return identities_at(step, basis, people, placeholder_tokens, recipe)
+
+
+def identities_at(
+    step: FitStep,
+    basis: CelebBasis,
+    people: Sequence[Sequence[Face]],
+    placeholder_tokens: Sequence[str],
+    recipe: Recipe,
+) -> list[Identity]:
+    """The people as they are after a step of `fit_steps`, with the recipe in their provenance."""
     how = {key: str(value) for key, value in asdict(recipe).items() if value is not None} | {"steps": str(step.step)}
     return [
         Identity.from_coefficients(

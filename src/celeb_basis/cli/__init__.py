@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import CelebBasisError
-from . import info, names, people, pictures
+from . import info, names, page, people, pictures
 from .options import Parser
 
 
@@ -103,6 +103,7 @@ celeb-basis COMMAND --help shows more examples. Only fit photos of people who ag
     people.add_commands(commands)
     pictures.add_commands(commands)
     info.add_commands(commands)
+    page.add_commands(commands)
     return parser
 
 

@@ -61,14 +61,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def load_model(args: argparse.Namespace) -> Any:
     """The pipeline asked for; loading bars only where somebody watches a large one come in."""
     import torch
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
 
     from ..pipeline import load_pipeline
 
     if args.model == "miniature" or not sys.stderr.isatty():
-        diffusers_logging.disable_progress_bar()
-        transformers_logging.disable_progress_bar()
+        hide_loading_bars()
     # What it says of black pictures, `generate` says with their seeds.
     logging.getLogger("diffusers.pipelines.stable_diffusion.safety_checker").setLevel(logging.ERROR)
     return load_pipeline(
@@ -87,6 +84,15 @@ def model_again(args: argparse.Namespace) -> str:
     given = {key: getattr(args, key) for key in ("model", "revision", "variant", "config")}
     words = [f" --{key} {shlex.quote(value)}" for key, value in given.items() if value not in (None, "miniature")]
     return "".join(words)
+
+
+def hide_loading_bars() -> None:
+    """Let models come in without the bars that diffusers and transformers draw."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def whole(text: str) -> int:

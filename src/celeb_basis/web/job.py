@@ -1,0 +1,76 @@
+"""A job on the page: it waits its turn, stops when told to, and fails in one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+import torch
+
+from .. import CelebBasisError, SeveralFacesError
+from . import look
+
+# Long jobs stand in one queue, and the page says so: two of them at once would each take twice as long.
+WAITING = "Starting, as soon as no other job is running here ..."
+STOPPED = "Stopped."
+JOB: dict[str, Any] = {"concurrency_id": "job", "concurrency_limit": 1}
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """Show what a visitor can put right as the one line it is."""
+    try:
+        yield
+    except SeveralFacesError as error:
+        count = re.search(r"\d+ faces", str(error))
+        found = count[0] if count else "several faces"
+        raise _said(
+            f"{found} were found: cut the photo to one person, or tick “of several faces take the largest”"
+        ) from None
+    except (CelebBasisError, OSError) as error:
+        raise _said(str(error)) from None
+    except torch.OutOfMemoryError:
+        raise _said("there is not enough GPU memory: draw fewer pictures, or choose a smaller model") from None
+
+
+def _said(message: str) -> gr.Error:
+    # Uploads lie in folders named by their hash, which tell a visitor nothing.
+    line = " ".join(re.sub(r"\S*/[0-9a-f]{64}/", "", message).split())
+    return gr.Error(line, duration=20, print_exception=False)
+
+
+def wire(
+    triggers: list[Any],
+    stop: gr.Button,
+    line: gr.HTML,
+    work: Any,
+    inputs: list[Any],
+    outputs: list[Any],
+    *,
+    api_name: str,
+) -> Any:
+    """Let a job wait its turn, run, and stop when told to; `line` says which."""
+    # In the browser alone, as a visitor should not wait to be told to wait.
+    begun = f"() => [{json.dumps(look.status(WAITING))}, {{__type__: 'update', interactive: true}}]"
+    gr.on(triggers, None, None, [line, stop], js=begun, **PRIVATE)
+    running = gr.on(triggers, work, inputs, outputs, api_name=api_name, show_progress="hidden", **JOB)
+    running.success(lambda: gr.Button(interactive=False), None, stop, **PRIVATE)
+    running.failure(  # a job that was stopped counts as a failed one
+        lambda now: (now if STOPPED in now else look.status(""), gr.Button(interactive=False)),
+        line,
+        [line, stop],
+        **PRIVATE,
+    )
+    stop.click(
+        lambda: (look.status(STOPPED), gr.Button(interactive=False)),
+        None,
+        [line, stop],
+        cancels=[running],
+        **PRIVATE,
+    )
+    return running

@@ -1,0 +1,112 @@
+"""How the page looks: its theme, its style sheet, and the small pieces of HTML in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+import gradio as gr
+from PIL import Image, ImageDraw
+
+# Fonts of the visitor's own machine: Gradio's default ones would be asked of a server.
+THEME = gr.themes.Default(
+    primary_hue="teal",
+    neutral_hue="stone",
+    font=("system-ui", "sans-serif"),
+    font_mono=("ui-monospace", "monospace"),
+).set(  # white letters on the default, lighter ones are hard to read
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover_dark="*primary_800",
+)
+ACCENT = (20, 184, 166)
+
+CSS = """
+.gradio-container { width: 100%; max-width: 1120px !important; margin: 0 auto; }
+#title h1 { margin: 0; font-size: 1.5rem; }
+#title p { margin: .15rem 0 0; color: var(--body-text-color-subdued); }
+.status { min-height: 3rem; }
+.status p { margin: 0 0 .4rem; overflow-wrap: anywhere; }
+.status .done { font-weight: 600; }
+.status progress { appearance: none; display: block; width: 100%; height: .5rem; border: 0; border-radius: 1rem;
+  overflow: hidden; background: var(--border-color-primary); }
+.status progress::-webkit-progress-bar { background: var(--border-color-primary); }
+.status progress::-webkit-progress-value { background: var(--color-accent); transition: width .3s; }
+.status progress::-moz-progress-bar { background: var(--color-accent); }
+.chips { display: flex; flex-wrap: wrap; gap: .4rem; align-items: center; }
+.chips button { margin: 0; border: 1px solid var(--border-color-primary); border-radius: 1rem; padding: .2rem .75rem;
+  background: transparent; color: var(--body-text-color); font-size: .9rem; font-weight: 400; cursor: pointer; }
+.chips button:hover, .chips button:focus-visible { border-color: var(--color-accent); }
+.chips button.person { border-color: var(--color-accent); font-family: var(--font-mono); }
+.chips .hint { color: var(--body-text-color-subdued); }
+.pictures .grid-wrap { min-height: 7rem; height: auto !important; max-height: none !important; padding-top: 2rem; }
+.pictures .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(7.5rem, 28%), 1fr)) !important; }
+.large .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(14rem, 45%), 1fr)) !important; }
+@media (min-width: 640px) { .five .grid-container { grid-template-columns: repeat(5, 1fr) !important; } }
+.pictures .empty { min-height: 7rem !important; height: 7rem !important; }
+.files .label-clear-button { display: none; }
+"""
+
+TITLE = """<div id="title"><h1>celeb-basis</h1>
+<p>One photograph in, pictures of that person out. Fit only people who agreed to it.</p></div>"""
+
+PHRASES = ("on the beach", "in the snow with a crown", "in space wearing a spacesuit", "as a pencil sketch")
+
+# A click puts the text where the caret of the prompt is.
+INSERT = """
+element.addEventListener('click', (event) => {
+  const text = event.target.closest('button')?.dataset.text;
+  const box = document.querySelector('#prompt textarea');
+  if (!text || !box) return;
+  const before = box.value.slice(0, box.selectionStart);
+  const after = box.value.slice(box.selectionEnd);
+  const left = before && !before.endsWith(' ') ? ' ' : '';
+  const right = after && !after.startsWith(' ') ? ' ' : '';
+  box.setRangeText(left + text + right, box.selectionStart, box.selectionEnd, 'end');
+  box.dispatchEvent(new Event('input', { bubbles: true }));
+  box.focus();
+});
+"""
+
+
+def chips(tokens: Iterable[str]) -> str:
+    """Buttons that insert a person, or a phrase, in the prompt."""
+
+    def button(text: str, kind: str) -> str:
+        return f'<button type="button" class="{kind}" data-text="{escape(text)}">{escape(text)}</button>'
+
+    people = "".join(button(token, "person") for token in tokens)
+    people = people or '<span class="hint">Nobody yet: fit a photo, or make somebody up.</span>'
+    return f'<div class="chips">{people}{"".join(button(phrase, "phrase") for phrase in PHRASES)}</div>'
+
+
+def status(text: str, share: float | None = None, *, done: bool = False) -> str:
+    """A line that says what goes on, above a bar where there is a share to show."""
+    bar = f'<progress value="{share:.3f}" max="1"></progress>' if share is not None else ""
+    kind = ' class="done"' if done else ""
+    return f'<div class="status" role="status"><p{kind}>{escape(text)}</p>{bar}</div>'
+
+
+def pictures(label: str, size: str, **more: Any) -> gr.Gallery:
+    """Pictures side by side, in a frame that is as high as they are; what a `size` means the style sheet says."""
+    more = {"allow_preview": False, "buttons": []} | more
+    return gr.Gallery(
+        label=label, interactive=False, fit_columns=False, object_fit="cover", elem_classes=["pictures", size], **more
+    )
+
+
+def boxed(photo: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    """A photo, at most 640 pixels long, with a frame around the face."""
+    shown = photo.copy()
+    shown.thumbnail((640, 640))
+    zoom = shown.width / photo.width
+    width = max(2, round(max(shown.size) / 120))
+    ImageDraw.Draw(shown).rectangle([side * zoom for side in box], outline=ACCENT, width=width)
+    return shown
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min"""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

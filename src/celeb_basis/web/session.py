@@ -1,0 +1,199 @@
+"""One visitor of the page: their people, their pictures, the model they chose."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from .. import (
+    Face,
+    Identity,
+    IdentityError,
+    OutputError,
+    PhotoError,
+    PromptError,
+    Recipe,
+    face_reader,
+    find_face,
+    fit_steps,
+    generate,
+    identities_at,
+    miniature,
+    open_photo,
+    save_picture,
+)
+from .studio import Model, Studio
+
+SHOWN_AT = (0, 0.1, 0.25, 0.5, 1)  # shares of a fit after which a preview is drawn
+PORTRAIT = "a close up photo of {} in a studio"
+ROW = (0.0, 0.25, 0.5, 0.75, 1.0)  # weights of the pictures between two people
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """Somebody prompts can name: the identity, its file, and a picture of them."""
+
+    identity: Identity
+    file: Path
+    portrait: Path
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Where a fit stands: `preview` after some steps, `person` at the end."""
+
+    step: int
+    steps: int
+    seconds_left: float | None  # None as long as it cannot be told
+    preview: Path | None = None
+    person: Person | None = None
+
+
+class Session:
+    """What one visitor has; nothing of it is seen by another one."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self.model: Model = studio.first
+        self.people: dict[str, Person] = {}  # by placeholder token
+        self.folder = studio.out / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{secrets.token_hex(8)}"  # not to be guessed
+        studio.folders.append(str(self.folder))
+        self._drawn = 0
+
+    def __deepcopy__(self, memo: Any) -> Session:
+        return Session(self.studio)  # Gradio gives every visitor a copy of a state's first value
+
+    def choose_model(self, name: str, basis_file: str | None, instant_file: str | None) -> Path:
+        """Use another model from now on; returns the file of its basis."""
+        self.model = self.studio.open(name.strip() or "miniature", basis_file, instant_file)
+        file = self._file("basis.safetensors")
+        self.model.basis.save(file)
+        return file
+
+    def find(self, photo: str | None, *, largest: bool = False) -> tuple[Image.Image, Face]:
+        """The upright photo and the face in it."""
+        if photo is None:
+            raise PhotoError("add a photo first")
+        reader = self.model.reader or face_reader(self.model.pipe)  # raises again what was missing
+        upright = open_photo(photo)
+        with self.studio.turn:
+            return upright, find_face(upright, reader, largest=largest)
+
+    def fit(self, photo: str | None, name: str, steps: int, *, largest: bool = False) -> Iterator[Fitting]:
+        """Learn the person in a photo; nothing is kept unless the last step is reached."""
+        _, face = self.find(photo, largest=largest)
+        token, model = self._token(name), self.model
+        if model.instant is None and steps == 0:
+            raise IdentityError("no steps need an instant map, which this model has not: take some steps")
+        recipe = Recipe(init="instant" if model.instant else "mean", max_train_steps=steps)
+        shown = {round(share * steps) for share in SHOWN_AT}
+        start = 0.0
+        for at in self.studio.in_turn(fit_steps(model.pipe, model.basis, [[face]], recipe, instant=model.instant)):
+            [identity] = identities_at(at, model.basis, [[face]], [token], recipe)
+            preview = self._portrait(identity, f"{token[1:-1]}-{at.step:04}") if at.step in shown else None
+            person = self._keep(identity, preview) if preview and at.step == steps else None
+            if at.step == 1:  # which also draws the training pictures, and says nothing of the others
+                start = time.monotonic()
+            left = (time.monotonic() - start) / (at.step - 1) * (steps - at.step) if at.step > 1 else None
+            yield Fitting(at.step, steps, left, preview, person)
+
+    def draw(self, prompt: str, count: int, steps: int | None, guidance: float | None, seed: int) -> Iterator[Path]:
+        """Draw pictures one after the other, so that they can be seen and stopped in between."""
+        if not prompt.strip():
+            raise PromptError("write what the pictures should show")
+        named = [person.identity for token, person in self.people.items() if token in prompt.lower()]
+        for number in range(seed, seed + count):
+            self._drawn += 1
+            words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60].rstrip("-") or "picture"
+            stem = f"{self._drawn:03}-{words}-{number}"
+            yield self._draw(stem, prompt, named, number, steps=steps, guidance=guidance)
+
+    def pair(self, first: str, second: str) -> tuple[Identity, Identity]:
+        """Two people of this visitor by their tokens."""
+        if first == second or not {first, second} <= self.people.keys():
+            raise IdentityError("choose two different people first")
+        return self.people[first].identity, self.people[second].identity
+
+    def row(self, first: str, second: str) -> Iterator[tuple[Path, float]]:
+        """Pictures of the way from one person to another, with the share of the other in each."""
+        for weight in ROW:
+            blend = self._blend(first, second, weight, "<blend>")
+            yield self._portrait(blend, f"{first[1:-1]}-{second[1:-1]}-{weight:.2f}"), weight
+
+    def keep_blend(self, first: str, second: str, weight: float, name: str) -> Person:
+        """Name the person between two others."""
+        return self._keep(self._blend(first, second, weight, self._token(name)))
+
+    def sample(self, name: str, seed: int) -> Person:
+        """Make up somebody who does not exist; the same seed, the same person."""
+        generator = torch.Generator().manual_seed(seed)
+        return self._keep(Identity.sample(self.model.basis, self._token(name), generator))
+
+    def load(self, file: str, name: str) -> Person:
+        """Take in the person of an identity file, under their own name or another."""
+        return self._keep(Identity.load(file, self._token(name) if name.strip() else None))
+
+    def stranger(self) -> Path:
+        """The photo of somebody the miniature has never seen."""
+        seed = 5000 + secrets.randbelow(1_000_000)
+        file = self._file(f"stranger-{seed}.png")
+        miniature.person(seed).save(file)
+        return file
+
+    def _token(self, name: str) -> str:
+        """The placeholder token of a new person; how it must be spelt the library says."""
+        if not name.strip():
+            raise PromptError("name the person first, in lower-case letters")
+        token = f"<{name.strip().removeprefix('<').removesuffix('>')}>"
+        if token in self.people:
+            raise IdentityError(f"there is a {token} already: choose another name")
+        return token
+
+    def _blend(self, first: str, second: str, weight: float, token: str) -> Identity:
+        one, other = self.pair(first, second)
+        return one.blend(other, weight, token)
+
+    def _keep(self, identity: Identity, portrait: Path | None = None) -> Person:
+        token = self._token(identity.placeholder_token)
+        portrait = portrait or self._portrait(identity, token[1:-1])
+        file = self._file(f"{token[1:-1]}.safetensors")
+        identity.save(file)
+        person = self.people[token] = Person(identity, file, portrait)
+        return person
+
+    def _portrait(self, identity: Identity, stem: str) -> Path:
+        return self._draw(stem, PORTRAIT.format(identity.placeholder_token), [identity], 0)
+
+    def _draw(
+        self,
+        stem: str,
+        prompt: str,
+        identities: list[Identity],
+        seed: int,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Path:
+        model = self.model
+        with self.studio.turn:
+            [picture] = generate(
+                model.pipe, prompt, identities, num_inference_steps=steps, guidance_scale=guidance, seed=seed
+            )
+        file = self._file(f"{stem}.png")
+        save_picture(picture, file, prompt=prompt, seed=seed, model=model.name)
+        return file
+
+    def _file(self, name: str) -> Path:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {self.folder}: {error.strerror}") from None
+        return self.folder / name

@@ -1,0 +1,413 @@
+"""The page: through Gradio's client as programs use it, and in a browser as people do."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import NAMES, make_pipeline, state_of
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError, AuthenticationError
+from PIL import Image
+
+import celeb_basis
+from celeb_basis import CelebBasis, Identity, OutputError, miniature
+from celeb_basis.cli import main
+from celeb_basis.web import Studio, serve
+from celeb_basis.web.session import Session
+
+CHROMIUM = Path("/usr/bin/chromium")
+QUIET = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory):
+    return Studio(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def address(studio):
+    with serve(studio) as address:
+        yield address
+
+
+@pytest.fixture
+def visitor(address):
+    """Calls the page's functions by name, in a session of its own."""
+    client = Client(address, verbose=False)
+    return lambda name, *args: client.predict(*args, api_name=f"/{name}")
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    file = tmp_path_factory.mktemp("photos") / "ada.jpg"
+    miniature.person(4321).save(file)
+    return file
+
+
+@pytest.fixture
+def unet_calls(studio):
+    """One entry for each time the model is used."""
+    calls = []
+    hook = studio.first.pipe.unet.register_forward_hook(lambda *_: calls.append(1))
+    yield calls
+    hook.remove()
+
+
+def quiet(studio, calls):
+    """Whether the model is left alone for two seconds."""
+    with studio.turn:
+        before = len(calls)
+    threading.Event().wait(2)
+    return len(calls) == before
+
+
+def fit(visitor, photo, name, steps=0):
+    return visitor("fit", handle_file(photo), name, steps, False)
+
+
+# Through the client
+
+
+def test_from_photo_to_pictures(address, photo, studio):
+    client = Client(address, verbose=False)
+    face, _ = client.predict(handle_file(photo), False, api_name="/find_face")
+    assert Image.open(face).size == (512, 512)
+    job = client.submit(handle_file(photo), "ada", STEPS, False, api_name="/fit")
+    line, strip, file = job.result()
+    assert "Step 0 of 2" in job.outputs()[0][0]
+    assert [picture["caption"] for picture in job.outputs()[0][1]] == ["instant"]
+    assert "&lt;ada&gt; can be named" in line
+    assert [picture["caption"] for picture in strip] == ["instant", "1 step", "2 steps"]
+    identity = Identity.load(file)
+    assert identity.placeholder_token == "<ada>" and identity.provenance["max_train_steps"] == str(STEPS)
+    _, [first, second] = client.predict("a photo of <ada> in the snow", 2, 4, 0, 7, api_name="/draw")
+    saved = {path.read_bytes() for path in studio.out.glob("*/*-a-photo-of-ada-in-the-snow-*.png")}
+    assert {Path(picture["image"]).read_bytes() for picture in (first, second)} == saved
+    with Image.open(second["image"]) as picture:
+        facts = picture.info
+    assert (facts["prompt"], facts["seed"], facts["model"]) == ("a photo of <ada> in the snow", "8", "miniature")
+    assert "trainedAlgorithmicMedia" in facts["XML:com.adobe.xmp"]
+
+
+def test_people_can_be_made_up_mixed_and_carried_away(visitor, address, tmp_path):
+    eve, bo = visitor("sample", "eve", 3), visitor("sample", "bo", 4)
+    cy = visitor("blend", "<eve>", "<bo>", 0.25, "cy")
+    between = Identity.load(eve).vectors.lerp(Identity.load(bo).vectors, 0.25)
+    assert Identity.load(cy).vectors.equal(between)
+    _, row = visitor("row", "<eve>", "<bo>")
+    assert [picture["caption"].split()[0] for picture in row] == ["0%", "25%", "50%", "75%", "100%"]
+    portraits, files = visitor("people")
+    assert [portrait["caption"] for portrait in portraits] == ["<eve>", "<bo>", "<cy>"]
+    assert [Path(file).name for file in files] == ["eve.safetensors", "bo.safetensors", "cy.safetensors"]
+    _, [pair] = visitor("draw", "a photo of <eve> and <bo> on the beach", 1, 2, 0, 0)
+    assert Image.open(pair["image"]).size == (64, 64)
+
+    other = Client(address, verbose=False)
+    assert other.predict(api_name="/people") == ([], [])
+    other.predict(handle_file(cy), "zoe", api_name="/load")
+    [portrait], _ = other.predict(api_name="/people")
+    assert portrait["caption"] == "<zoe>"
+
+
+@pytest.fixture(scope="module")
+def wrong(tmp_path_factory, photo):
+    """Files that a visitor may choose by mistake."""
+    folder = tmp_path_factory.mktemp("wrong")
+    Image.new("RGB", (64, 64), "white").save(folder / "wall.png")
+    (folder / "letter.jpg").write_text("Dear Ada")
+    (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    Image.new("1", (20_000, 20_000)).save(folder / "huge.png")
+    pair = Image.new("RGB", (1024, 512))
+    for i in range(2):
+        pair.paste(miniature.person(4321 + i), (512 * i, 0))
+    pair.save(folder / "pair.png")
+    tiny = make_pipeline("sd1")
+    tiny.save_pretrained(folder / "tiny")
+    basis = CelebBasis.from_pipeline(tiny, NAMES)
+    basis.save(folder / "basis.safetensors")
+    Identity.sample(basis, "<tom>").save(folder / "tom.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("wall.png", "wall.png: no face found"),
+        ("letter.jpg", "letter.jpg is not a picture that can be read"),
+        ("phone.heic", "phone.heic is a HEIC photo"),
+        ("huge.png", "huge.png has more than 178 megapixels"),
+        ("pair.png", "2 faces were found: cut the photo to one person, or tick"),
+        ("basis.safetensors", "basis.safetensors is not a picture"),
+    ],
+)
+def test_a_wrong_photo_is_one_line(file, message, visitor, wrong):
+    for call in (
+        lambda: visitor("find_face", handle_file(wrong / file), False),
+        lambda: visitor("fit", handle_file(wrong / file), "ada", 0, False),
+    ):
+        with pytest.raises(AppError) as error:
+            call()
+        assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_of_several_faces_the_largest(visitor, wrong):
+    face, _ = visitor("find_face", handle_file(wrong / "pair.png"), True)
+    assert Image.open(face).size == (640, 320)
+
+
+@pytest.mark.parametrize(
+    ("call", "args", "message"),
+    [
+        ("sample", ("Ada", 0), "'<Ada>' cannot be a placeholder token"),
+        ("sample", (" ", 0), "name the person first"),
+        ("sample", ("eve", 1), "there is a <eve> already"),
+        ("draw", ("a photo of <tom>", 1, 0, 0, 0), "nobody called <tom> was given"),
+        ("draw", ("", 1, 0, 0, 0), "write what the pictures should show"),
+        ("draw", ("a photo", 1, 2000, 0, 0), "2000 steps: this model takes 1 to 1000"),
+        ("row", ("<eve>", "<eve>"), "choose two different people"),
+        ("model", ("/nowhere/at/all", None, None), "no model '/nowhere/at/all'"),
+    ],
+)
+def test_wrong_input_is_one_line(call, args, message, visitor):
+    visitor("sample", "eve", 0)
+    with pytest.raises(AppError) as error:
+        visitor(call, *args)
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_a_fit_without_a_photo_is_one_line(visitor):
+    with pytest.raises(AppError, match="add a photo first"):
+        visitor("fit", None, "ada", 0, False)
+
+
+def test_files_of_another_model_are_refused(visitor, wrong):
+    with pytest.raises(AppError, match="this basis was made for tiny sd1 and does not fit miniature"):
+        visitor("model", "miniature", handle_file(wrong / "basis.safetensors"), None)
+    with pytest.raises(AppError, match="<tom> was made for tiny sd1"):
+        visitor("load", handle_file(wrong / "tom.safetensors"), "")
+
+
+def test_another_model_says_what_is_missing(visitor, wrong, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(AppError, match="names are two tokens in this model: at least 3 are needed"):
+        visitor("model", str(wrong / "tiny"), None, None)
+    line, basis = visitor("model", str(wrong / "tiny"), handle_file(wrong / "basis.safetensors"), None)
+    assert "no instant map" in line and "photos cannot be read" in line
+    assert CelebBasis.load(basis).names == CelebBasis.load(wrong / "basis.safetensors").names
+    _, [picture] = visitor("draw", "a photo of the beach", 1, 2, 0, 0)
+    assert Image.open(picture["image"]).info["model"] == str(wrong / "tiny")
+
+
+def test_cancel_stops_the_work_and_leaves_the_model_as_it_was(visitor, address, photo, studio, unet_calls):
+    before = state_of(studio.first.pipe)
+    client = Client(address, verbose=False)
+    job = client.submit(handle_file(photo), "ada", 400, False, api_name="/fit")
+    assert "Step 0" in next(iter(job))[0]
+    job.cancel()
+    assert quiet(studio, unet_calls)
+    assert state_of(studio.first.pipe) == before
+    assert client.predict(api_name="/people") == ([], [])
+    fit(visitor, photo, "ada")
+
+
+def test_a_second_visitor_waits_for_the_first(visitor, address, photo):
+    first, second = Client(address, verbose=False), Client(address, verbose=False)
+    running = first.submit(handle_file(photo), "ada", 400, False, api_name="/fit")
+    next(iter(running))
+    waiting = second.submit("a photo of a person", 1, 2, 0, 0, api_name="/draw")
+    assert visitor("sample", "eve", 0)  # small things need not wait
+    assert not waiting.done() and waiting.outputs() == []
+    running.cancel()
+    assert len(waiting.result()[1]) == 1
+
+
+def test_only_this_pages_files_are_served(address, studio, visitor):
+    import httpx
+
+    eve = Path(visitor("sample", "eve", 0))
+    mine = next(path for path in studio.out.glob("*/eve.safetensors") if path.read_bytes() == eve.read_bytes())
+    (studio.out / "diary.txt").write_text("mine")
+    for path in ("/etc/passwd", studio.out / "diary.txt", celeb_basis.__file__, f"{mine.parent}/../diary.txt"):
+        assert httpx.get(f"{address}gradio_api/file={path}").status_code == 403, path
+    assert httpx.get(f"{address}gradio_api/file={mine}").content == eve.read_bytes()
+
+
+def test_uploads_are_limited_in_size(address):
+    import httpx
+
+    answer = httpx.post(f"{address}gradio_api/upload", files={"files": bytes(65 * 2**20)})
+    assert answer.status_code == 413
+
+
+def test_a_password_is_asked_for(studio):
+    with serve(studio, password="sesam") as address:
+        with pytest.raises(AuthenticationError):
+            Client(address, verbose=False)
+        with pytest.raises(ValueError, match="Could not login"):
+            Client(address, verbose=False, auth=("ada", "simsala"))
+        client = Client(address, verbose=False, auth=("ada", "sesam"))
+        assert client.predict(api_name="/people") == ([], [])
+
+
+def test_where_nothing_can_be_written_it_says_so(studio, tmp_path):
+    session = Session(studio)
+    session.folder = tmp_path / "file" / "folder"
+    session.folder.parent.write_text("in the way")
+    with pytest.raises(OutputError, match="cannot make the folder"):
+        session.sample("eve", 0)
+
+
+# On the command line
+
+
+def test_without_gradio_the_install_line_is_said():
+    code = "import sys; sys.modules['gradio'] = None; from celeb_basis.cli import main; sys.exit(main(['web']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "celeb-basis: error: the page needs Gradio: pip install 'celeb-basis[web]'\n"
+
+
+def test_letting_others_in_needs_a_password(capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("CELEB_BASIS_PASSWORD", raising=False)
+    assert main(["web", "--host", "0.0.0.0", "-o", str(tmp_path)]) == 2
+    assert "set a password in CELEB_BASIS_PASSWORD" in capsys.readouterr().err
+
+
+def test_the_command_serves_until_it_is_stopped(tmp_path):
+    import httpx
+
+    command = [sys.executable, "-m", "celeb_basis", "web", "--json", "-o", str(tmp_path)]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+        address = json.loads(process.stdout.readline())["address"]
+        assert re.match(r"http://127\.0\.0\.1:\d+/", address)
+        assert httpx.get(address).status_code == 200
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=30)
+    assert process.returncode == 130 and complaint == "celeb-basis: stopped\n"
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page as a visitor sees it; what it should not do is asserted at the end."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(30_000)
+    wrong = []
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda to: None if to.url.startswith((address, "data:", "blob:")) else wrong.append(to.url))
+    page.goto(address)
+    page.get_by_role("tab", name="Learn").wait_for()
+    yield page
+    page.close()
+    assert wrong == []
+
+
+def start_a_fit(page, photo, name, steps):
+    page.locator("input[type=file]").first.set_input_files(photo)
+    page.get_by_text("Found the face").wait_for()
+    page.get_by_label("Name").first.fill(name)
+    page.get_by_label("number input for Steps").first.fill(str(steps))
+    page.get_by_role("button", name="Fit", exact=True).click()
+    page.get_by_text("instant", exact=True).wait_for()
+
+
+def test_a_visitor_goes_from_photo_to_picture(page, photo, studio, tmp_path):
+    start_a_fit(page, photo, "ada", STEPS)
+    page.get_by_text("<ada> can be named in prompts now").wait_for()
+    with page.expect_download() as identity:
+        page.get_by_role("button", name="Download identity").click()
+    identity.value.save_as(tmp_path / "ada.safetensors")
+    assert Identity.load(tmp_path / "ada.safetensors").placeholder_token == "<ada>"
+
+    page.get_by_role("tab", name="Draw").click()
+    prompt = page.get_by_role("textbox", name="Prompt")
+    prompt.fill("a photo of")
+    page.get_by_role("button", name="<ada>").click()
+    page.get_by_role("button", name="in the snow with a crown").click()
+    assert prompt.input_value() == "a photo of <ada> in the snow with a crown"
+    page.get_by_role("button", name="Draw", exact=True).click()
+    page.get_by_text("2 of 2 pictures").wait_for()
+    page.locator(".pictures img").locator("visible=true").first.click()
+    with page.expect_download() as picture:
+        page.get_by_role("button", name="Download", exact=True).locator("visible=true").click()
+    picture.value.save_as(tmp_path / "picture.png")
+    name = picture.value.suggested_filename
+    [saved] = [
+        path for path in studio.out.glob(f"*/{name}") if path.read_bytes() == (tmp_path / "picture.png").read_bytes()
+    ]
+    assert Image.open(saved).info["prompt"] == "a photo of <ada> in the snow with a crown"
+
+
+def test_a_visitor_stops_a_fit(page, photo, studio, unet_calls):
+    start_a_fit(page, photo, "ada", 400)
+    page.get_by_text("left").wait_for()
+    page.get_by_role("button", name="Cancel").locator("visible=true").click()
+    page.get_by_text("Stopped").wait_for()
+    assert quiet(studio, unet_calls)
+    page.get_by_label("number input for Steps").first.fill("0")
+    page.get_by_role("button", name="Fit", exact=True).click()
+    page.get_by_text("<ada> can be named in prompts now").wait_for()
+
+
+def test_a_visitor_is_told_what_is_wrong(page, wrong):
+    page.locator("input[type=file]").first.set_input_files(wrong / "wall.png")
+    page.get_by_text("wall.png: no face found").wait_for()
+    page.get_by_role("button", name="Take a stranger").click()
+    page.get_by_text("Found the face").wait_for()
+    page.get_by_role("button", name="Fit", exact=True).click()
+    page.get_by_text("name the person first").wait_for()
+    from playwright.sync_api import expect
+
+    expect(page.get_by_role("button", name="Cancel").locator("visible=true")).to_be_disabled()
+
+
+def test_a_visitor_puts_two_people_in_one_picture(page):
+    page.get_by_role("tab", name="People").click()
+    page.get_by_role("button", name="Both in one picture").click()
+    page.get_by_text("choose two different people first").wait_for()
+    for name in ("eve", "bo"):
+        page.get_by_label("Name").locator("visible=true").first.fill(name)
+        page.get_by_role("button", name="Make them up").click()
+        page.get_by_text(f"<{name}>").locator("visible=true").first.wait_for()
+    page.get_by_role("button", name="Both in one picture").click()
+    prompt = page.get_by_role("textbox", name="Prompt")
+    prompt.wait_for()
+    assert prompt.input_value() == "a photo of <eve> and <bo> on the beach"
+
+
+def test_the_page_fits_a_phone(browser, address):
+    page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page.goto(address)
+    for tab in ("Learn", "Draw", "People", "Model"):
+        page.get_by_role("tab", name=tab).click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+    page.close()
