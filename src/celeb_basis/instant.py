@@ -52,7 +52,7 @@ class InstantMap:
                 f"{len(features)} face features and {len(coefficients)} sets of coefficients: as many "
                 "of both are needed, and at least 3"
             )
-        x, y = features.double().cpu(), coefficients.double().cpu().flatten(1)
+        x, y = features.cpu().double(), coefficients.cpu().double().flatten(1)
         x_mean, y_mean = x.mean(0), y.mean(0)
         u, s, vt = torch.linalg.svd(x - x_mean, full_matrices=False)
         projected = u.T @ (y - y_mean)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import names
 from ..errors import BasisError
 from .info import describe_basis, describe_instant
-from .options import Progress, add_command, add_model, check_file, count, load_model, positive, whole
+from .options import Progress, add_command, add_face_reader, add_model, check_file, count, load_model, positive, whole
 
 if TYPE_CHECKING:
     from ..known import Portraits
@@ -42,6 +42,7 @@ def add_commands(commands: Any) -> None:
     basis.add_argument("--num-images", type=count, default=4, metavar="N", help="of each name, to filter (default: 4)")
     basis.add_argument("--steps", type=count, metavar="N", help="of the sampler, to filter (default: the model's)")
     basis.add_argument("--guidance", type=positive, metavar="SCALE", help="to filter (default: the model's)")
+    add_face_reader(basis)
     basis.add_argument("--batch-size", type=count, default=8, metavar="N", help="pictures drawn at once (default: 8)")
     basis.add_argument("--seed", type=whole, default=0, help="of the pictures (default: 0)")
     basis.add_argument("-o", "--out", type=Path, default=Path("basis.safetensors"), metavar="FILE")
@@ -107,7 +108,7 @@ def _draw(args: argparse.Namespace, pipe: Any, people: list[str], kept: Path) ->
     drawing = draw_portraits(
         pipe,
         people,
-        face_reader(pipe),
+        face_reader(pipe, args.face_reader),
         pictures=args.num_images,
         num_inference_steps=args.steps,
         guidance_scale=args.guidance,

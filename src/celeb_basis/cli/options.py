@@ -58,6 +58,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     loading.add_argument("--no-safety-checker", action="store_true", help="leave out the one the model brings along")
 
 
+def add_face_reader(parser: argparse.ArgumentParser) -> None:
+    """Add --face-reader."""
+    parser.add_argument(
+        "--face-reader",
+        choices=("sface", "auraface", "insightface"),
+        help="of photographs: sface (default), auraface (larger, 261 MB), insightface (non-commercial)",
+    )
+
+
 def load_model(args: argparse.Namespace) -> Any:
     """The pipeline asked for; loading bars only where somebody watches a large one come in."""
     import torch

@@ -13,6 +13,7 @@ from .info import describe_identity
 from .options import (
     Progress,
     add_command,
+    add_face_reader,
     add_model,
     check_file,
     count,
@@ -58,11 +59,7 @@ def add_commands(commands: Any) -> None:
     fit.add_argument("--lr", type=positive, metavar="RATE", help="learning rate (default: the library's)")
     fit.add_argument("--unit-norm", action="store_true", help="coefficients of length 1, as in the paper")
     fit.add_argument("--largest-face", action="store_true", help="of several faces take the largest")
-    fit.add_argument(
-        "--face-reader",
-        choices=("sface", "auraface", "insightface"),
-        help="of photographs: sface (default), auraface (larger, 261 MB), insightface (non-commercial)",
-    )
+    add_face_reader(fit)
     fit.add_argument("--seed", type=whole, default=0, help="the same seed gives the same person (default: 0)")
 
     blend = add_command(
