@@ -46,8 +46,17 @@ def clip_tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77, pad_token=pad_token)
 
 
-def make_pipeline(kind: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Any:
-    """A pipeline of kind "sd1", "sd2" or "sdxl": 4, 5 or 14 GB in single precision, half of that in half."""
+def make_pipeline(kind: str, dtype: torch.dtype = torch.float32, *, device: str = "cpu") -> Any:
+    """A pipeline of kind "sd1", "sd2" or "sdxl": 4, 5 or 14 GB in single precision, half of that in half.
+
+    device: on "meta" the weights have a shape and no memory.
+    """
+
+    def model(make: Callable[[], nn.Module]) -> Any:
+        with torch.device("meta"):
+            made = make().to(dtype).eval().requires_grad_(False)
+        return made if device == "meta" else _filled(made)
+
     text = {"vocab_size": 49408, "max_position_embeddings": 77, "bos_token_id": 49406, "eos_token_id": 49407}
     large = {"hidden_act": "quick_gelu", "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
              "num_attention_heads": 12, "projection_dim": 768}  # fmt: skip
@@ -56,11 +65,11 @@ def make_pipeline(kind: str, dtype: torch.dtype = torch.float32, seed: int = 0) 
     bare = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
     if kind == "sd1":
         return StableDiffusionPipeline(
-            vae=_filled(lambda: AutoencoderKL(**vae, sample_size=512), dtype, seed),
-            text_encoder=_filled(lambda: CLIPTextModel(CLIPTextConfig(**text, **large)), dtype, seed),
+            vae=model(lambda: AutoencoderKL(**vae, sample_size=512)),
+            text_encoder=model(lambda: CLIPTextModel(CLIPTextConfig(**text, **large))),
             tokenizer=clip_tokenizer(),
-            unet=_filled(
-                lambda: UNet2DConditionModel(sample_size=64, attention_head_dim=8, cross_attention_dim=768), dtype, seed
+            unet=model(
+                lambda: UNet2DConditionModel(sample_size=64, attention_head_dim=8, cross_attention_dim=768)
             ),
             scheduler=PNDMScheduler(**NOISE, skip_prk_steps=True, set_alpha_to_one=False),
             requires_safety_checker=False,
@@ -70,15 +79,14 @@ def make_pipeline(kind: str, dtype: torch.dtype = torch.float32, seed: int = 0) 
         wide = {"hidden_act": "gelu", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23,
                 "num_attention_heads": 16, "projection_dim": 512}  # fmt: skip
         return StableDiffusionPipeline(
-            vae=_filled(lambda: AutoencoderKL(**vae, sample_size=768), dtype, seed),
-            text_encoder=_filled(lambda: CLIPTextModel(CLIPTextConfig(**text, **wide)), dtype, seed),
+            vae=model(lambda: AutoencoderKL(**vae, sample_size=768)),
+            text_encoder=model(lambda: CLIPTextModel(CLIPTextConfig(**text, **wide))),
             tokenizer=clip_tokenizer("!"),
-            unet=_filled(
+            unet=model(
                 lambda: UNet2DConditionModel(
                     sample_size=96, attention_head_dim=(5, 10, 20, 20), cross_attention_dim=1024,
                     use_linear_projection=True,
-                ),
-                dtype, seed,
+                )
             ),
             scheduler=DDIMScheduler(
                 **NOISE, prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False
@@ -90,14 +98,14 @@ def make_pipeline(kind: str, dtype: torch.dtype = torch.float32, seed: int = 0) 
     huge = {"hidden_act": "gelu", "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32,
             "num_attention_heads": 20, "projection_dim": 1280}  # fmt: skip
     return StableDiffusionXLPipeline(
-        vae=_filled(
-            lambda: AutoencoderKL(**vae, sample_size=1024, scaling_factor=0.13025, force_upcast=True), dtype, seed
+        vae=model(
+            lambda: AutoencoderKL(**vae, sample_size=1024, scaling_factor=0.13025, force_upcast=True)
         ),
-        text_encoder=_filled(lambda: CLIPTextModel(CLIPTextConfig(**text, **large)), dtype, seed),
-        text_encoder_2=_filled(lambda: CLIPTextModelWithProjection(CLIPTextConfig(**text, **huge)), dtype, seed),
+        text_encoder=model(lambda: CLIPTextModel(CLIPTextConfig(**text, **large))),
+        text_encoder_2=model(lambda: CLIPTextModelWithProjection(CLIPTextConfig(**text, **huge))),
         tokenizer=clip_tokenizer(),
         tokenizer_2=clip_tokenizer("!"),
-        unet=_filled(
+        unet=model(
             lambda: UNet2DConditionModel(
                 sample_size=128, block_out_channels=(320, 640, 1280),
                 down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -105,20 +113,17 @@ def make_pipeline(kind: str, dtype: torch.dtype = torch.float32, seed: int = 0) 
                 transformer_layers_per_block=(1, 2, 10), attention_head_dim=(5, 10, 20), cross_attention_dim=2048,
                 use_linear_projection=True, addition_embed_type="text_time", addition_time_embed_dim=256,
                 projection_class_embeddings_input_dim=2816,
-            ),
-            dtype, seed,
+            )
         ),
         scheduler=EulerDiscreteScheduler(**NOISE, timestep_spacing="leading"),
         add_watermarker=False,
     )  # fmt: skip
 
 
-def _filled(make: Callable[[], nn.Module], dtype: torch.dtype, seed: int) -> Any:
-    """A model with small random weights, made without a second copy and frozen."""
-    with torch.device("meta"):
-        model = make()
-    model = model.to(dtype).to_empty(device="cpu").eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(seed)
+def _filled(model: nn.Module) -> nn.Module:
+    """A model from the meta device with small random weights, made without a second copy."""
+    model = model.to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):
             if weight.ndim > 1:

@@ -1,84 +1,22 @@
 """Measures against little memory: which are taken for how many bytes, and that they change nothing."""
 
+import architectures
 import numpy as np
 import pytest
 import torch
-from conftest import NAMES, TEMPLATES, make_pipeline, make_tokenizer, state_of
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
+from conftest import NAMES, TEMPLATES, make_pipeline, state_of
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from celeb_basis import CelebBasis, Face, ModelError, fit_identity, generate
 from celeb_basis.memory import CHECKPOINT, GIB, OFFLOAD, RESERVE, SLICE, TILES, measures, place
 
 CPU = torch.device("cpu")
-TWENTY = {"attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True}
-XL = {
-    "attention_head_dim": [5, 10, 20],
-    "use_linear_projection": True,
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": [1, 2, 10],
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
-
-
-def text_encoder(kind, width, layers):
-    config = CLIPTextConfig(
-        hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=width // 64,
-        vocab_size=49408,
-        projection_dim=width,
-    )
-    return kind(config)
-
-
 def published(kind):
     """A pipeline as large as the published one, in float16, whose weights have a shape and no memory."""
-    tokenizer = make_tokenizer()
-    common = {"scheduler": DDIMScheduler(steps_offset=1, clip_sample=False), "tokenizer": tokenizer}
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float16)
     try:
-        with torch.device("meta"):
-            common["vae"] = AutoencoderKL(
-                block_out_channels=(128, 256, 512, 512),
-                layers_per_block=2,
-                sample_size=1024 if kind == "sdxl" else 512,
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-            )
-            if kind == "sdxl":
-                return StableDiffusionXLPipeline(
-                    **common,
-                    unet=UNet2DConditionModel(sample_size=128, cross_attention_dim=2048, **XL),
-                    text_encoder=text_encoder(CLIPTextModel, 768, 12),
-                    text_encoder_2=text_encoder(CLIPTextModelWithProjection, 1280, 32),
-                    tokenizer_2=tokenizer,
-                    add_watermarker=False,
-                )
-            size, width, layers, more = (64, 768, 12, {}) if kind == "sd1" else (96, 1024, 23, TWENTY)
-            return StableDiffusionPipeline(
-                **common,
-                unet=UNet2DConditionModel(sample_size=size, cross_attention_dim=width, **more),
-                text_encoder=text_encoder(CLIPTextModel, width, layers),
-                safety_checker=None,
-                feature_extractor=None,
-                requires_safety_checker=False,
-            )
-    finally:
-        torch.set_default_dtype(before)
+        return architectures.make_pipeline(kind, torch.float16, device="meta")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize(

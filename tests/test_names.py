@@ -1,12 +1,10 @@
 """Lists of names, and the list of celebrities against the true vocabulary of CLIP."""
 
-import gzip
 import re
-from importlib import metadata
 from pathlib import Path
 
+import architectures
 import pytest
-from transformers import CLIPTokenizer
 
 from celeb_basis import names
 from celeb_basis.errors import BasisError
@@ -33,22 +31,11 @@ def test_a_bad_list_is_one_clear_line(tmp_path, content, says):
 
 @pytest.fixture(scope="module")
 def clip():
-    """The tokenizer of SD 1, SD 2 and SDXL, from the merges in a package that is not imported: it needs torchvision."""
+    """The tokenizer of SD 1, SD 2 and SDXL."""
     try:
-        files = metadata.files("open_clip_torch") or []
-    except metadata.PackageNotFoundError:
-        files = []
-    paths = [file.locate() for file in files if file.name == "bpe_simple_vocab_16e6.txt.gz"]
-    if not paths or not Path(paths[0]).exists():
-        pytest.skip("the vocabulary is missing: pip install --no-deps open_clip_torch")
-    lines = gzip.decompress(Path(paths[0]).read_bytes()).decode().split("\n")
-    merges = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]]
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    # A byte that cannot be printed stands as a later character; no name has one, but they take up ids.
-    letters = [chr(byte) for byte in printable] + [chr(256 + i) for i in range(256 - len(printable))]
-    pieces = [*letters, *(letter + "</w>" for letter in letters), *map("".join, merges)]
-    vocab = {piece: i for i, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+        return architectures.clip_tokenizer()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
 
 
 def header() -> list[int]:

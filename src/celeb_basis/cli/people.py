@@ -42,7 +42,7 @@ def add_commands(commands: Any) -> None:
         fit ada1.jpg ada2.png --name ada --largest-face -o people/ada.safetensors
         fit me.jpg --name ada --steps 0
         fit me.jpg --name ada --model stable-diffusion-v1-5/stable-diffusion-v1-5 --basis sd15.safetensors
-        fit me.jpg --name ada --minutes 3 --batch-size 1 --resolution 256 --model ./sd15 --basis sd15.safetensors""",
+        fit me.jpg --name ada --minutes 3 --batch-size 1 --num-pictures 8 --resolution 256 --model ./sd15 --basis b.safetensors""",
         "With --steps 0 the closed form alone places the person, at once.",
     )
     fit.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
@@ -55,6 +55,7 @@ def add_commands(commands: Any) -> None:
     fit.add_argument("--steps", type=whole, metavar="N", help="of optimisation (default: the library's)")
     fit.add_argument("--minutes", type=positive, metavar="M", help="stop in time, with as many steps as fit")
     fit.add_argument("--batch-size", type=count, metavar="N", help="pictures a step (default: the library's)")
+    fit.add_argument("--num-pictures", type=count, metavar="N", help="different ones; few are faster on a CPU")
     fit.add_argument("--resolution", type=count, metavar="PIXELS", help="of the pictures (default: the model's)")
     fit.add_argument("--lr", type=positive, metavar="RATE", help="learning rate (default: the library's)")
     fit.add_argument("--unit-norm", action="store_true", help="coefficients of length 1, as in the paper")
@@ -155,6 +156,7 @@ def fit_person(args: argparse.Namespace) -> dict[str, Any]:
         "max_train_steps": args.steps,
         "max_train_minutes": args.minutes,
         "train_batch_size": args.batch_size,
+        "num_pictures": args.num_pictures,
         "resolution": args.resolution,
         "learning_rate": args.lr,
     }
