@@ -42,7 +42,7 @@ def add_commands(commands: Any) -> None:
         fit ada1.jpg ada2.png --name ada --largest-face -o people/ada.safetensors
         fit me.jpg --name ada --steps 0
         fit me.jpg --name ada --model stable-diffusion-v1-5/stable-diffusion-v1-5 --basis sd15.safetensors
-        fit me.jpg --name ada --minutes 3 --batch-size 1 --num-pictures 8 --resolution 256 --model ./sd15 --basis b.safetensors""",
+        fit me.jpg --name ada --minutes 3 --batch-size 1 --resolution 256 --model sd15 --basis sd15.safetensors""",
         "With --steps 0 the closed form alone places the person, at once.",
     )
     fit.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
