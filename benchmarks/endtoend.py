@@ -83,7 +83,8 @@ def main() -> None:
         [ours] = generate(pipe, prompt, [again], seed=3, **size)
     seconds["picture"] = time.perf_counter() - start
     report["picture"] = {"steps": args.steps, "peak_gb": memory["peak_gb"]}
-    pipe.load_textual_inversion({"emb_params": next(iter(tensors.values()))}, token=TOKEN)
+    first = "clip_l" if "clip_l" in tensors else "emb_params"
+    pipe.load_textual_inversion({first: tensors[first]}, token=TOKEN)
     if "clip_g" in tensors:
         pipe.load_textual_inversion(
             {"clip_g": tensors["clip_g"]}, token=TOKEN, text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2
