@@ -17,10 +17,10 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/celeb-basis demo --out demo $(if $(PHOTO),--photo "$(PHOTO)")
 
-test: $(READY)
+test: $(READY)-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 wheel: $(READY)
 	rm -rf build
@@ -31,6 +31,10 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setting up .venv (about 3 minutes, once) ..."
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed; another one: make PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(READY)-dev: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 # Only for the CLIP vocabulary in it, which proves the list of celebrities; its dependencies would bring torchvision.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps open_clip_torch
