@@ -171,7 +171,8 @@ def test_of_several_faces_the_largest(visitor, wrong):
 @pytest.mark.parametrize(
     ("call", "args", "message"),
     [
-        ("sample", ("Ada", 0), "'<Ada>' cannot be a placeholder token"),
+        ("sample", ("Ada", 0), "names are written in lower-case letters: ada"),
+        ("sample", ("a b", 0), "'<a b>' cannot be a placeholder token"),
         ("sample", (" ", 0), "name the person first"),
         ("sample", ("eve", 1), "there is a <eve> already"),
         ("draw", ("a photo of <tom>", 1, 0, 0, 0), "nobody called <tom> was given"),

@@ -100,7 +100,7 @@ class Session:
             [identity] = identities_at(at, model.basis, [[face]], [token], recipe)
             preview = self._portrait(identity, f"{token[1:-1]}-{at.step:04}") if at.step in shown else None
             person = self._keep(identity, preview) if preview and at.step == steps else None
-            if at.step == 1:  # which also draws the training pictures, and says nothing of the others
+            if at.step == 1:  # which also warms up, and says little of the others
                 start = time.monotonic()
             left = (time.monotonic() - start) / (at.step - 1) * (steps - at.step) if at.step > 1 else None
             yield Fitting(at.step, steps, left, preview, person)
@@ -152,6 +152,8 @@ class Session:
         """The placeholder token of a new person; how it must be spelt the library says."""
         if not name.strip():
             raise PromptError("name the person first, in lower-case letters")
+        if name != name.lower():  # the library's line speaks of brackets, which nobody has to type here
+            raise PromptError(f"names are written in lower-case letters: {name.strip().lower()}")
         token = f"<{name.strip().removeprefix('<').removesuffix('>')}>"
         if token in self.people:
             raise IdentityError(f"there is a {token} already: choose another name")
