@@ -1,11 +1,11 @@
 """Compares ways of putting unseen people into the miniature, one photograph each: fits, draws, scores.
 
     python benchmarks/compare.py --people 50                 # then: python benchmarks/report.py
-    python benchmarks/compare.py --people 4 --only "DreamBooth" --tune learning_rate=3e-4 steps=200
+    python benchmarks/compare.py --people 4 --seeds 1 --course 0 --only DreamBooth --tune learning_rate=3e-4 steps=200
 
-Each person of each contender is a file of its own, so the same command goes on where it stopped; --part 1/2 and
---part 2/2 share the people between two processes. People 5000 and up are kept for reports: --tune takes those from 3000
-on, with other settings, and prints what they bring.
+Each person of each contender is a file of its own, so the same command goes on where it stopped; a second process with
+--backwards comes to meet it. People 5000 and up are kept for reports: --tune takes those from 3000 on, with other
+settings, and prints what they bring.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class Comparison:
             "seeds": seeds,
             "prompts": _digest((ALONE, PAIRED)),
             "weights": _digest({key: float(t.double().sum()) for key, t in model.pipe.unet.state_dict().items()}),
-            "people": len(work.people),  # among whom a face has to be recognised
+            "first": work.first,  # whose neighbours a face has to be told from
         }
         self.people = work.celebrities if name == "celebrities" else work.people
 
@@ -96,6 +97,14 @@ class Comparison:
         cost = {"parameters": learnt.parameters, "bytes": learnt.bytes, "peak_gb": memory["peak_gb"]}
         device = torch.cuda.get_device_name() if self.model.pipe.device.type == "cuda" else "CPU"
         self._write(path, {"points": points, **cost, "device": device, "threads": torch.get_num_threads()})
+
+    def summary(self) -> str:
+        """Means over all pictures of its people and pairs."""
+        files = [json.loads(path.read_text()) for path in self.folder.glob("[0-9]*.json")]
+        rows = [row for record in files for row in record["rows"]]
+        means = {key: np.mean([row[key] for row in rows]) for key in ("identity", "rank1", "found")}
+        means["prompt"] = np.mean([hit for row in rows for hit in row["asked"].values()])
+        return f"{self.contender}: " + ", ".join(f"{key} {value:.3f}" for key, value in means.items())
 
     def _fit(self, which: Sequence[int]) -> Callable[[Sequence[int]], Learnt]:
         """What has been learnt of some of the people: all side by side, or freshly for whoever is asked for."""
@@ -165,7 +174,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--course", type=int, default=5, help="people whose fit is followed step by step")
     parser.add_argument("--tune", nargs="+", type=setting, metavar="SETTING=VALUE")
-    parser.add_argument("--part", default="1/1", help="of the people: 1/2 in one process, 2/2 in another")
+    parser.add_argument("--backwards", action="store_true", help="from the last job to the first")
     parser.add_argument("--together", type=int, default=10, help="people fitted side by side, an even number")
     parser.add_argument("--batch-size", type=int, default=8, help="pictures drawn at once")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -176,22 +185,19 @@ def main() -> None:
         parser.error("--people and --together must be even: people are also drawn in pairs")
     if args.tune and first + args.people > REPORTED:
         parser.error(f"people from {REPORTED} on are for reports: tune on others")
-    part, parts = map(int, args.part.split("/"))
     model, work = Model(args.device), Work(args.people, first)
     chunks = [range(i, min(i + args.together, args.people)) for i in range(0, args.people, args.together)]
-    for name in args.only or CONTENDERS:
-        contender = replace(CONTENDERS[name], **dict(args.tune or []))
+    tuned = {name: replace(CONTENDERS[name], **dict(args.tune or [])) for name in args.only or CONTENDERS}
+    comparisons = []
+    for name, contender in tuned.items():
         out = args.out or (Path("runs/tune") / _digest(contender) if args.tune else OUT)
-        comparison = Comparison(name, contender, model, work, out, seeds=args.seeds, batch_size=args.batch_size)
-        for chunk in chunks[part - 1 :: parts]:
-            comparison.run(chunk)
-        for i in range(min(args.course, args.people))[part - 1 :: parts]:
-            comparison.course(i)
-        if args.tune:
-            found = [json.loads(path.read_text())["rows"] for path in comparison.folder.glob("[0-9]*.json")]
-            means = {k: np.mean([row[k] for rows in found for row in rows]) for k in ("identity", "rank1", "found")}
-            obeyed = np.mean([hit for rows in found for row in rows for hit in row["asked"].values()])
-            print(name, asdict(contender), {k: round(float(v), 3) for k, v in (means | {"prompt": obeyed}).items()})
+        comparisons.append(Comparison(name, contender, model, work, out, seeds=args.seeds, batch_size=args.batch_size))
+    jobs = [partial(c.run, chunk) for c in comparisons for chunk in chunks]
+    jobs += [partial(c.course, i) for c in comparisons for i in range(min(args.course, args.people))]
+    for job in reversed(jobs) if args.backwards else jobs:
+        job()
+    for comparison in comparisons if args.tune else ():
+        print(comparison.summary())
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def load(folder: Path) -> tuple[dict[str, Result], str]:
     files: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*/*.json")):
         record = json.loads(path.read_text())
-        same.add(tuple(record[key] for key in ("seeds", "prompts", "weights", "people")))
+        same.add(tuple(record[key] for key in ("seeds", "prompts", "weights", "first")))
         commits.add(record["commit"])
         files.setdefault(record["name"], {"folder": path.parent})[path.stem] = record
     if len(same) > 1:

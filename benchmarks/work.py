@@ -18,7 +18,7 @@ from celeb_basis.miniature.people import celebrities, celebrity_identities, port
 from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, judge
 
 REPORTED, TUNED = 5000, 3000  # people from here on are for reports, and for tuning
-STARS = 150  # celebrities among whom, beside the new people, a face has to be recognised
+GALLERY, STARS = 50, 150  # new people and celebrities among whom a face has to be recognised
 TOKENS = ("<one>", "<two>")
 
 # {0} is the new person, {1} a celebrity or another new person. Whoever is named first stands on the left.
@@ -81,12 +81,14 @@ def celebrity(i: int) -> Image.Image:
 
 
 class Work:
-    """The people from `first` on, and everybody they could be mistaken for."""
+    """The people from number `first` on, and everybody they could be mistaken for, whatever the number of people."""
 
     def __init__(self, people: int, first: int) -> None:
-        self.people = [Person.of(first + i, miniature.person(first + i)) for i in range(people)]
+        self.first = first
+        everybody = [Person.of(first + i, miniature.person(first + i)) for i in range(max(people, GALLERY))]
+        self.people = everybody[:people]
         self.stars = [find_face(celebrity(i), evaluation_reader()).feature for i in range(STARS)]
-        self.gallery = torch.stack([person.feature for person in self.people] + self.stars)
+        self.gallery = torch.stack([person.feature for person in everybody[:GALLERY]] + self.stars)
 
     @cached_property
     def celebrities(self) -> list[Person]:

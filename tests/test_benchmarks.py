@@ -35,6 +35,7 @@ def model():
 def work():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(work_module, "STARS", 4)
+        patch.setattr(work_module, "GALLERY", 2)
         yield Work(2, work_module.TUNED)
 
 
