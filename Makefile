@@ -1,6 +1,7 @@
 # make demo               the whole method on the embedded miniature; results in demo/
 # make demo PHOTO=me.jpg  the same with your own photograph
 # make test               everything that has to pass before a change lands
+# make benchmark          the comparison with other methods; goes on where it stopped (hours)
 # make wheel              the installable file, in dist/
 # Each sets up what it needs in .venv first (Python 3.11; once, about 3 minutes).
 
@@ -11,7 +12,7 @@ export TRANSFORMERS_VERBOSITY ?= error
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test wheel clean
+.PHONY: demo test benchmark wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -21,6 +22,10 @@ test: $(READY)-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+benchmark: $(READY)-dev
+	$(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/report.py
 
 wheel: $(READY)
 	rm -rf build

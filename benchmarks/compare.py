@@ -1,203 +1,203 @@
-"""Compares ways of putting unseen people into the miniature: one photograph each, ten prompts, two seeds.
+"""Compares ways of putting unseen people into the miniature, one photograph each: fits, draws, scores.
 
-    python benchmarks/compare.py --people 50 --out benchmarks/results/people
+    python benchmarks/compare.py --people 50                 # then: python benchmarks/report.py
+    python benchmarks/compare.py --people 4 --seeds 1 --course 0 --only DreamBooth --tune learning_rate=3e-4 steps=200
 
-People 5000 and up are kept for reports; defaults are tuned on people 3000 and up (--first 3000). Each contender's
-rows are in a file of their own, so the same command goes on where it stopped, and two may share the contenders.
+Each person of each contender is a file of its own, so the same command goes on where it stopped; a second process with
+--backwards comes to meet it. People 5000 and up are kept for reports: --tune takes those from 3000 on, with other
+settings, and prints what they bring.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import json
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
+from contenders import CONTENDERS, Contender, Learnt, Model, worn
+from cost import peak, synchronise
+from PIL import Image
 from tqdm import tqdm
+from work import ALONE, PAIRED, REPORTED, SHORT, TUNED, Person, Work
 
-from celeb_basis import (
-    CelebBasis,
-    Face,
-    Identity,
-    InstantMap,
-    Recipe,
-    find_face,
-    fit_identities,
-    load_pipeline,
-    miniature,
-)
 from celeb_basis.artefact import write_atomically
-from celeb_basis.evaluate import PROMPTS, draw_prompts, interval, score
-from celeb_basis.fit import minimise, person_latents
-from celeb_basis.miniature.captions import FACE_CROP
-from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
-from celeb_basis.miniature.readers import evaluation_reader, fitting_reader
 
-TOKEN = "<one>"
-GALLERY = 50  # at least so many people, and twice as many celebrities, are there to be mistaken for
-TOGETHER = 10  # people fitted side by side; each as if alone
-
-Fit = Callable[[Any, CelebBasis, InstantMap, list[list[Face]]], list[Tensor]]
+OUT = Path("benchmarks/results/comparison")
+CHECKPOINTS = (0, 10, 25, 50, 100, 200, 400)
+SHOWN = 2  # people of whom pictures are kept
 
 
-def recipe(**options: Any) -> Fit:
-    """Ours, as the library's users would call it."""
+class Comparison:
+    """One contender at work; what its files hold already for these settings is not done again."""
 
-    def fit(pipe: Any, basis: CelebBasis, instant: InstantMap, people: list[list[Face]]) -> list[Tensor]:
-        tokens = [f"<p{i}>" for i in range(len(people))]
-        fitted = fit_identities(pipe, basis, people, tokens, Recipe(**options), instant=instant)
-        return [identity.vectors for identity in fitted]
+    def __init__(
+        self, name: str, contender: Contender, model: Model, work: Work, out: Path, *, seeds: int, batch_size: int
+    ) -> None:
+        self.name, self.contender, self.model, self.work = name, contender, model, work
+        self.folder = out / name.replace(" ", "-").replace("'", "").replace(",", "")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.seeds, self.batch_size = seeds, batch_size
+        self.same = {
+            "name": name,
+            "settings": asdict(contender),
+            "seeds": seeds,
+            "prompts": _digest((ALONE, PAIRED)),
+            "weights": _digest({key: float(t.double().sum()) for key, t in model.pipe.unet.state_dict().items()}),
+            "first": work.first,  # whose neighbours a face has to be told from
+        }
+        self.people = work.celebrities if name == "celebrities" else work.people
 
-    return fit
+    def run(self, which: Sequence[int]) -> None:
+        """Fit the people number `which`, an even number of them, draw and score them one by one and two by two."""
+        jobs = [*((i,) for i in which), *zip(which[::2], which[1::2], strict=False)]
+        jobs = [job for job in jobs if not self._has(self._path(job))]
+        if not jobs:
+            return
+        learnt = self._fit(which)
+        for job in tqdm(jobs, desc=f"{self.name}, people {which[0]} to {which[-1]}", disable=None):
+            people = [self.people[i] for i in job]
+            pictures, rows = self._draw(learnt(job), people, ALONE if len(job) == 1 else PAIRED, self.seeds)
+            path = self._path(job)
+            if max(job) < SHOWN:
+                with write_atomically(path.with_suffix(".png")) as temporary:
+                    _strip(pictures[:: self.seeds]).save(temporary)
+            self._write(path, {"rows": rows})
 
-
-def mean_person(pipe: Any, basis: CelebBasis, instant: InstantMap, people: list[list[Face]]) -> list[Tensor]:
-    """Nobody: the floor."""
-    return [basis.inverse_transform(torch.zeros_like(basis.sigma))] * len(people)
-
-
-def textual_inversion(learning_rate: float, steps: int, batch: int) -> Fit:
-    """Two free vectors under the same loss (Gal et al., 2022), from the mean celebrity."""
-
-    def fit(pipe: Any, basis: CelebBasis, instant: InstantMap, people: list[list[Face]]) -> list[Tensor]:
-        generators = [torch.Generator().manual_seed(0) for _ in people]
-        latents = [person_latents(pipe, faces, Recipe(), g) for faces, g in zip(people, generators, strict=True)]
-        free = torch.stack(mean_person(pipe, basis, instant, people)).clone().requires_grad_()
-        for _ in minimise(
-            pipe, latents, free, lambda vectors: vectors, generators,
-            max_train_steps=steps, learning_rate=learning_rate, train_batch_size=batch, templates=(FACE_CROP,),
-        ):  # fmt: skip
-            pass
-        return list(free.detach())
-
-    return fit
-
-
-CONTENDERS: dict[str, tuple[Fit, int]] = {
-    "mean person": (mean_person, 0),
-    "instant": (recipe(max_train_steps=0), 0),
-    "fitted (default)": (recipe(), Recipe().max_train_steps),
-    "paper recipe": (recipe(init="mean", coefficient_norm="unit", max_train_steps=400, train_batch_size=2), 400),
-    "Textual Inversion": (textual_inversion(5e-3, 200, 2), 200),
-}
-
-
-def measure(pipe: Any, name: str, identities: list[Identity], person: Tensor, gallery: Tensor, seed: int) -> list:
-    """Rows (identity, rank-1, detection, prompt) for each picture of one person."""
-    images, texts = draw_prompts(pipe, name, identities, 2, seed=seed)
-    scores = score(images, texts, person.expand(len(images), -1), evaluation_reader())
-    nearest = [
-        float(bool(faces) and bool((gallery @ faces[0].feature).max() <= person @ faces[0].feature + 1e-6))
-        for faces in evaluation_reader().read(images)
-    ]
-    columns = zip(scores.identity.tolist(), nearest, scores.detection.tolist(), scores.prompt.tolist(), strict=True)
-    return [list(row) for row in columns]
-
-
-class Work:
-    """The people, their photographs, and everybody they could be mistaken for."""
-
-    def __init__(self, people: int, first: int) -> None:
-        self.pipe = load_pipeline("miniature")
-        self.basis = CelebBasis.load(miniature.basis())
-        self.instant = InstantMap.load(miniature.instant())
-        photos = [miniature.person(first + i) for i in range(max(people, GALLERY))]
-        self.faces = [[find_face(photo, fitting_reader())] for photo in photos[:people]]
-        self.known = torch.stack([find_face(photo, evaluation_reader()).feature for photo in photos])
-        famous = evaluation_reader().read(portraits(celebrity_identities()[: 2 * len(photos)]))
-        self.famous = torch.stack([faces[0].feature for faces in famous])
-        self.gallery = torch.cat([self.known, self.famous])
-
-    def celebrities(self) -> dict[str, Any]:
-        """The model's own people: the ceiling."""
-        rows = [
-            measure(self.pipe, celebrities()[2 * i], [], self.famous[2 * i], self.gallery, seed=10 * i)
-            for i in tqdm(range(len(self.faces)), desc="celebrities")
-        ]
-        return {"rows": rows}
-
-    def contender(self, name: str) -> dict[str, Any]:
-        """Fit everybody, ten at once, then draw and score them."""
-        fit, steps = CONTENDERS[name]
-
-        def seconds(people: list[list[Face]]) -> tuple[list[Tensor], float]:
+    def course(self, i: int) -> None:
+        """Fit one person alone, with pictures and seconds at several steps and the most memory in use."""
+        person, path = self.people[i], self.folder / f"course-{self.people[i].number}.json"
+        if not self.contender.steps or self._has(path):
+            return
+        memory: dict[str, float] = {}
+        if not self.contender.side_by_side:
+            _ = self.model.prior  # the same for everybody: no part of a person's cost
+        longest = replace(self.contender, steps=max(self.contender.steps, *CHECKPOINTS))
+        with peak(self.model.pipe, memory):
+            list(islice(longest.learn(self.model, [person]), 4))
+        steps, seconds, points = longest.learn(self.model, [person]), 0.0, []
+        for step in tqdm(range(longest.steps + 1), desc=f"{self.name}, course of {person.number}", disable=None):
             start = time.perf_counter()
-            return fit(self.pipe, self.basis, self.instant, people), time.perf_counter() - start
+            learnt = next(steps)
+            synchronise(self.model.pipe)
+            seconds += time.perf_counter() - start
+            if step in (*CHECKPOINTS, self.contender.steps):
+                _, rows = self._draw(learnt, [person], SHORT, 1)
+                points.append({"step": step, "seconds": seconds, "rows": rows})
+        cost = {"parameters": learnt.parameters, "bytes": learnt.bytes, "peak_gb": memory["peak_gb"]}
+        device = torch.cuda.get_device_name() if self.model.pipe.device.type == "cuda" else "CPU"
+        self._write(path, {"points": points, **cost, "device": device, "threads": torch.get_num_threads()})
 
-        _, alone = seconds(self.faces[:1])
-        vectors: list[Tensor] = []
-        together = 0.0
-        for part in tqdm(range(0, len(self.faces), TOGETHER), desc=f"fitting {name}"):
-            fitted, taken = seconds(self.faces[part : part + TOGETHER])
-            vectors += fitted
-            together += taken / len(self.faces)
-        rows = []
-        for i in tqdm(range(len(vectors)), desc=f"drawing {name}"):
-            basis = self.basis
-            identity = Identity(TOKEN, vectors[i], basis.encoder_dims, basis.fingerprint, basis.model)
-            rows.append(measure(self.pipe, TOKEN, [identity], self.known[i], self.gallery, seed=10 * i))
-        return {"rows": rows, "steps": steps, "alone": alone, "together": together}
+    def summary(self) -> str:
+        """Means over all pictures of its people and pairs."""
+        files = [json.loads(path.read_text()) for path in self.folder.glob("[0-9]*.json")]
+        rows = [row for record in files for row in record["rows"]]
+        means = {key: np.mean([row[key] for row in rows]) for key in ("identity", "rank1", "found")}
+        means["prompt"] = np.mean([hit for row in rows for hit in row["asked"].values()])
+        return f"{self.contender}: " + ", ".join(f"{key} {value:.3f}" for key, value in means.items())
 
+    def _fit(self, which: Sequence[int]) -> Callable[[Sequence[int]], Learnt]:
+        """What has been learnt of some of the people: all side by side, or freshly for whoever is asked for."""
 
-def run(people: int, first: int, out: Path, only: list[str]) -> None:
-    """Measure the contenders of `only` that `out` does not hold yet for these people and weights."""
-    out.mkdir(parents=True, exist_ok=True)
-    weights = miniature.WEIGHTS / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors"
-    tensors = {key: float(value.double().sum()) for key, value in load_file(weights).items()}
-    same = {"people": people, "first": first, "weights": hashlib.sha256(repr(tensors).encode()).hexdigest()[:12]}
-    work = Work(people, first)
-    for name in only:
-        path = out / f"{name.replace(' ', '-')}.json"
-        if path.exists() and same.items() <= json.loads(path.read_text()).items():
-            continue
-        result = work.celebrities() if name == "celebrities" else work.contender(name)
+        def last(people: list[Person]) -> Learnt:
+            for step in self.contender.learn(self.model, people):
+                learnt = step
+            return learnt
+
+        if not self.contender.side_by_side:
+            return lambda job: last([self.people[i] for i in job])
+        together = last([self.people[i] for i in which])
+        return lambda job: together.of([which.index(i) for i in job])
+
+    def _draw(
+        self, learnt: Learnt, people: Sequence[Person], prompts: Sequence[tuple[str, str]], seeds: int
+    ) -> tuple[list[Image.Image], list[dict[str, Any]]]:
+        with worn(self.model.pipe, learnt.unet):
+            return self.work.draw(self.model.pipe, learnt.vectors, people, prompts, seeds, self.batch_size)
+
+    def _path(self, job: Sequence[int]) -> Path:
+        return self.folder / ("+".join(str(self.people[i].number) for i in job) + ".json")
+
+    def _has(self, path: Path) -> bool:
+        return path.exists() and self.same.items() <= json.loads(path.read_text()).items()
+
+    def _write(self, path: Path, result: dict[str, Any]) -> None:
         with write_atomically(path) as temporary:
-            temporary.write_text(json.dumps(same | {"name": name} | result) + "\n")
+            temporary.write_text(json.dumps(self.same | {"commit": _commit()} | result) + "\n")
 
 
-def table(out: Path) -> str:
-    """Means with 95% intervals over people (bootstrap, 2,000 resamples)."""
-    lines = [
-        "| | people | identity | rank-1 | one face found | prompt | steps | seconds alone / ten at once |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    found = {result["name"]: result for result in (json.loads(path.read_text()) for path in out.glob("*.json"))}
-    if len({(r["first"], r["weights"]) for r in found.values()}) > 1:
-        raise SystemExit(f"{out} holds results of different people or weights: run them again")
-    for name in ("celebrities", *CONTENDERS):
-        if name not in found:
-            continue
-        result = found[name]
-        by_person = np.array(result["rows"]).mean(1)  # (people, 4)
-        cells = []
-        for column in by_person.T:
-            low, high = interval(column)
-            cells.append(f"{column.mean():.3f} ({low:.3f}-{high:.3f})")
-        cost = f"{result['steps']} | {result['alone']:.1f} / {result['together']:.1f}" if "steps" in result else " | "
-        lines.append(f"| {name} | {len(by_person)} | {' | '.join(cells)} | {cost} |")
-    lines.append(f"\n{len(PROMPTS)} prompts x 2 seeds for each person.")
-    return "\n".join(lines)
+def _digest(content: object) -> str:
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:12]
+
+
+def _commit() -> str:
+    """The commit that is measured, marked where the working tree differs from it."""
+    described = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _strip(pictures: Sequence[Image.Image]) -> Image.Image:
+    width, height = pictures[0].size
+    strip = Image.new("RGB", (width * len(pictures), height))
+    for i, picture in enumerate(pictures):
+        strip.paste(picture, (i * width, 0))
+    return strip
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """learning_rate=3e-4 -> ("learning_rate", 0.0003)"""
+    key, _, value = text.partition("=")
+    try:
+        return key, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return key, value
 
 
 def main() -> None:
-    everybody = ["celebrities", *CONTENDERS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", type=int, default=50)
-    parser.add_argument("--first", type=int, default=5000)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/people"))
-    parser.add_argument("--only", action="append", choices=everybody)
-    arguments = parser.parse_args()
-    run(arguments.people, arguments.first, arguments.out, arguments.only or everybody)
-    text = table(arguments.out)
-    print(text)
-    arguments.out.with_suffix(".md").write_text(text + "\n")
+    parser.add_argument("--people", type=int, default=50, help="an even number, %(default)s by default")
+    parser.add_argument("--first", type=int, help=f"number of the first: {REPORTED}, for tuning {TUNED}")
+    parser.add_argument("--only", action="append", choices=CONTENDERS, metavar="CONTENDER")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--course", type=int, default=5, help="people whose fit is followed step by step")
+    parser.add_argument("--tune", nargs="+", type=setting, metavar="SETTING=VALUE")
+    parser.add_argument("--backwards", action="store_true", help="from the last job to the first")
+    parser.add_argument("--together", type=int, default=10, help="people fitted side by side, an even number")
+    parser.add_argument("--batch-size", type=int, default=8, help="pictures drawn at once")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    first = args.first if args.first is not None else TUNED if args.tune else REPORTED
+    if args.people % 2 or args.together % 2:
+        parser.error("--people and --together must be even: people are also drawn in pairs")
+    if args.tune and first + args.people > REPORTED:
+        parser.error(f"people from {REPORTED} on are for reports: tune on others")
+    model, work = Model(args.device), Work(args.people, first)
+    chunks = [range(i, min(i + args.together, args.people)) for i in range(0, args.people, args.together)]
+    tuned = {name: replace(CONTENDERS[name], **dict(args.tune or [])) for name in args.only or CONTENDERS}
+    comparisons = []
+    for name, contender in tuned.items():
+        out = args.out or (Path("runs/tune") / _digest(contender) if args.tune else OUT)
+        comparisons.append(Comparison(name, contender, model, work, out, seeds=args.seeds, batch_size=args.batch_size))
+    jobs = [partial(c.run, chunk) for c in comparisons for chunk in chunks]
+    jobs += [partial(c.course, i) for c in comparisons for i in range(min(args.course, args.people))]
+    for job in reversed(jobs) if args.backwards else jobs:
+        job()
+    for comparison in comparisons if args.tune else ():
+        print(comparison.summary())
 
 
 if __name__ == "__main__":

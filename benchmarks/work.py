@@ -1,0 +1,168 @@
+"""The work every contender does: unseen people, prompts of the paper's four kinds, and who looks at the pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from celeb_basis import Face, Identity, find_face, generate, miniature
+from celeb_basis.miniature.captions import asked
+from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
+from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, judge
+
+REPORTED, TUNED = 5000, 3000  # people from here on are for reports, and for tuning
+GALLERY, STARS = 50, 150  # new people and celebrities among whom a face has to be recognised
+TOKENS = ("<one>", "<two>")
+
+# {0} is the new person, {1} a celebrity or another new person. Whoever is named first stands on the left.
+PROMPTS = {
+    "style": (
+        "a pencil sketch of {0} on the beach",
+        "a pencil sketch of {0} smiling wearing a black suit",
+        "a pencil sketch of {0} surprised in a city at night",
+        "a pixel art picture of {0} in the forest",
+        "a pixel art picture of {0} in space wearing a spacesuit",
+    ),
+    "scene": (
+        "a photo of {0} on the beach wearing a red shirt",
+        "a photo of {0} in the forest with a crown",
+        "a photo of {0} in space wearing a spacesuit",
+        "a photo of {0} smiling in the snow wearing a yellow jacket",
+        "a photo of {0} in a city at night holding a guitar",
+        "a photo of {0} sad in the desert with a red hat",
+        "a photo of {0} looking left in a studio wearing a black suit",
+    ),
+    "with a celebrity": (
+        "a photo of {0} and {1} on the beach",
+        "a photo of {1} and {0} in the snow wearing a yellow jacket",
+        "a photo of {0} on the left and {1} on the right in a city at night",
+        "a photo of {1} on the left and {0} on the right smiling in the forest",
+        "a photo of {0} and {1} in the desert wearing a black suit",
+    ),
+    "two new people": (
+        "a photo of {0} and {1} in a studio wearing a blue sweater",
+        "a photo of {0} and {1} smiling on the beach",
+        "a photo of {0} on the left and {1} on the right in the snow",
+        "a photo of {1} on the left and {0} on the right in the forest",
+        "a photo of {1} and {0} in space wearing a spacesuit",
+    ),
+}
+ALONE = [(kind, text) for kind in ("style", "scene", "with a celebrity") for text in PROMPTS[kind]]
+PAIRED = [("two new people", text) for text in PROMPTS["two new people"]]
+SHORT = [("scene", text) for text in PROMPTS["scene"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """Somebody with a photograph: `faces` is all that a fit sees of it, `feature` what the evaluation goes by."""
+
+    number: int
+    photo: Image.Image
+    faces: list[Face]
+    feature: Tensor
+    name: str = ""  # by which the model knows a celebrity
+
+    @classmethod
+    def of(cls, number: int, photo: Image.Image, name: str = "") -> Person:
+        faces = [find_face(photo, fitting_reader())]
+        return cls(number, photo, faces, find_face(photo, evaluation_reader()).feature, name)
+
+
+def celebrity(i: int) -> Image.Image:
+    """The photograph of celebrity number `i`."""
+    return portraits(celebrity_identities()[i][None])[0]
+
+
+class Work:
+    """The people from number `first` on, and everybody they could be mistaken for, whatever the number of people."""
+
+    def __init__(self, people: int, first: int) -> None:
+        self.first = first
+        everybody = [Person.of(first + i, miniature.person(first + i)) for i in range(max(people, GALLERY))]
+        self.people = everybody[:people]
+        self.stars = [find_face(celebrity(i), evaluation_reader()).feature for i in range(STARS)]
+        self.gallery = torch.stack([person.feature for person in everybody[:GALLERY]] + self.stars)
+
+    @cached_property
+    def celebrities(self) -> list[Person]:
+        """As many of the model's own people, with the numbers, and so the noise, of the new ones."""
+        return [
+            Person.of(person.number, celebrity(2 * i), celebrities()[2 * i]) for i, person in enumerate(self.people)
+        ]
+
+    def draw(
+        self,
+        pipe: Any,
+        vectors: Tensor,
+        people: Sequence[Person],
+        prompts: Sequence[tuple[str, str]],
+        seeds: int,
+        batch_size: int,
+    ) -> tuple[list[Image.Image], list[dict[str, Any]]]:
+        """Pictures of one person or two with `vectors (people, 2, dim)` in every prompt, and what is seen in each.
+
+        Noise depends on the person and the seed alone, so every contender starts from the same.
+        """
+        texts, sides = [], []
+        for i, (_, template) in enumerate(prompts):
+            # Odd celebrities keep company: the even ones are people of their own, at the ceiling.
+            star = (2 * (7 * people[0].number + i) + 1) % STARS
+            called = [*TOKENS[: len(people)], celebrities()[star]]
+            known = [*(person.feature for person in people), self.stars[star]]
+            texts.append(template.format(*called))
+            sides.append([known[int(k)] for k in re.findall(r"\{(\d)\}", template)])
+        width = vectors.shape[-1]
+        pictures = generate(
+            pipe,
+            texts,
+            [Identity(token, v, (width,)) for token, v in zip(TOKENS, vectors.cpu(), strict=False)],
+            num_images_per_prompt=seeds,
+            seed=10 * people[0].number,
+            batch_size=batch_size,
+        )
+        new = {id(person.feature) for person in people}
+        rows = []
+        for i, (seen, faces) in enumerate(zip(judge(pictures), evaluation_reader().read(pictures), strict=True)):
+            which, wanted = i // seeds, asked(texts[i // seeds])
+            rows.append(
+                {"kind": prompts[which][0], "prompt": prompts[which][1], "seed": i % seeds}
+                | recognised(faces, sides[which], [id(f) in new for f in sides[which]], self.gallery, pictures[i].width)
+                | {"asked": {key: float(seen.get(key) == value) for key, value in wanted.items()}}
+            )
+        return pictures, rows
+
+
+def recognised(
+    faces: Sequence[Face], asked_for: Sequence[Tensor], new: Sequence[bool], gallery: Tensor, width: int
+) -> dict[str, float]:
+    """Who is in a picture `width` pixels wide, against features of the one or two people asked for, left to right.
+
+    identity and rank1 are means over the new people; a face that is not where it was asked for counts as 0. found: as
+    many faces as people. sides, of two people: both faces are there, and more like their own than exchanged.
+    """
+    largest = sorted(faces[: len(asked_for)], key=lambda face: face.box[0] + face.box[2])
+    found: list[Tensor | None] = [face.feature for face in largest] or [None]
+    if len(asked_for) == 2 and len(largest) == 1:
+        found = [None, *found] if largest[0].box[0] + largest[0].box[2] > width else [*found, None]
+    found += [None] * (len(asked_for) - len(found))
+    own = [0.0 if f is None else float(f @ person) for f, person in zip(found, asked_for, strict=True)]
+    first = [
+        float(f is not None and bool((gallery @ f).max() <= f @ person + 1e-6))
+        for f, person in zip(found, asked_for, strict=True)
+    ]
+    result = {
+        "identity": sum(value for value, is_new in zip(own, new, strict=True) if is_new) / sum(new),
+        "rank1": sum(value for value, is_new in zip(first, new, strict=True) if is_new) / sum(new),
+        "found": float(len(faces) == len(asked_for)),
+    }
+    if len(asked_for) == 2:
+        crossed = [f @ person for f, person in zip(found, reversed(asked_for), strict=True) if f is not None]
+        result["sides"] = float(len(crossed) == 2 and sum(own) > float(sum(crossed)))
+    return result
