@@ -77,12 +77,14 @@ class Comparison:
     def course(self, i: int) -> None:
         """Fit one person alone, with pictures and seconds at several steps and the most memory in use."""
         person, path = self.people[i], self.folder / f"course-{self.people[i].number}.json"
-        if not self.contender.steps or self._has(path):
+        if self._has(path):
             return
         memory: dict[str, float] = {}
         if not self.contender.side_by_side:
             _ = self.model.prior  # the same for everybody: no part of a person's cost
-        longest = replace(self.contender, steps=max(self.contender.steps, *CHECKPOINTS))
+        longest = self.contender
+        if longest.steps:
+            longest = replace(longest, steps=max(longest.steps, *CHECKPOINTS))
         with peak(self.model.pipe, memory):
             list(islice(longest.learn(self.model, [person]), 4))
         steps, seconds, points = longest.learn(self.model, [person]), 0.0, []

@@ -161,11 +161,11 @@ def cost(results: dict[str, Result]) -> str:
     rows = []
     for name, r in results.items():
         if r.courses:
-            steps = r.courses[0]["settings"]["steps"]
+            steps = r.courses[0]["settings"].get("steps", 0)
             at = [next(p["seconds"] for p in c["points"] if p["step"] == steps) for c in r.courses]
             c, peak = r.courses[0], np.mean([c["peak_gb"] for c in r.courses]) * 1000
             size = [f"{c['parameters']:,}", f"{c['bytes']:,}", str(steps)]
-            rows.append([name, *size, f"{np.mean(at):.1f}", f"{peak:.0f}", f"{c['device']}, {c['threads']} threads"])
+            rows.append([name, *size, f"{np.mean(at):.1f}", f"{peak:.0f}", f"{c['device']}, threads: {c['threads']}"])
     return table("| parameters learnt | bytes on disk | steps | seconds | peak memory, MB | on", rows)
 
 
