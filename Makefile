@@ -21,7 +21,8 @@ demo: $(READY)
 test: $(READY)-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+# One thread for each of the two processes and for the commands they start: more would wait for one another.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 benchmark: $(READY)-dev
 	$(BIN)/python benchmarks/compare.py
