@@ -232,7 +232,13 @@ def sheet(results: dict[str, Result], path: Path, caption: str) -> None:
     for (who, prompt, i), row in zip(jobs, axes, strict=True):
         photos = [np.asarray(miniature.person(int(number), 64)) for number in who.split("+")]
         row[0].imshow(np.concatenate(photos, axis=1))
-        row[0].set_ylabel("\n".join(_wrapped(prompt.format("A", "B"))), fontsize=6, rotation=0, ha="right", va="center")
+        row[0].set_ylabel(
+            "\n".join(_wrapped(prompt.format("A", "B" if "+" in who else "a celebrity"))),
+            fontsize=6,
+            rotation=0,
+            ha="right",
+            va="center",
+        )
         for axis, name in zip(row[1:], names, strict=True):
             strip = results[name].folder / f"{who}.png"
             if strip.exists():
