@@ -292,12 +292,19 @@ def test_the_command_serves_until_it_is_stopped(tmp_path):
 
     command = [sys.executable, "-m", "celeb_basis", "web", "--json", "-o", str(tmp_path)]
     env = os.environ | {"OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+    # A shell starts what runs in its background deaf to Ctrl-C, which a command would inherit.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    try:
         address = json.loads(process.stdout.readline())["address"]
         assert re.match(r"http://127\.0\.0\.1:\d+/", address)
         assert httpx.get(address).status_code == 200
         process.send_signal(signal.SIGINT)
         _, complaint = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130 and complaint == "celeb-basis: stopped\n"
 
 
