@@ -153,6 +153,15 @@ def ratio(of: list[float], to: list[float]) -> list[float]:
     return [float(each.min()), float(np.median(each)), float(each.max())]
 
 
+def publish(result: dict[str, Any], out: Path | None) -> None:
+    """Print a result, and write it to a file where one is named."""
+    text = json.dumps(result, indent=1)
+    print(text)
+    if out:
+        with write_atomically(out) as path:
+            path.write_text(text + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=KINDS, default="sd1")
@@ -208,10 +217,7 @@ def main() -> None:
     result["fit / floor"] = ratio(seconds["fit"], seconds["floor"])
     if "usual loop" in seconds:
         result["fit / usual loop"] = ratio(seconds["fit"], seconds["usual loop"])
-    print(json.dumps(result, indent=1))
-    if args.out:
-        with write_atomically(args.out) as path:
-            path.write_text(json.dumps(result, indent=1) + "\n")
+    publish(result, args.out)
 
 
 if __name__ == "__main__":

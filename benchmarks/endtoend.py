@@ -8,7 +8,6 @@ The weights are random: times, memory, files and bit-identity are real, pictures
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -16,13 +15,12 @@ from typing import Any
 
 import torch
 from architectures import KINDS, make_pipeline
-from cost import TOKEN, peak
+from cost import TOKEN, peak, publish
 from PIL import Image
 from safetensors.torch import load_file
 from tqdm import tqdm
 
 from celeb_basis import CelebBasis, Face, Identity, InstantMap, Recipe, fit_identities, generate, miniature
-from celeb_basis.artefact import write_atomically
 from celeb_basis.names import celebrities
 from celeb_basis.tokens import name_rows
 
@@ -93,10 +91,7 @@ def main() -> None:
     report["same picture as stock diffusers"] = ours.tobytes() == stock.tobytes()
     report["colours in the picture"] = len(set(ours.get_flattened_data()))
     report["seconds"] = {name: round(taken, 1) for name, taken in seconds.items()}
-    print(json.dumps(report, indent=1))
-    if args.out:
-        with write_atomically(args.out) as path:
-            path.write_text(json.dumps(report, indent=1) + "\n")
+    publish(report, args.out)
 
 
 if __name__ == "__main__":
