@@ -97,9 +97,11 @@ class Session:
         shown = {round(share * steps) for share in SHOWN_AT}
         start = 0.0
         for at in self.studio.in_turn(fit_steps(model.pipe, model.basis, [[face]], recipe, instant=model.instant)):
-            [identity] = identities_at(at, model.basis, [[face]], [token], recipe)
-            preview = self._portrait(identity, f"{token[1:-1]}-{at.step:04}") if at.step in shown else None
-            person = self._keep(identity, preview) if preview and at.step == steps else None
+            preview = person = None
+            if at.step in shown:
+                [identity] = identities_at(at, model.basis, [[face]], [token], recipe)
+                preview = self._portrait(identity, f"{token[1:-1]}-{at.step:04}")
+                person = self._keep(identity, preview) if at.step == steps else None
             if at.step == 1:  # which also warms up, and says little of the others
                 start = time.monotonic()
             left = (time.monotonic() - start) / (at.step - 1) * (steps - at.step) if at.step > 1 else None
