@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .fit import fit_identity as fit_identity
     from .fit import fit_steps as fit_steps
     from .fit import identities_at as identities_at
+    from .generate import file_stem as file_stem
     from .generate import generate as generate
     from .generate import save_picture as save_picture
     from .identity import Identity as Identity
@@ -54,7 +55,7 @@ _ROOMS = {
     ),
     "face": ("Face", "find_face", "open_photo"),
     "fit": ("FitStep", "Recipe", "fit_identities", "fit_identity", "fit_steps", "identities_at"),
-    "generate": ("generate", "save_picture"),
+    "generate": ("file_stem", "generate", "save_picture"),
     "identity": ("Identity",),
     "instant": ("InstantMap",),
     "known": ("Portraits", "draw_portraits"),

@@ -116,6 +116,12 @@ def _check_options(pipe: Any, num_inference_steps: int | None, **sides: int | No
             raise PromptError(f"{name} {side}: it must be a multiple of {grid} pixels in this model")
 
 
+def file_stem(prompt: str, seed: int) -> str:
+    """What a picture's file is called: the words of its prompt, as far as they fit, and its seed."""
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60].rstrip("-")
+    return f"{words or 'picture'}-{seed}"
+
+
 def save_picture(image: Image.Image, path: str | Path, *, prompt: str, seed: int, model: str) -> None:
     """Write a PNG that says, to people and to programs, that and how a model made it.
 

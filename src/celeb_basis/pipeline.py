@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from safetensors import safe_open
 from .errors import ModelError
 from .face import FaceReader
 from .memory import place
+from .quiet import quiet
 from .readers import PhotoReader
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -150,22 +150,6 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Diffusers remarks on sound models, the hub on every attempt to reach it; what goes wrong they raise."""
-    from diffusers.utils import logging
-    from huggingface_hub.utils import logging as hub_logging
-
-    before = [(each, each.get_verbosity()) for each in (logging, hub_logging)]
-    try:
-        for each, _ in before:
-            each.set_verbosity_error()
-        yield
-    finally:
-        for each, verbosity in before:
-            each.set_verbosity(verbosity)
-
-
 def _refuse(model: str, **options: object) -> None:
     """Raise ModelError for options that mean nothing for this model: none is ignored in silence."""
     meant = {"revision": "a hub model", "variant": "a hub model or a folder", "config": "a .safetensors file"}
@@ -178,7 +162,7 @@ def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
     from diffusers import DiffusionPipeline
 
     try:
-        with _quiet():
+        with quiet():
             return DiffusionPipeline.from_pretrained(
                 folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True
             )
@@ -191,7 +175,7 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
     from diffusers import DiffusionPipeline
 
     try:
-        with _quiet():
+        with quiet():
             return Path(DiffusionPipeline.download(model, revision=revision, variant=variant, use_safetensors=True))
     except Exception as error:
         raise _hub_error(model, revision, error) from error
@@ -230,7 +214,7 @@ def _from_single_file(path: Path, config: str | Path | None, dtype: torch.dtype)
     folder = _configuration(path, config, keys)
     is_xl = any(key.startswith("conditioner.embedders.1.") for key in keys)
     try:
-        with _quiet():
+        with quiet():
             pipe = (StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline).from_single_file(
                 path, config=str(folder), dtype=dtype, local_files_only=True
             )
@@ -258,7 +242,7 @@ def _configuration(path: Path, config: str | Path | None, keys: list[str]) -> Pa
         if not HUB_ID.fullmatch(str(config)):
             raise ModelError(f"no config {str(config)!r}: name a folder or hub id of the model {path} derives from")
         try:
-            with _quiet():
+            with quiet():
                 return Path(snapshot_download(str(config), allow_patterns=["*.json", "*.txt"]))
         except Exception as error:
             raise _hub_error(str(config), None, error) from error

@@ -18,6 +18,7 @@ from PIL import Image
 
 from .errors import ModelError
 from .face import Face, cut_square, upright_square
+from .quiet import quiet
 
 logger = logging.getLogger(__name__)
 
@@ -41,20 +42,16 @@ class HubFile:
         """Where the file lies, downloaded once. Raises ModelError when offline or when the sum differs."""
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import LocalEntryNotFoundError
-        from huggingface_hub.utils import logging as hub_logging
 
-        verbosity = hub_logging.get_verbosity()
-        hub_logging.set_verbosity_error()  # it remarks on every attempt
         try:
-            try:
-                path = hf_hub_download(self.repository, self.path, local_files_only=True)
-            except LocalEntryNotFoundError:
-                path = hf_hub_download(self.repository, self.path)
+            with quiet():
+                try:
+                    path = hf_hub_download(self.repository, self.path, local_files_only=True)
+                except LocalEntryNotFoundError:
+                    path = hf_hub_download(self.repository, self.path)
         except OSError as error:
             reason = str(error).strip().splitlines()[0]
             raise ModelError(f"the face model {self.repository} has to be downloaded once: {reason}") from error
-        finally:
-            hub_logging.set_verbosity(verbosity)
         with open(path, "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256:
                 # Not the link but what it points to in the hub's cache.

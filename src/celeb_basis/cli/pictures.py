@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +136,10 @@ def _picture_files(args: argparse.Namespace) -> list[Path]:
         if args.num_images > 1:
             raise OutputError(f"{args.num_images} pictures do not fit in {args.out}: name a folder")
         return [check_file(args.out, ".png")]
+    from ..generate import file_stem
+
     check_folder(args.out)
-    words = re.sub(r"[^a-z0-9]+", "-", args.prompt.lower()).strip("-")[:60].rstrip("-") or "picture"
-    return [args.out / f"{words}-{args.seed + i}.png" for i in range(args.num_images)]
+    return [args.out / f"{file_stem(args.prompt, args.seed + i)}.png" for i in range(args.num_images)]
 
 
 def score(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import ModelError
+from ..quiet import quiet
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -16,21 +17,16 @@ def load_pipeline(dtype: Any = None) -> Any:
     """The pipeline, in float32 or another `dtype`; what is best for it is in its attribute `hints`."""
     import torch
     from diffusers import StableDiffusionPipeline
-    from diffusers.utils import logging
 
     from .captions import FACE_CROP
     from .readers import fitting_reader
 
     if not (WEIGHTS / "pipeline" / "model_index.json").is_file():
         raise ModelError("the miniature's weights are not installed: reinstall celeb-basis from its wheel")
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # diffusers remarks on every autoencoder but the large one
-    try:
+    with quiet():
         pipe = StableDiffusionPipeline.from_pretrained(
             WEIGHTS / "pipeline", dtype=dtype or torch.float32, local_files_only=True
         )
-    finally:
-        logging.set_verbosity(verbosity)
     pipe.hints = {
         "num_inference_steps": 10,
         "guidance_scale": 2.5,

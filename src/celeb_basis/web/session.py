@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from .. import (
     PromptError,
     Recipe,
     face_reader,
+    file_stem,
     find_face,
     fit_steps,
     generate,
@@ -114,8 +114,7 @@ class Session:
         named = [person.identity for token, person in self.people.items() if token in prompt.lower()]
         for number in range(seed, seed + count):
             self._drawn += 1
-            words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60].rstrip("-") or "picture"
-            stem = f"{self._drawn:03}-{words}-{number}"
+            stem = f"{self._drawn:03}-{file_stem(prompt, number)}"
             yield self._draw(stem, prompt, named, number, steps=steps, guidance=guidance)
 
     def pair(self, first: str, second: str) -> tuple[Identity, Identity]:
