@@ -25,7 +25,7 @@ test: $(READY)-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 benchmark: $(READY)-dev
-	$(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/compare.py --compile
 	$(BIN)/python benchmarks/report.py
 
 wheel: $(READY)

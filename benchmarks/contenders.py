@@ -29,11 +29,18 @@ from celeb_basis.views import encode_pictures
 CLASS = "a photo of person"  # the prompt of prior preservation
 
 
+# Weights become constants of the compiled code, which is for drawing only.
+torch._inductor.config.freezing = True
+
+
 class Model:
     """The miniature with what contenders share; `class_pictures` are drawn once for all people."""
 
-    def __init__(self, device: str = "cpu", class_pictures: int = 64) -> None:
+    def __init__(self, device: str = "cpu", class_pictures: int = 64, compiled: bool = False) -> None:
         self.pipe = load_pipeline("miniature", device=device, dtype=torch.float32)
+        # A third faster on a CPU than the usual order, in large batches.
+        self.pipe.unet.to(memory_format=torch.channels_last)
+        self.compiled = torch.compile(self.pipe.unet, dynamic=False) if compiled else None
         self.basis = CelebBasis.load(miniature.basis())
         self.instant = InstantMap.load(miniature.instant())
         self.class_pictures = class_pictures
@@ -44,6 +51,10 @@ class Model:
         pictures = generate(self.pipe, CLASS, num_images_per_prompt=self.class_pictures, seed=10**6, batch_size=16)
         pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
         return encode_pictures(self.pipe, pixels.permute(0, 3, 1, 2) / 127.5 - 1)
+
+    def faster(self, pictures: int, batch_size: int) -> nn.Module | None:
+        """The compiled UNet, where it would not have to be compiled once more for a last, smaller batch."""
+        return None if pictures % batch_size else self.compiled
 
     @property
     def mean(self) -> Tensor:

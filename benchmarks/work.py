@@ -18,10 +18,11 @@ from celeb_basis.miniature.people import celebrities, celebrity_identities, port
 from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, judge
 
 REPORTED, TUNED = 5000, 3000  # people from here on are for reports, and for tuning
-GALLERY, STARS = 50, 150  # new people and celebrities among whom a face has to be recognised
+GALLERY, STARS = 60, 150  # new people and celebrities among whom a face has to be recognised
 TOKENS = ("<one>", "<two>")
 
-# {0} is the new person, {1} a celebrity or another new person. Whoever is named first stands on the left.
+# {0} is the new person, {1} a celebrity or another new person. Whoever is named first stands on the left, unless the
+# words say otherwise.
 PROMPTS = {
     "style": (
         "a pencil sketch of {0} on the beach",
@@ -29,6 +30,7 @@ PROMPTS = {
         "a pencil sketch of {0} surprised in a city at night",
         "a pixel art picture of {0} in the forest",
         "a pixel art picture of {0} in space wearing a spacesuit",
+        "a pixel art picture of {0} looking right with a blue cap",
     ),
     "scene": (
         "a photo of {0} on the beach wearing a red shirt",
@@ -38,6 +40,7 @@ PROMPTS = {
         "a photo of {0} in a city at night holding a guitar",
         "a photo of {0} sad in the desert with a red hat",
         "a photo of {0} looking left in a studio wearing a black suit",
+        "a close up photo of {0} surprised wearing a blue sweater",
     ),
     "with a celebrity": (
         "a photo of {0} and {1} on the beach",
@@ -45,6 +48,7 @@ PROMPTS = {
         "a photo of {0} on the left and {1} on the right in a city at night",
         "a photo of {1} on the left and {0} on the right smiling in the forest",
         "a photo of {0} and {1} in the desert wearing a black suit",
+        "a pencil sketch of {1} and {0} in a studio",
     ),
     "two new people": (
         "a photo of {0} and {1} in a studio wearing a blue sweater",
@@ -52,6 +56,11 @@ PROMPTS = {
         "a photo of {0} on the left and {1} on the right in the snow",
         "a photo of {1} on the left and {0} on the right in the forest",
         "a photo of {1} and {0} in space wearing a spacesuit",
+        "a photo of {0} on the right and {1} on the left in the desert",
+        "a photo of {1} on the right and {0} on the left surprised in a city at night",
+        "a photo of {1} and {0} looking right in the forest wearing a red shirt",
+        "a pencil sketch of {0} and {1} on the beach",
+        "a pixel art picture of {1} and {0} wearing a yellow jacket",
     ),
 }
 ALONE = [(kind, text) for kind in ("style", "scene", "with a celebrity") for text in PROMPTS[kind]]
@@ -117,7 +126,8 @@ class Work:
             called = [*TOKENS[: len(people)], celebrities()[star]]
             known = [*(person.feature for person in people), self.stars[star]]
             texts.append(template.format(*called))
-            sides.append([known[int(k)] for k in re.findall(r"\{(\d)\}", template)])
+            order = [known[int(k)] for k in re.findall(r"\{(\d)\}", template)]
+            sides.append(order[::-1] if re.search(r"\} on the right and", template) else order)
         width = vectors.shape[-1]
         pictures = generate(
             pipe,
@@ -141,11 +151,13 @@ class Work:
 
 def recognised(
     faces: Sequence[Face], asked_for: Sequence[Tensor], new: Sequence[bool], gallery: Tensor, width: int
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Who is in a picture `width` pixels wide, against features of the one or two people asked for, left to right.
 
     identity and rank1 are means over the new people; a face that is not where it was asked for counts as 0. found: as
-    many faces as people. sides, of two people: both faces are there, and more like their own than exchanged.
+    many faces as people. Of two people, where both faces are there: sides, each is more like the person asked for on
+    its side than like the other; apart, the same in the better of the two orders; bleeding, the cosine with the other
+    person in that order.
     """
     largest = sorted(faces[: len(asked_for)], key=lambda face: face.box[0] + face.box[2])
     found: list[Tensor | None] = [face.feature for face in largest] or [None]
@@ -157,12 +169,18 @@ def recognised(
         float(f is not None and bool((gallery @ f).max() <= f @ person + 1e-6))
         for f, person in zip(found, asked_for, strict=True)
     ]
-    result = {
+    result: dict[str, float | None] = {
         "identity": sum(value for value, is_new in zip(own, new, strict=True) if is_new) / sum(new),
         "rank1": sum(value for value, is_new in zip(first, new, strict=True) if is_new) / sum(new),
         "found": float(len(faces) == len(asked_for)),
     }
     if len(asked_for) == 2:
-        crossed = [f @ person for f, person in zip(found, reversed(asked_for), strict=True) if f is not None]
-        result["sides"] = float(len(crossed) == 2 and sum(own) > float(sum(crossed)))
+        result |= {"sides": 0.0, "apart": 0.0, "bleeding": None}
+    if len(asked_for) == len(largest) == 2:
+        cosine = torch.stack([face.feature for face in largest]) @ torch.stack(list(asked_for)).T
+        asked, crossed = cosine.diagonal(), cosine.flip(1).diagonal()
+        right, other = (asked, crossed) if asked.sum() > crossed.sum() else (crossed, asked)
+        result["sides"] = float((asked > crossed).all())
+        result["apart"] = float((right > other).all())
+        result["bleeding"] = float(other.mean())
     return result

@@ -108,13 +108,22 @@ def test_each_face_counts_on_its_own_side_only():
     def face(feature, x):
         return Face(Image.new("RGB", (4, 4)), (x, 0, x + 10, 10), feature)
 
+    nobody = {"identity": 0, "rank1": 0, "found": 0, "sides": 0, "apart": 0, "bleeding": None}
+
     def seen(*faces):
         return recognised(faces, [a, b], [True, True], torch.eye(3), 64)
 
-    assert seen(face(b, 40), face(a, 5)) == {"identity": 1, "rank1": 1, "found": 1, "sides": 1}
-    assert seen(face(a, 40), face(b, 5)) == {"identity": 0, "rank1": 0, "found": 1, "sides": 0}
-    assert seen(face(b, 40)) == {"identity": 0.5, "rank1": 0.5, "found": 0, "sides": 0}
-    assert seen() == {"identity": 0, "rank1": 0, "found": 0, "sides": 0}
+    assert seen(face(b, 40), face(a, 5)) == {
+        "identity": 1, "rank1": 1, "found": 1, "sides": 1, "apart": 1, "bleeding": 0,
+    }  # fmt: skip
+    assert seen(face(a, 40), face(b, 5)) == {
+        "identity": 0, "rank1": 0, "found": 1, "sides": 0, "apart": 1, "bleeding": 0,
+    }  # fmt: skip
+    mixed = torch.nn.functional.normalize(0.8 * a + 0.6 * b, dim=0)
+    both_alike = seen(face(mixed, 5), face(mixed, 40))
+    assert both_alike["sides"] == both_alike["apart"] == 0 and both_alike["bleeding"] == pytest.approx(0.7)
+    assert seen(face(b, 40)) == nobody | {"identity": 0.5, "rank1": 0.5}
+    assert seen() == nobody
     assert recognised([face(other, 5)], [a], [True], torch.eye(3), 64) == {"identity": 0, "rank1": 0, "found": 1}
     with_a_celebrity = recognised([face(a, 5), face(other, 40)], [a, b], [False, True], torch.eye(3), 64)
     assert with_a_celebrity["identity"] == 0 and with_a_celebrity["found"] == 1
