@@ -32,6 +32,7 @@ from matplotlib import pyplot as plt
 OURS = "Celeb Basis, refined"
 SHEET = (0, 3, 5, 7, 9, 12, 15)  # of the prompts of one person
 SHEET_PAIRED = (0, 2)
+PAIR = ("two new people",)
 Value = Callable[[dict[str, Any]], float | None]
 
 
@@ -111,28 +112,37 @@ def table(head: str, rows: list[list[str]]) -> str:
 def quality(results: dict[str, Result]) -> str:
     rows = []
     for name, r in results.items():
-        pair = ("two new people",)
         cells = [
             r.by_person(_identity), r.by_person(lambda row: row["rank1"]), r.by_person(lambda row: row["found"]),
-            r.by_person(_prompt), r.harmonic(), r.by_person(_identity, pair),
-            r.by_person(lambda row: row["sides"], pair), r.by_person(_prompt, pair),
+            r.by_person(_prompt), r.harmonic(),
         ]  # fmt: skip
         rows.append([name, str(len(r.people)), *map(cell, cells)])
-    head = "| people | identity | rank-1 | faces found | prompt | harmonic mean | two new people: identity "
-    return table(head + "| both on their sides | prompt", rows)
+    return table("| people | identity | rank-1 | faces found | prompt | harmonic mean", rows)
+
+
+def pairs(results: dict[str, Result]) -> str:
+    rows = []
+    for name, r in results.items():
+        if r.pairs:
+            seen = ("found", "apart", "sides", "bleeding")
+            cells = [r.by_person(lambda row, key=key: row[key], PAIR) for key in seen]
+            cells += [r.by_person(_identity, PAIR), r.by_person(_prompt, PAIR)]
+            rows.append([name, str(len(r.pairs)), *map(cell, cells)])
+    head = "two new people | pairs | both faces found | each more like their own | and on the asked side "
+    return table(head + "| cosine with the other | identity on the asked side | prompt", rows)
 
 
 def differences(results: dict[str, Result]) -> str:
     """What ours has more than each of the others, person by person."""
-    ours, pair, rows = results[OURS], ("two new people",), []
+    ours, rows = results[OURS], []
     for name, r in results.items():
         if name != OURS:
             measures: list[Callable[[Result], dict[str, float]]] = [
                 lambda of: of.by_person(_identity),
                 lambda of: of.by_person(_prompt),
                 lambda of: of.harmonic(),
-                lambda of: of.by_person(_identity, pair),
-                lambda of: of.by_person(lambda row: row["sides"], pair),
+                lambda of: of.by_person(_identity, PAIR),
+                lambda of: of.by_person(lambda row: row["sides"], PAIR),
             ]
             rows.append([name, *(cell(less(measure(ours), measure(r))) for measure in measures)])
     head = f"{OURS}, less | identity | prompt | harmonic mean | two new people: identity | both on their sides"
@@ -182,7 +192,7 @@ def _style(name: str) -> dict[str, Any]:
 
 def scatter(results: dict[str, Result], path: Path, caption: str) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(13, 6), layout="constrained")
-    panels = {"one new person": tuple(PROMPTS)[:3], "two new people": ("two new people",)}
+    panels = {"one new person": tuple(PROMPTS)[:3], "two new people": PAIR}
     for axis, (title, kinds) in zip(axes, panels.items(), strict=True):
         for name, r in results.items():
             if prompt := r.by_person(_prompt, kinds):
@@ -277,7 +287,7 @@ def main() -> None:
     if OURS not in results:
         raise SystemExit(f"{folder} holds nothing of {OURS}: run compare.py first")
     caption = f"commit {commits}"
-    parts = [quality(results), differences(results), details(results), cost(results)]
+    parts = [quality(results), pairs(results), differences(results), details(results), cost(results)]
     text = "\n\n".join([*parts, f"95% bootstrap intervals over people; {caption}."])
     with write_atomically(folder.with_suffix(".md")) as temporary:
         temporary.write_text(text + "\n")
