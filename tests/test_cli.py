@@ -224,6 +224,19 @@ def test_generate_writes_named_reproducible_pictures(model, people, tmp_path, ca
     assert info["prompt"] == prompt and info["seed"] == "6"
 
 
+def test_people_stand_where_they_are_told(model, people, tmp_path, capsys):
+    def drawn(prompt, *where):
+        line = ["generate", prompt, "--identity", people[0], "--identity", people[1], "--model", model / "sd"]
+        report = answer(capsys, *line, "--steps", 2, *where, "-o", tmp_path / "pair.png")
+        assert ("--apart" in where) == (report.get("from left to right") == ["<ben>", "<ann>"])
+        return Image.open(report["pictures"][0]).tobytes()
+
+    prompt = "<ann> on the right and <ben> on the left"
+    columns = drawn(prompt, "--apart")
+    assert drawn(prompt, "--region", "<BEN>=0,0,.5,1", "--region", "ann=.5,0,1,1") == columns != drawn(prompt)
+    assert drawn(prompt, "--region", "ann=0,0,.5,1", "--region", "<ben>=.5,0,1,1") != columns
+
+
 def test_info_of_a_basis_and_of_an_instant_map(model, tmp_path, capsys):
     basis = CelebBasis.load(model / "basis.safetensors")
     features = torch.nn.functional.normalize(torch.randn(20, 5), dim=-1)
@@ -292,6 +305,12 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
         ("generate hello -n 0", "not a whole number of 1 or more"),
         ("generate hello -n 2 -o one.png", "2 pictures do not fit"),
         ("generate hello -o one.jpg", "end the name in .png"),
+        ("generate hello --apart --region ada=0,0,1,1", "not allowed with argument"),
+        ("generate hello --region ada", "'ada' is not NAME=LEFT,TOP,RIGHT,BOTTOM"),
+        ("generate hello --region ada=0,0,half,1", "is not NAME=LEFT,TOP,RIGHT,BOTTOM"),
+        ("generate hello --region ada=.5,0,.2,1", "the region of ada is 0.5,0,0.2,1"),
+        ("generate hello --region hello=0,0,.5,1 --region hello=.5,0,1,1", "--region hello is given twice"),
+        ("generate hello --region bo=0,0,.5,1", "does not mention 'bo'"),
         ("generate hello --model nonsense", "no model 'nonsense'"),
         ("info missing.safetensors", "no such file"),
         ("info missing.png", "no such file"),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import OutputError, PromptError, check_spelling
+from ..errors import Box, OutputError, PromptError, check_box, check_spelling
 
 Run = Callable[[argparse.Namespace], dict[str, Any]]  # a command's answer, printed as text or as JSON
 
@@ -156,6 +156,20 @@ def named_file(text: str) -> tuple[Path, str | None]:
     if separator and not os.path.exists(text):
         return Path(file), placeholder(name)
     return Path(text), None
+
+
+def region(text: str) -> tuple[str, Box]:
+    """ada=0,0,.5,1 -> the name, and left, top, right and bottom of where it is"""
+    name, _, numbers = text.rpartition("=")
+    try:
+        left, top, right, bottom = map(float, numbers.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=LEFT,TOP,RIGHT,BOTTOM, like ada=0,0,.5,1") from None
+    try:
+        check_box(name, (left, top, right, bottom))
+    except PromptError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name, (left, top, right, bottom)
 
 
 def check_file(path: Path, *suffixes: str) -> Path:
