@@ -150,6 +150,15 @@ def placeholder(name: str) -> str:
     return token
 
 
+def person(text: str) -> tuple[str, list[Path]]:
+    """ada=1.jpg,2.jpg -> <ada>, and the photos; a comma in the name of a file that is there parts nothing"""
+    name, _, files = text.partition("=")
+    photos = [files] if os.path.exists(files) else files.split(",")
+    if not name or not all(photos):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PHOTO or NAME=PHOTO,PHOTO, like ada=me.jpg")
+    return placeholder(name), [Path(photo) for photo in photos]
+
+
 def named_file(text: str) -> tuple[Path, str | None]:
     """ada.safetensors as it is, or sks=ada.safetensors under another name: the file, <sks>"""
     name, separator, file = text.partition("=")
