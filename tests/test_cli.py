@@ -343,6 +343,7 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
         ("evaluate --identity x --photo y --model some/model", "unrecognized arguments: --model"),
         ("fit nobody.jpg --name ada -o ada.png", "end the name in .safetensors"),
         ("fit nobody.jpg --name ada --steps -1", "--steps: '-1' is not a whole number"),
+        ("fit nobody.jpg --name ada --company 2", "not a number from 0 to 1"),
         ("fit nobody.jpg --name ada --lr 0", "not a number above 0"),
         ("fit nobody.jpg --name ada -o no/folder.safetensors", "there is no folder no"),
         ("blend a.safetensors b.safetensors --name c", "no such file"),

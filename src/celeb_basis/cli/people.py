@@ -46,6 +46,7 @@ def add_commands(commands: Any) -> None:
         fit me.jpg --name ada
         fit ada1.jpg ada2.png --name ada --largest-face -o people/ada.safetensors
         fit --person ada=ada.jpg --person bo=bo1.jpg,bo2.jpg -o people
+        fit --person ada=ada.jpg --person bo=bo.jpg --company .3
         fit me.jpg --name ada --steps 0
         fit me.jpg --name ada --model stable-diffusion-v1-5/stable-diffusion-v1-5 --basis sd15.safetensors
         fit me.jpg --name ada --minutes 3 --batch-size 1 --resolution 256 --model sd15 --basis sd15.safetensors""",
@@ -73,6 +74,9 @@ def add_commands(commands: Any) -> None:
     fit.add_argument("--batch-size", type=count, metavar="N", help="pictures a step (default: the library's)")
     fit.add_argument("--num-pictures", type=count, metavar="N", help="different ones; few are faster on a CPU")
     fit.add_argument("--resolution", type=count, metavar="PIXELS", help="of the pictures (default: the model's)")
+    fit.add_argument(
+        "--company", type=share, metavar="SHARE", help="of the steps that show two people of --person (default: 0)"
+    )
     fit.add_argument("--lr", type=positive, metavar="RATE", help="learning rate (default: the library's)")
     fit.add_argument("--unit-norm", action="store_true", help="coefficients of length 1, as in the paper")
     fit.add_argument("--largest-face", action="store_true", help="of several faces take the largest")
@@ -180,8 +184,9 @@ def _outs(args: argparse.Namespace, names: Iterable[str]) -> list[Path]:
 
 def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     from ..face import find_face, open_photo
-    from ..fit import Recipe, fit_identities
+    from ..fit import fit_identities
     from ..pipeline import face_reader
+    from ..recipe import Recipe
 
     people = _people(args)
     names = list(people)
@@ -204,6 +209,7 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
         "num_pictures": args.num_pictures,
         "resolution": args.resolution,
         "learning_rate": args.lr,
+        "company": args.company,
     }
     recipe = Recipe(
         init="instant" if instant else "mean",
