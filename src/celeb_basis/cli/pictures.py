@@ -36,7 +36,7 @@ def add_commands(commands: Any) -> None:
         generate "a photo of <ada> on the beach" --identity ada.safetensors
         generate "a photo of <ada> on the beach" --identity ada.safetensors -n 4 --seed 7 -o pictures
         generate "a photo of <ada> and <bo> in the snow" --identity ada.safetensors --identity bo.safetensors
-        generate "<ada> on the right and <bo>" --identity ada.safetensors --identity bo.safetensors --apart
+        generate "<ada> on the left and <bo> on the right" --identity ada.safetensors --identity bo.safetensors --apart
         generate "<ada> and tom hanks" --identity ada.safetensors --region ada=0,0,.5,1 --region "tom hanks=.5,0,1,1"
         generate "a pencil sketch of <sks>" --identity sks=ada.safetensors -o sketch.png""",
     )
