@@ -25,9 +25,9 @@ from tqdm import tqdm
 
 from celeb_basis import CelebBasis, Face, Identity, Recipe, fit_steps, generate, miniature
 from celeb_basis.artefact import write_atomically
-from celeb_basis.fit import TEMPLATES
 from celeb_basis.loss import noise_scheduler
 from celeb_basis.names import celebrities
+from celeb_basis.recipe import TEMPLATES
 from celeb_basis.tokens import encode, token_ids
 
 TOKEN = "<one>"

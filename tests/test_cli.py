@@ -190,6 +190,36 @@ def test_fit_learns_a_person_in_a_file(fit, model, tmp_path, capsys):
     assert (Identity.load(out).coefficients(basis).norm(dim=-1) > 2 * basis.radius).all()  # the paper's overshoot
 
 
+def test_several_people_in_one_job_are_as_if_alone(fit, tmp_path, capsys):
+    Image.new("RGB", (64, 64), (20, 90, 200)).save(tmp_path / "blue.png")
+    Image.new("RGB", (32, 32), (20, 200, 90)).save(tmp_path / "a,b.png")
+    options = [*fit[:-2], "--steps", 2, "--seed", 3]
+    ada, bo = f"ada={tmp_path / 'one.png'},{tmp_path / 'blue.png'}", f"<bo>={tmp_path / 'a,b.png'}"
+    report = answer(capsys, *options, "--person", ada, "--person", bo, "-o", tmp_path / "new" / "people")
+    assert [person["identity"] for person in report["people"]] == ["<ada>", "<bo>"]
+    assert [person["photos"] for person in report["people"]] == [2, 1]
+    files = [tmp_path / "new" / "people" / f"{name}.safetensors" for name in ("ada", "bo")]
+    assert [Path(person["file"]) for person in report["people"]] == files
+    alone = answer(
+        capsys, *options, tmp_path / "one.png", tmp_path / "blue.png", "--name", "ada", "-o", tmp_path / "x.safetensors"
+    )
+    assert alone.keys() == report["people"][0].keys()
+    torch.testing.assert_close(
+        Identity.load(files[0]).vectors, Identity.load(tmp_path / "x.safetensors").vectors, atol=1e-4, rtol=1e-3
+    )
+    drawn = shlex.split(report["next"])
+    assert drawn[:2] == ["celeb-basis", "generate"] and "<ada> on the left and <bo> on the right" in drawn[2]
+    assert make_parser().parse_args(drawn[1:]).apart
+
+
+def test_of_several_people_the_one_whose_photo_fails_is_named(fit, tmp_path, capsys):
+    people = [*("--person", f"ada={tmp_path / 'one.png'}"), *("--person", f"bo={tmp_path / 'two.png'}")]
+    assert "two.png: 2 faces found" in complaint(capsys, *fit[:-2], *people, "-o", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "bo.safetensors").mkdir()
+    assert "bo.safetensors: it is a folder" in complaint(capsys, *fit[:-2], *people, "-o", tmp_path)
+
+
 def test_fit_in_closed_form(fit, model, tmp_path, capsys):
     basis = CelebBasis.load(model / "basis.safetensors")
     features = torch.nn.functional.normalize(torch.randn(20, 3), dim=-1)
@@ -224,6 +254,19 @@ def test_generate_writes_named_reproducible_pictures(model, people, tmp_path, ca
     assert info["prompt"] == prompt and info["seed"] == "6"
 
 
+def test_people_stand_where_they_are_told(model, people, tmp_path, capsys):
+    def drawn(prompt, *where):
+        line = ["generate", prompt, "--identity", people[0], "--identity", people[1], "--model", model / "sd"]
+        report = answer(capsys, *line, "--steps", 2, *where, "-o", tmp_path / "pair.png")
+        assert ("--apart" in where) == (report.get("from left to right") == ["<ben>", "<ann>"])
+        return Image.open(report["pictures"][0]).tobytes()
+
+    prompt = "<ann> on the right and <ben> on the left"
+    columns = drawn(prompt, "--apart")
+    assert drawn(prompt, "--region", "<BEN>=0,0,.5,1", "--region", "ann=.5,0,1,1") == columns != drawn(prompt)
+    assert drawn(prompt, "--region", "ann=0,0,.5,1", "--region", "<ben>=.5,0,1,1") != columns
+
+
 def test_info_of_a_basis_and_of_an_instant_map(model, tmp_path, capsys):
     basis = CelebBasis.load(model / "basis.safetensors")
     features = torch.nn.functional.normalize(torch.randn(20, 5), dim=-1)
@@ -252,6 +295,7 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
             "none": [],
             "group": {"b": 1.0},
             "score": {"mean": 0.5, "interval": (0.4, 0.61)},
+            "people": [{"c": 1}, {"c": 2}],
             "many": list(range(20)),
         }
     )
@@ -262,6 +306,11 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
         "group",
         "  b  1",
         "score      0.500 (0.400 to 0.610)",
+        "people",
+        "  c  1",
+        "",
+        "  c  2",
+        "",
         "many       0, 1, 2, 3, 4, 5, 6, 7 and 12 more",
     ]
 
@@ -273,13 +322,28 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
     ("line", "says"),
     [
         ("bend", "invalid choice"),
-        ("fit", "required: PHOTO, --name"),
+        ("fit", "give one person's PHOTO and --name NAME, or --person NAME=PHOTO"),
+        ("fit nobody.jpg", "give one person's PHOTO and --name NAME"),
+        ("fit --name ada", "give one person's PHOTO and --name NAME"),
+        ("fit nobody.jpg --person ada=ada.jpg", "leave out --name and PHOTO"),
+        ("fit --person ada=ada.jpg nobody.jpg", "leave out --name and PHOTO"),
+        ("fit --name ada --person ada=ada.jpg", "leave out --name and PHOTO"),
+        ("fit --person ada.jpg", "'ada.jpg' is not NAME=PHOTO"),
+        ("fit --person ada=", "'ada=' is not NAME=PHOTO"),
+        ("fit --person =ada.jpg", "'=ada.jpg' is not NAME=PHOTO"),
+        ("fit --person ada=1.jpg,,2.jpg", "is not NAME=PHOTO"),
+        ("fit --person Ada=1.jpg", "'<Ada>' cannot be a placeholder token"),
+        ("fit --person ada=1.jpg --person <ada>=2.jpg", "--person <ada> is given twice"),
+        ("fit --person ada=nobody.jpg", "nobody.jpg: there is no such file"),
+        ("fit --person ada=nobody.jpg -o ada.safetensors", "with --person name a folder"),
+        ("fit --person ada=nobody.jpg -o /dev/null/people", "cannot write in"),
         ("fit nobody.jpg --name ada", "there is no such file"),
         ("fit nobody.jpg --name Ada", "'<Ada>' cannot be a placeholder token"),
         ("generate hello --identity A=missing.safetensors", "'<A>' cannot be a placeholder token"),
         ("evaluate --identity x --photo y --model some/model", "unrecognized arguments: --model"),
         ("fit nobody.jpg --name ada -o ada.png", "end the name in .safetensors"),
         ("fit nobody.jpg --name ada --steps -1", "--steps: '-1' is not a whole number"),
+        ("fit nobody.jpg --name ada --company 2", "not a number from 0 to 1"),
         ("fit nobody.jpg --name ada --lr 0", "not a number above 0"),
         ("fit nobody.jpg --name ada -o no/folder.safetensors", "there is no folder no"),
         ("blend a.safetensors b.safetensors --name c", "no such file"),
@@ -292,6 +356,12 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
         ("generate hello -n 0", "not a whole number of 1 or more"),
         ("generate hello -n 2 -o one.png", "2 pictures do not fit"),
         ("generate hello -o one.jpg", "end the name in .png"),
+        ("generate hello --apart --region ada=0,0,1,1", "not allowed with argument"),
+        ("generate hello --region ada", "'ada' is not NAME=LEFT,TOP,RIGHT,BOTTOM"),
+        ("generate hello --region ada=0,0,half,1", "is not NAME=LEFT,TOP,RIGHT,BOTTOM"),
+        ("generate hello --region ada=.5,0,.2,1", "the region of ada is 0.5,0,0.2,1"),
+        ("generate hello --region hello=0,0,.5,1 --region hello=.5,0,1,1", "--region hello is given twice"),
+        ("generate hello --region bo=0,0,.5,1", "does not mention 'bo'"),
         ("generate hello --model nonsense", "no model 'nonsense'"),
         ("info missing.safetensors", "no such file"),
         ("info missing.png", "no such file"),

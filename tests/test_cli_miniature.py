@@ -1,6 +1,7 @@
 """The newcomer's commands, on the miniature: a photo, a fit, pictures, figures."""
 
 import json
+import shlex
 from functools import partial
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def test_the_shipped_basis_can_be_made_again(tmp_path, capsys):
     shipped = CelebBasis.load(miniature.basis())
     answer(capsys, "basis", "--n-components", shipped.n_components, "-o", tmp_path / "basis.safetensors")
     assert CelebBasis.load(tmp_path / "basis.safetensors").fingerprint == shipped.fingerprint
+
+
+def test_two_people_in_one_picture(ada, tmp_path, capsys):
+    answer(capsys, "miniature", "person", "--seed", 4322, "-o", tmp_path / "bo.jpg")
+    job = ["fit", "--steps", 2, "--company", 0.5, "-o", tmp_path / "people", "--person", f"ada={ada[0]}"]
+    report = answer(capsys, *job, "--person", f"bo={tmp_path / 'bo.jpg'}")
+    assert [person["company"] for person in report["people"]] == ["0.5", "0.5"]
+    drawn = answer(capsys, *shlex.split(report["next"])[1:], "-o", tmp_path / "pair.png")
+    assert drawn["from left to right"] == ["<ada>", "<bo>"] and Image.open(tmp_path / "pair.png").size == (64, 64)
+    assert "two people or more in one job" in complaint(capsys, *job)
 
 
 def test_evaluate_says_how_alike(ada, capsys):

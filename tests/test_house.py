@@ -11,7 +11,7 @@ import pytest
 import celeb_basis
 
 ROOT = Path(celeb_basis.__file__).parent
-LEAVES = {"errors", "names", "tokens", "artefact", "quiet"}
+LEAVES = {"errors", "names", "tokens", "artefact", "quiet", "regions"}
 SHIPPED = {"miniature"}  # a model and its data: whoever offers it by name loads it when asked to
 COMMANDS = {"cli", "web", "fleet"}
 FORBIDDEN = {"utils", "helpers", "common", "constants", "types", "base", "manager", "trainer"}

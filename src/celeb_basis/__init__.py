@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .face import find_face as find_face
     from .face import open_photo as open_photo
     from .fit import FitStep as FitStep
-    from .fit import Recipe as Recipe
     from .fit import fit_identities as fit_identities
     from .fit import fit_identity as fit_identity
     from .fit import fit_steps as fit_steps
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from .names import celebrities as celebrities
     from .pipeline import face_reader as face_reader
     from .pipeline import load_pipeline as load_pipeline
+    from .recipe import Recipe as Recipe
     from .tokens import placeholders as placeholders
 
 _ROOMS = {
@@ -54,13 +54,19 @@ _ROOMS = {
         "OutputError",
     ),
     "face": ("Face", "find_face", "open_photo"),
+<<<<<<< HEAD
     "fit": ("FitStep", "Recipe", "fit_identities", "fit_identity", "fit_steps", "identities_at"),
     "generate": ("file_stem", "generate", "save_picture"),
+=======
+    "fit": ("FitStep", "fit_identities", "fit_identity", "fit_steps", "identities_at"),
+    "generate": ("generate", "save_picture"),
+>>>>>>> together
     "identity": ("Identity",),
     "instant": ("InstantMap",),
     "known": ("Portraits", "draw_portraits"),
     "names": ("celebrities",),
     "pipeline": ("face_reader", "load_pipeline"),
+    "recipe": ("Recipe",),
     "tokens": ("placeholders",),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}

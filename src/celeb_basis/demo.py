@@ -14,10 +14,11 @@ from .artefact import write_atomically
 from .basis import CelebBasis
 from .evaluate import evaluate
 from .face import find_face, open_photo
-from .fit import Recipe, fit_identities
+from .fit import fit_identities
 from .generate import generate, save_picture
 from .instant import InstantMap
 from .pipeline import face_reader, load_pipeline, model_name
+from .recipe import Recipe
 
 TOKEN = "<you>"
 SCENES = {

@@ -4,88 +4,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from .basis import CelebBasis
+from .company import Company
 from .errors import BasisError, IdentityError, ModelError
 from .identity import Identity
 from .instant import InstantMap
 from .loss import denoising_loss, frozen, noise_scheduler
 from .memory import check_trainable
 from .pipeline import hints
+from .recipe import PAIR_TEMPLATES, TEMPLATES, Recipe
 from .tokens import check_placeholder, encode, placeholders, token_ids
-from .views import PersonLatents
+from .views import TrainingLatents, training_picture
 
 if TYPE_CHECKING:
     from .face import Face
-
-TEMPLATES = (
-    "a photo of the face of {} person",
-    "a photo of {} person",
-    "a close-up photo of {} person",
-    "a portrait of {} person",
-    "a cropped photo of the face of {} person",
-)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a person is learnt. What is None is decided by the model or by `coefficient_norm`.
-
-    init: "instant" starts at the instant map's answer, "mean" at the mean person (with unit norm, which
-        has no mean person, at a random one).
-    coefficient_norm: "calibrated" learns in units of the celebrities' own standard deviation per component
-        and stays within `max_radius` times their median distance from the mean; "unit" is the paper's, each
-        position's coefficients on the unit sphere.
-    max_train_minutes: stop earlier, before the step that would end later than that; picked by the clock, such a fit
-        is not reproducible.
-    learning_rate: of AdamW, in those units: 0.02 calibrated, 0.005 unit.
-    momentum: of the running average of the coefficients that is the result: 0.9 calibrated, 0.99 unit.
-    train_batch_size: pictures a step, all under one caption.
-    templates: captions with {} where a name would stand.
-    scales: sizes of the face on the black canvas, as shares of it, one drawn for each picture.
-    num_pictures: different training pictures, each encoded once.
-    resolution: side of the training pictures in pixels; None is the model's own.
-    """
-
-    init: Literal["instant", "mean"] = "instant"
-    coefficient_norm: Literal["calibrated", "unit"] = "calibrated"
-    max_train_steps: int = 100
-    max_train_minutes: float | None = None
-    learning_rate: float | None = None
-    momentum: float | None = None
-    max_radius: float = 1.0
-    train_batch_size: int = 4
-    templates: tuple[str, ...] | None = None
-    scales: tuple[float, ...] | None = None
-    num_pictures: int = 64
-    resolution: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        allowed = {"init": ("instant", "mean"), "coefficient_norm": ("calibrated", "unit")}
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                raise IdentityError(f"{name}={getattr(self, name)!r} must be one of {', '.join(values)}")
-        for name, least in {"max_train_steps": 0, "train_batch_size": 1, "num_pictures": 1}.items():
-            if getattr(self, name) < least:
-                raise IdentityError(f"{name}={getattr(self, name)} must be at least {least}")
-        for name in ("max_train_minutes", "learning_rate", "max_radius", "resolution"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise IdentityError(f"{name}={value} must be above 0")
-        if self.momentum is not None and not 0 <= self.momentum < 1:
-            raise IdentityError(f"momentum={self.momentum} must be at least 0 and below 1")
-        if self.scales is not None and not (self.scales and all(0 < scale <= 1 for scale in self.scales)):
-            raise IdentityError(f"scales={self.scales} must be shares of the picture, above 0 and at most 1")
-        if self.templates is not None and not (self.templates and all("{}" in t for t in self.templates)):
-            raise IdentityError("templates: at least one is needed, and every one needs {} where the name stands")
-
 
 @dataclass(frozen=True, eq=False)
 class FitStep:
@@ -126,16 +66,21 @@ def fit_identities(
     recipe: Recipe = Recipe(),
     *,
     instant: InstantMap | None = None,
+    companions: Mapping[str, Sequence[Face]] | None = None,
     progress: Callable[[FitStep], None] | None = None,
 ) -> list[Identity]:
-    """Learn several people side by side, each as if alone: the same seed gives the same person."""
+    """Learn several people side by side, each as if alone: the same seed gives the same person.
+
+    With the recipe's `company` they are also learnt from pictures of two of them, or of one and a companion.
+    companions: faces by the names, ordinary words of a prompt, of people the model knows; they are not learnt.
+    """
     if len(placeholder_tokens) != len(people):
         raise IdentityError(f"{len(people)} people and {len(placeholder_tokens)} placeholder tokens: give one each")
     for token in placeholder_tokens:
         check_placeholder(pipe, token)
     end = math.inf if recipe.max_train_minutes is None else time.monotonic() + 60 * recipe.max_train_minutes
     before = time.monotonic()
-    for step in fit_steps(pipe, basis, people, recipe, instant=instant):
+    for step in fit_steps(pipe, basis, people, recipe, instant=instant, companions=companions):
         if progress is not None:
             progress(step)
         now = time.monotonic()
@@ -169,14 +114,17 @@ def fit_steps(
     recipe: Recipe = Recipe(),
     *,
     instant: InstantMap | None = None,
+    companions: Mapping[str, Sequence[Face]] | None = None,
 ) -> Iterator[FitStep]:
     """Yield the start and then every step of learning several people, each from their own faces.
 
     Between steps the pipeline is as it was, so that the caller may draw pictures with it.
+    companions: as of `fit_identities`.
     """
     basis.check(pipe)
     if not people:
         raise IdentityError("at least one person is needed")
+    company = _company(pipe, people, recipe, companions or {})
     generators = [torch.Generator().manual_seed(recipe.seed) for _ in people]
     unit = recipe.coefficient_norm == "unit"
 
@@ -207,6 +155,7 @@ def fit_steps(
         learning_rate=recipe.learning_rate if recipe.learning_rate is not None else (5e-3 if unit else 2e-2),
         train_batch_size=recipe.train_batch_size,
         templates=recipe.templates if recipe.templates is not None else hints(pipe).get("templates", TEMPLATES),
+        company=company,
     )
     momentum = recipe.momentum if recipe.momentum is not None else (0.99 if unit else 0.9)
     for step, loss in enumerate(losses, start=1):
@@ -244,25 +193,52 @@ def _start(
     return torch.zeros_like(basis.sigma)
 
 
-def person_latents(pipe: Any, faces: Sequence[Face], recipe: Recipe, generator: torch.Generator) -> PersonLatents:
+def person_latents(pipe: Any, faces: Sequence[Face], recipe: Recipe, generator: torch.Generator) -> TrainingLatents:
     """A person's training pictures, of the size and in the number of a recipe."""
+    draw = partial(training_picture, [face.crop for face in faces], **_canvas(pipe, recipe))
+    return TrainingLatents(pipe, draw, recipe.num_pictures, generator)
+
+
+def _canvas(pipe: Any, recipe: Recipe) -> dict[str, Any]:
+    """Size of the training pictures, and grid and scales of the faces in them."""
     factor = pipe.vae_scale_factor
     size = recipe.resolution if recipe.resolution is not None else pipe.unet.config.sample_size * factor
     if size % factor:
         raise IdentityError(f"resolution={size} must be a multiple of {factor}")
-    return PersonLatents(
+    scales = recipe.scales if recipe.scales is not None else hints(pipe).get("scales")
+    return {"size": size, "grid": factor, "scales": scales}
+
+
+def _company(
+    pipe: Any, people: Sequence[Sequence[Face]], recipe: Recipe, companions: Mapping[str, Sequence[Face]]
+) -> Company | None:
+    """Who is shown beside whom, if the recipe asks for company."""
+    if not recipe.company:
+        if companions:
+            raise IdentityError("companions are met with company only: give company=, a share above 0")
+        return None
+    if len(people) + len(companions) < 2:
+        raise IdentityError(
+            "company needs somebody to be shown beside: learn two people or more in one job, or leave company out"
+        )
+    if lonely := [name for name, faces in companions.items() if not faces]:
+        raise IdentityError(f"at least one face of {lonely[0]} is needed")
+    templates = recipe.pair_templates
+    return Company(
         pipe,
-        [face.crop for face in faces],
-        recipe.num_pictures,
-        size=size,
-        scales=recipe.scales if recipe.scales is not None else hints(pipe).get("scales"),
-        generator=generator,
+        [[face.crop for face in faces] for faces in (*people, *companions.values())],
+        list(companions),
+        share=recipe.company,
+        templates=templates if templates is not None else hints(pipe).get("pair_templates", PAIR_TEMPLATES),
+        num_pictures=recipe.num_pictures,
+        seed=recipe.seed,
+        **_canvas(pipe, recipe),
     )
 
 
 def minimise(
     pipe: Any,
-    latents: Sequence[PersonLatents],
+    latents: Sequence[TrainingLatents],
     free: Tensor,
     vectors_of: Callable[[Tensor], Tensor],
     generators: Sequence[torch.Generator],
@@ -271,12 +247,13 @@ def minimise(
     learning_rate: float,
     train_batch_size: int,
     templates: Sequence[str],
+    company: Company | None = None,
 ) -> Iterator[float]:
     """Take AdamW steps on `free`, in place, towards less denoising loss; yield the mean loss of each.
 
     latents of each person; free (people, ...), requires grad; vectors_of(free) are the
     people's token vectors (people, 2, dim). With `free` the vectors themselves this is Textual Inversion.
-    A person meets only their own pictures, captions, noise and generator, so people do not mix.
+    Without company a person meets only their own pictures, captions, noise and generator, so people do not mix.
     """
     tokens = [f"<person-{i}>" for i in range(len(latents))]
     weights = [
@@ -287,22 +264,22 @@ def minimise(
     # Gradients of a half-precision model would round to zero: they travel multiplied.
     scale = 1024.0 if pipe.unet.dtype == torch.float16 else 1.0
     with placeholders(pipe, dict(zip(tokens, vectors_of(free.detach()), strict=True))):
-        captions = [token_ids(pipe, [t.format(token) for t in templates]) for token in tokens]
+        # Refuses at once what would be cut short.
+        token_ids(pipe, [t.format(tokens[0]) for t in templates] + (company.captions(tokens) if company else []))
+
+    def shown(i: int) -> tuple[Tensor, str]:
+        """A person's pictures in this step, and their caption."""
+        g = generators[i]
+        if company and (met := company.met(i, tokens, train_batch_size, g)):
+            return met
+        batch = latents[i][torch.randint(len(latents[i]), (train_batch_size,), generator=g)]
+        return batch, templates[int(torch.randint(len(templates), (), generator=g))].format(tokens[i])
 
     for _ in range(max_train_steps):
-        batch = [
-            person[torch.randint(len(person), (train_batch_size,), generator=g)]
-            for person, g in zip(latents, generators, strict=True)
-        ]
-        chosen = [int(torch.randint(len(templates), (), generator=g)) for g in generators]
-        # One tensor of ids for each text encoder, one row for each person.
-        ids = [
-            torch.stack([person[i] for person, i in zip(encoder, chosen, strict=True)])
-            for encoder in zip(*captions, strict=True)
-        ]
+        batch, captions = zip(*(shown(i) for i in range(len(latents))), strict=True)
         with torch.enable_grad(), frozen(weights):
             with placeholders(pipe, dict(zip(tokens, vectors_of(free), strict=True))):
-                states, pooled = encode(pipe, ids)
+                states, pooled = encode(pipe, token_ids(pipe, captions))
             losses = denoising_loss(pipe, scheduler, torch.stack(batch), states, pooled, generators)
             (free.grad,) = torch.autograd.grad(losses.sum() * scale, [free])
         free.grad /= scale

@@ -18,6 +18,7 @@ from .artefact import write_atomically
 from .errors import PLACEHOLDER, OutputError, PromptError
 from .identity import Identity
 from .pipeline import hints
+from .regions import Regions, apart, layouts
 from .tokens import knows, placeholders, token_ids
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ def generate(
     height: int | None = None,
     width: int | None = None,
     batch_size: int = 4,
+    regions: Regions = None,
 ) -> list[Image.Image]:
     """Draw pictures of a prompt (or of several, one after the other) that names identities by their token.
 
@@ -44,8 +46,14 @@ def generate(
     once, is. What is None is the model's own default. A picture that the model's safety checker objects to
     is black, which is logged.
 
+    regions: keeps people apart. `{name: (left, top, right, bottom)}`, shares of the picture, for names as they stand
+    in the prompt, tokens of identities or other words such as a celebrity's name: inside its box the prompt is read
+    with that name in the place of every named person. "auto" gives the identities that a prompt mentions, if they
+    are two or more, a column each, ordered as its "on the left", "in the middle" and "on the right" say.
+
     Raises IdentityError for an identity of another model, PromptError for a prompt that is too long or
-    names somebody who is not there, and for steps or sides that this model cannot do.
+    names somebody who is not there, for steps or sides that this model cannot do, and for a region whose name the
+    prompt lacks or whose box is none.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     for identity in identities:
@@ -58,6 +66,9 @@ def generate(
             raise PromptError(f"two identities are called {token}: give one another token")
         if not any(token in text for text in prompts):
             raise PromptError(f"the prompt does not mention {token}: write the token where a name would stand")
+    if regions is not None and not isinstance(regions, str):
+        regions = {_spelt(pipe, name, tokens): box for name, box in regions.items()}
+    read = layouts(prompts, regions, tokens)
     options = {
         "num_inference_steps": num_inference_steps,
         "guidance_scale": guidance_scale,
@@ -70,22 +81,20 @@ def generate(
         if value is not None or key in hints(pipe)
     }
     _check_options(pipe, num_inference_steps, height=height, width=width)
-    jobs = [(p, seed + i) for p in prompts for i in range(num_images_per_prompt)]
+    jobs = [(p, r, seed + i) for p, r in zip(prompts, read, strict=True) for i in range(num_images_per_prompt)]
     pictures: list[Image.Image] = []
     blackened: list[int] = []
     with placeholders(pipe, {identity.placeholder_token: identity.vectors for identity in identities}):
-        token_ids(pipe, [*prompts, unwanted or ""])  # refuses what would be cut short
+        # Refuses what would be cut short.
+        token_ids(pipe, [*prompts, *(version for layout in read for version in layout), unwanted or ""])
         for first in range(0, len(jobs), batch_size):
             batch = jobs[first : first + batch_size]
-            drawn = pipe(
-                prompt=[p for p, _ in batch],
-                negative_prompt=None if unwanted is None else [unwanted] * len(batch),
-                generator=[torch.Generator().manual_seed(s) for _, s in batch],
-                **options,
-            )
+            generators = [torch.Generator().manual_seed(s) for _, _, s in batch]
+            with apart(pipe, [p for p, _, _ in batch], [r for _, r, _ in batch], unwanted) as text:
+                drawn = pipe(**text, generator=generators, **options)
             pictures += drawn.images
             flags = getattr(drawn, "nsfw_content_detected", None) or []  # of the safety checker, where there is one
-            blackened += [s for (_, s), flag in zip(batch, flags, strict=False) if flag]
+            blackened += [s for (_, _, s), flag in zip(batch, flags, strict=False) if flag]
     if blackened:
         logger.warning(
             f"the model's safety checker made {len(blackened)} of {len(pictures)} pictures black "

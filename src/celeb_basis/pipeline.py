@@ -118,8 +118,9 @@ def face_reader(pipe: Any, name: str | None = None) -> FaceReader:
 def hints(pipe: Any) -> Mapping[str, Any]:
     """What a model recommends for itself, set as its attribute `hints` by whoever made it.
 
-    Keys are those of `generate` (num_inference_steps, guidance_scale) and of `Recipe` (templates, scales), and
-    `face_reader`, a function without arguments, and `portraits`, the prompts by which `draw_portraits` looks at names.
+    Keys are those of `generate` (num_inference_steps, guidance_scale) and of `Recipe` (templates, pair_templates,
+    scales), and `face_reader`, a function without arguments, and `portraits`, the prompts by which `draw_portraits`
+    looks at names.
     """
     return getattr(pipe, "hints", None) or {}
 

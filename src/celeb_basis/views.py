@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,23 +14,16 @@ JITTER = (0.8, 1.2)  # brightness, contrast and saturation are multiplied by one
 ENCODED_AT_ONCE = 8
 
 
-class PersonLatents:
-    """A person's `num_pictures` training pictures as latents, each drawn and encoded when it is first asked for.
+class TrainingLatents:
+    """`num_pictures` training pictures as latents, each drawn and encoded when it is first asked for.
 
     A short fit meets few of them, and encoding one costs as much as a step.
     """
 
     def __init__(
-        self,
-        pipe: Any,
-        crops: Sequence[Image.Image],
-        num_pictures: int,
-        *,
-        size: int,
-        scales: Sequence[float] | None,
-        generator: torch.Generator,
+        self, pipe: Any, draw: Callable[..., Tensor], num_pictures: int, generator: torch.Generator
     ) -> None:
-        self._pipe, self._crops, self._size, self._scales = pipe, crops, size, scales
+        self._pipe, self._draw = pipe, draw
         self._seeds = torch.randint(2**62, (num_pictures,), generator=generator).tolist()
         self._latents: dict[int, Tensor] = {}
 
@@ -41,14 +34,11 @@ class PersonLatents:
         """Latents (n, c, h, w) of the pictures number `index (n,)`."""
         wanted = index.tolist()
         if new := sorted(set(wanted) - self._latents.keys()):
-            pictures = torch.stack([self._draw(self._seeds[i]) for i in new])
+            pictures = torch.stack(
+                [self._draw(generator=torch.Generator().manual_seed(self._seeds[i])) for i in new]
+            )
             self._latents |= zip(new, encode_pictures(self._pipe, pictures), strict=True)
         return torch.stack([self._latents[i] for i in wanted])
-
-    def _draw(self, seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        grid = self._pipe.vae_scale_factor
-        return training_picture(self._crops, size=self._size, grid=grid, scales=self._scales, generator=generator)
 
 
 def training_picture(
@@ -65,21 +55,50 @@ def training_picture(
     a black canvas. Size and place are multiples of `grid`, the autoencoder's factor, so that the face covers whole
     latents. Source: the training pictures of Yuan et al. (2023).
     """
+    picture = torch.full((3, size, size), -1.0)
+    _paste(picture, crops, grid, scales, generator)
+    return picture
+
+
+def pair_picture(
+    left: Sequence[Image.Image],
+    right: Sequence[Image.Image],
+    *,
+    size: int,
+    grid: int,
+    scales: Sequence[float] | None,
+    generator: torch.Generator,
+) -> Tensor:
+    """Draw a picture (3, size, size) in -1..1 of two people as `training_picture` draws one, each in their half."""
+    picture = torch.full((3, size, size), -1.0)
+    half = size // grid // 2 * grid
+    _paste(picture[:, :, :half], left, grid, scales, generator)
+    _paste(picture[:, :, size - half :], right, grid, scales, generator)
+    return picture
+
+
+def _paste(
+    canvas: Tensor,
+    crops: Sequence[Image.Image],
+    grid: int,
+    scales: Sequence[float] | None,
+    generator: torch.Generator,
+) -> None:
+    """Put one of the crops on a canvas (3, height, width), in place, at a share of the height that fits."""
 
     def pick(n: int) -> int:
         return int(torch.randint(n, (), generator=generator))
 
+    height, width = canvas.shape[1:]
     face = _jitter(_to_tensor(crops[pick(len(crops))]), generator)
     face = face.flip(-1) if pick(2) else face
     options = scales or SCALES
-    side = min(size, max(grid, round(options[pick(len(options))] * size / grid) * grid))
+    side = min(width, max(grid, round(options[pick(len(options))] * height / grid) * grid))
     face = torch.nn.functional.interpolate(
         face[None], (side, side), mode="bicubic", antialias=True, align_corners=False
     )[0]
-    top, left = (pick((size - side) // grid + 1) * grid for _ in range(2))
-    picture = torch.full((3, size, size), -1.0)
-    picture[:, top : top + side, left : left + side] = face.clamp(0, 1) * 2 - 1
-    return picture
+    top, left = (pick((room - side) // grid + 1) * grid for room in (height, width))
+    canvas[:, top : top + side, left : left + side] = face.clamp(0, 1) * 2 - 1
 
 
 def _to_tensor(crop: Image.Image) -> Tensor:

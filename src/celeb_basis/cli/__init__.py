@@ -115,6 +115,8 @@ def as_text(report: Mapping[str, Any], indent: str = "") -> str:
         name = key.replace("_", " ")
         if isinstance(value, Mapping) and value.keys() != {"mean", "interval"}:
             lines += [f"{indent}{name}", as_text(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            lines += [f"{indent}{name}", "\n\n".join(as_text(each, indent + "  ") for each in value), ""]
         else:
             lines.append(f"{indent}{name:{width}}  {_brief(value)}")
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import OutputError, PromptError, check_spelling
+from ..errors import Box, OutputError, PromptError, check_box, check_spelling
 
 Run = Callable[[argparse.Namespace], dict[str, Any]]  # a command's answer, printed as text or as JSON
 
@@ -150,12 +150,35 @@ def placeholder(name: str) -> str:
     return token
 
 
+def person(text: str) -> tuple[str, list[Path]]:
+    """ada=1.jpg,2.jpg -> <ada>, and the photos; a comma in the name of a file that is there parts nothing"""
+    name, _, files = text.partition("=")
+    photos = [files] if os.path.exists(files) else files.split(",")
+    if not name or not all(photos):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PHOTO or NAME=PHOTO,PHOTO, like ada=me.jpg")
+    return placeholder(name), [Path(photo) for photo in photos]
+
+
 def named_file(text: str) -> tuple[Path, str | None]:
     """ada.safetensors as it is, or sks=ada.safetensors under another name: the file, <sks>"""
     name, separator, file = text.partition("=")
     if separator and not os.path.exists(text):
         return Path(file), placeholder(name)
     return Path(text), None
+
+
+def region(text: str) -> tuple[str, Box]:
+    """ada=0,0,.5,1 -> the name, and left, top, right and bottom of where it is"""
+    name, _, numbers = text.rpartition("=")
+    try:
+        left, top, right, bottom = map(float, numbers.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=LEFT,TOP,RIGHT,BOTTOM, like ada=0,0,.5,1") from None
+    try:
+        check_box(name, (left, top, right, bottom))
+    except PromptError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name, (left, top, right, bottom)
 
 
 def check_file(path: Path, *suffixes: str) -> Path:

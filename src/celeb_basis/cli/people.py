@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BasisError
+from ..errors import BasisError, OutputError, PhotoError, PromptError
 from .info import describe_identity
 from .options import (
     Progress,
@@ -16,9 +18,12 @@ from .options import (
     add_face_reader,
     add_model,
     check_file,
+    check_folder,
     count,
     load_model,
+    make_folder,
     model_again,
+    person,
     placeholder,
     positive,
     share,
@@ -35,19 +40,31 @@ def add_commands(commands: Any) -> None:
     fit = add_command(
         commands,
         "fit",
-        fit_person,
-        "learn a person from one photo, or several of the same person",
+        fit_people,
+        "learn a person from one photo, or several of the same person; or several people at once",
         """
         fit me.jpg --name ada
         fit ada1.jpg ada2.png --name ada --largest-face -o people/ada.safetensors
+        fit --person ada=ada.jpg --person bo=bo1.jpg,bo2.jpg -o people
+        fit --person ada=ada.jpg --person bo=bo.jpg --company .3
         fit me.jpg --name ada --steps 0
         fit me.jpg --name ada --model stable-diffusion-v1-5/stable-diffusion-v1-5 --basis sd15.safetensors
         fit me.jpg --name ada --minutes 3 --batch-size 1 --resolution 256 --model sd15 --basis sd15.safetensors""",
         "With --steps 0 the closed form alone places the person, at once.",
     )
-    fit.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
-    fit.add_argument("--name", required=True, type=placeholder, help="what prompts call the person: ada for <ada>")
-    fit.add_argument("-o", "--out", type=Path, metavar="FILE", help="(default: NAME.safetensors)")
+    fit.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="of one person, with --name")
+    fit.add_argument("--name", type=placeholder, help="what prompts call the person: ada for <ada>")
+    fit.add_argument(
+        "--person",
+        type=person,
+        action="append",
+        default=[],
+        metavar="NAME=PHOTO[,PHOTO...]",
+        help="instead, one of several people; may be given several times",
+    )
+    fit.add_argument(
+        "-o", "--out", type=Path, metavar="FILE|DIR", help="(default: NAME.safetensors); with --person a folder"
+    )
     add_model(fit)
     _add_basis(fit)
     fit.add_argument("--instant", type=Path, metavar="FILE", help="instant map (default: the basis' own)")
@@ -57,6 +74,9 @@ def add_commands(commands: Any) -> None:
     fit.add_argument("--batch-size", type=count, metavar="N", help="pictures a step (default: the library's)")
     fit.add_argument("--num-pictures", type=count, metavar="N", help="different ones; few are faster on a CPU")
     fit.add_argument("--resolution", type=count, metavar="PIXELS", help="of the pictures (default: the model's)")
+    fit.add_argument(
+        "--company", type=share, metavar="SHARE", help="of the steps that show two people of --person (default: 0)"
+    )
     fit.add_argument("--lr", type=positive, metavar="RATE", help="learning rate (default: the library's)")
     fit.add_argument("--unit-norm", action="store_true", help="coefficients of length 1, as in the paper")
     fit.add_argument("--largest-face", action="store_true", help="of several faces take the largest")
@@ -135,13 +155,43 @@ def _instant(args: argparse.Namespace) -> InstantMap | None:
     return None
 
 
-def fit_person(args: argparse.Namespace) -> dict[str, Any]:
-    from ..face import find_face, open_photo
-    from ..fit import Recipe, fit_identities
-    from ..pipeline import face_reader
+def _people(args: argparse.Namespace) -> dict[str, list[Path]]:
+    """Everybody's photos by name. Raises PhotoError or PromptError for words that do not say whose they are."""
+    if not args.person:
+        if not (args.photos and args.name):
+            raise PhotoError("give one person's PHOTO and --name NAME, or --person NAME=PHOTO for each of several")
+        return {args.name: args.photos}
+    if args.photos or args.name:
+        raise PhotoError("--person NAME=PHOTO says whose photo it is: leave out --name and PHOTO without a name")
+    people = dict(args.person)
+    for name, _ in args.person:
+        if [name for name, _ in args.person].count(name) > 1:
+            raise PromptError(f"--person {name} is given twice: write {name[1:-1]}=PHOTO,PHOTO for one person's photos")
+    return people
 
-    out = _out(args)
-    photos = [open_photo(path) for path in args.photos]
+
+def _outs(args: argparse.Namespace, names: Iterable[str]) -> list[Path]:
+    """One file for each person: the one asked for, or with --person in the folder asked for, which need not exist."""
+    if not args.person:
+        return [_out(args)]
+    folder = args.out or Path(".")
+    if folder.suffix == ".safetensors":
+        raise OutputError(f"cannot write {folder}: with --person name a folder, each person gets a file in it")
+    check_folder(folder)
+    files = [folder / f"{name[1:-1]}.safetensors" for name in names]
+    return [check_file(file, ".safetensors") if folder.exists() else file for file in files]
+
+
+def fit_people(args: argparse.Namespace) -> dict[str, Any]:
+    from ..face import find_face, open_photo
+    from ..fit import fit_identities
+    from ..pipeline import face_reader
+    from ..recipe import Recipe
+
+    people = _people(args)
+    names = list(people)
+    outs = _outs(args, names)
+    photos = [[open_photo(path) for path in paths] for paths in people.values()]
     basis, instant = _basis(args.basis, args.model), _instant(args)
     if args.steps == 0 and instant is None:
         raise BasisError(
@@ -151,7 +201,7 @@ def fit_person(args: argparse.Namespace) -> dict[str, Any]:
     pipe = load_model(args)
     basis.check(pipe)
     reader = face_reader(pipe, args.face_reader)
-    faces = [find_face(photo, reader, largest=args.largest_face) for photo in photos]
+    faces = [[find_face(photo, reader, largest=args.largest_face) for photo in own] for own in photos]
     chosen = {
         "max_train_steps": args.steps,
         "max_train_minutes": args.minutes,
@@ -159,6 +209,7 @@ def fit_person(args: argparse.Namespace) -> dict[str, Any]:
         "num_pictures": args.num_pictures,
         "resolution": args.resolution,
         "learning_rate": args.lr,
+        "company": args.company,
     }
     recipe = Recipe(
         init="instant" if instant else "mean",
@@ -169,24 +220,36 @@ def fit_person(args: argparse.Namespace) -> dict[str, Any]:
     if instant is None and args.init is None:
         print("no instant map for this basis: starting from the mean person", file=sys.stderr)
     start = time.perf_counter()
+    what = f"fitting {names[0] if len(names) == 1 else f'{len(names)} people'}"
     with Progress() as bar:
-        [identity] = fit_identities(
+        identities = fit_identities(
             pipe,
             basis,
-            [faces],
-            [args.name],
+            faces,
+            names,
             recipe,
             instant=instant,
-            progress=lambda at: bar(at.step, recipe.max_train_steps, f"fitting {args.name}"),
+            progress=lambda at: bar(at.step, recipe.max_train_steps, what),
         )
     seconds = time.perf_counter() - start
-    identity.save(out)
-    return describe_identity(identity, basis) | {
-        "photos": len(faces),
-        "seconds": seconds,
-        "file": str(out),
-        "next": f'celeb-basis generate "a photo of {args.name} on the beach" --identity {out}{model_again(args)}',
-    }
+    make_folder(outs[0].parent)
+    for identity, out in zip(identities, outs, strict=True):
+        identity.save(out)
+    reports = [
+        describe_identity(identity, basis)
+        | {"photos": len(own), "seconds": seconds, "file": str(out), "next": _next(args, [name], [out])}
+        for identity, own, out, name in zip(identities, faces, outs, names, strict=True)
+    ]
+    return {"people": reports, "next": _next(args, names[:2], outs[:2])} if args.person else reports[0]
+
+
+def _next(args: argparse.Namespace, names: Sequence[str], files: Sequence[Path]) -> str:
+    """The command that draws one person, or two of them together."""
+    prompt, together = f"a photo of {names[0]} on the beach", ""
+    if len(names) > 1:
+        prompt, together = f"a photo of {names[0]} on the left and {names[1]} on the right", " --apart"
+    given = "".join(f" --identity {shlex.quote(str(file))}" for file in files)
+    return f'celeb-basis generate "{prompt}"{given}{together}{model_again(args)}'
 
 
 def blend_people(args: argparse.Namespace) -> dict[str, Any]:

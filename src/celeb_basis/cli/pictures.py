@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+<<<<<<< HEAD
+=======
+import re
+from collections.abc import Collection, Sequence
+>>>>>>> together
 from pathlib import Path
 from typing import Any
 
-from ..errors import OutputError
+from ..errors import Box, OutputError, PromptError
 from .options import (
     Progress,
     add_command,
@@ -18,6 +23,7 @@ from .options import (
     make_folder,
     named_file,
     positive,
+    region,
     whole,
 )
 
@@ -33,6 +39,8 @@ def add_commands(commands: Any) -> None:
         generate "a photo of <ada> on the beach" --identity ada.safetensors
         generate "a photo of <ada> on the beach" --identity ada.safetensors -n 4 --seed 7 -o pictures
         generate "a photo of <ada> and <bo> in the snow" --identity ada.safetensors --identity bo.safetensors
+        generate "<ada> on the left and <bo> on the right" --identity ada.safetensors --identity bo.safetensors --apart
+        generate "<ada> and tom hanks" --identity ada.safetensors --region ada=0,0,.5,1 --region "tom hanks=.5,0,1,1"
         generate "a pencil sketch of <sks>" --identity sks=ada.safetensors -o sketch.png""",
     )
     generate.add_argument("prompt", metavar="PROMPT", help="text in which <name> stands for a person")
@@ -43,6 +51,16 @@ def add_commands(commands: Any) -> None:
         default=[],
         metavar="[NAME=]FILE",
         help="a person; NAME= to call them otherwise in the prompt; may be given several times",
+    )
+    where = generate.add_mutually_exclusive_group()
+    where.add_argument("--apart", action="store_true", help="a column for each person, on the side the prompt names")
+    where.add_argument(
+        "--region",
+        type=region,
+        action="append",
+        default=[],
+        metavar="NAME=LEFT,TOP,RIGHT,BOTTOM",
+        help="where this person of the prompt is, in shares of the picture; may be given several times",
     )
     add_model(generate)
     generate.add_argument("-n", "--num-images", type=count, default=1, metavar="N", help="pictures (default: 1)")
@@ -104,9 +122,12 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
     from ..generate import generate, save_picture
     from ..identity import Identity
     from ..pipeline import model_name
+    from ..regions import columns
 
     files = _picture_files(args)
     identities = [Identity.load(file, token) for file, token in args.identity]
+    tokens = [identity.placeholder_token for identity in identities]
+    regions = _regions(args.region, tokens)
     pipe = load_model(args)
     pipe.set_progress_bar_config(disable=None, desc="drawing")
     pictures = generate(
@@ -118,6 +139,7 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
         num_inference_steps=args.steps,
         guidance_scale=args.guidance,
         seed=args.seed,
+        regions="auto" if args.apart else regions,
     )
     make_folder(files[0].parent)
     for i, (picture, file) in enumerate(zip(pictures, files, strict=True)):
@@ -126,8 +148,21 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
         "prompt": args.prompt,
         "seed": args.seed,
         "model": model_name(pipe),
+        **({"from left to right": list(columns(args.prompt, tokens))} if args.apart else {}),
         "pictures": [str(file) for file in files],
     }
+
+
+def _regions(given: Sequence[tuple[str, Box]], tokens: Collection[str]) -> dict[str, Box] | None:
+    """The boxes by the names as they stand in the prompt: <ada>, where ada is an identity, and else the words."""
+    regions: dict[str, Box] = {}
+    for name, box in given:
+        token = f"<{name.strip('<>').lower()}>"
+        name = token if token in tokens else name
+        if name in regions:
+            raise PromptError(f"--region {name} is given twice: one person is in one place")
+        regions[name] = box
+    return regions or None
 
 
 def _picture_files(args: argparse.Namespace) -> list[Path]:

@@ -31,6 +31,11 @@ def load_pipeline(dtype: Any = None) -> Any:
         "num_inference_steps": 10,
         "guidance_scale": 2.5,
         "templates": (FACE_CROP,),
+        "pair_templates": (
+            f"{FACE_CROP} on the left and {{}} on the right",
+            "a photo of {} on the left and {} on the right",
+            "a photo of {} and {}",
+        ),
         "portraits": (
             "a close up photo of {}",
             "a photo of {} smiling",
