@@ -54,13 +54,8 @@ _ROOMS = {
         "OutputError",
     ),
     "face": ("Face", "find_face", "open_photo"),
-<<<<<<< HEAD
-    "fit": ("FitStep", "Recipe", "fit_identities", "fit_identity", "fit_steps", "identities_at"),
-    "generate": ("file_stem", "generate", "save_picture"),
-=======
     "fit": ("FitStep", "fit_identities", "fit_identity", "fit_steps", "identities_at"),
-    "generate": ("generate", "save_picture"),
->>>>>>> together
+    "generate": ("file_stem", "generate", "save_picture"),
     "identity": ("Identity",),
     "instant": ("InstantMap",),
     "known": ("Portraits", "draw_portraits"),

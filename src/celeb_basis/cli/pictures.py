@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import argparse
-<<<<<<< HEAD
-=======
-import re
 from collections.abc import Collection, Sequence
->>>>>>> together
 from pathlib import Path
 from typing import Any
 
