@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from contenders import CONTENDERS, Contender, Learnt, Model, worn
+from contenders import CONTENDERS, PAIRS, Contender, Learnt, Model, worn
 from cost import peak, synchronise
 from PIL import Image
 from tqdm import tqdm
@@ -60,7 +60,8 @@ class Comparison:
 
     def run(self, which: Sequence[int]) -> None:
         """Fit the people number `which`, an even number of them, draw and score them one by one and two by two."""
-        jobs = [*((i,) for i in which), *zip(which[::2], which[1::2], strict=False)]
+        alone = [(i,) for i in which] if self.name in CONTENDERS else []
+        jobs = [*alone, *zip(which[::2], which[1::2], strict=False)]
         jobs = [job for job in jobs if not self._has(self._path(job))]
         if not jobs:
             return
@@ -124,8 +125,11 @@ class Comparison:
     def _draw(
         self, learnt: Learnt, people: Sequence[Person], prompts: Sequence[tuple[str, str]], seeds: int
     ) -> tuple[list[Image.Image], list[dict[str, Any]]]:
-        with worn(self.model.pipe, learnt.unet or self.model.faster(len(prompts) * seeds, self.batch_size)):
-            return self.work.draw(self.model.pipe, learnt.vectors, people, prompts, seeds, self.batch_size)
+        regions = self.contender.regions and len(people) > 1
+        # Regions are read through hooks, which compiled code does not know of.
+        unet = None if regions else learnt.unet or self.model.faster(len(prompts) * seeds, self.batch_size)
+        with worn(self.model.pipe, unet):
+            return self.work.draw(self.model.pipe, learnt.vectors, people, prompts, seeds, self.batch_size, regions)
 
     def _path(self, job: Sequence[int]) -> Path:
         return self.folder / ("+".join(str(self.people[i].number) for i in job) + ".json")
@@ -172,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=60, help="an even number, %(default)s by default")
     parser.add_argument("--first", type=int, help=f"number of the first: {REPORTED}, for tuning {TUNED}")
-    parser.add_argument("--only", action="append", choices=CONTENDERS, metavar="CONTENDER")
+    parser.add_argument("--only", action="append", choices=CONTENDERS | PAIRS, metavar="CONTENDER")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--course", type=int, default=5, help="people whose fit is followed step by step")
     parser.add_argument("--tune", nargs="+", type=setting, metavar="SETTING=VALUE")
@@ -190,13 +194,15 @@ def main() -> None:
         parser.error(f"people from {REPORTED} on are for reports: tune on others")
     model, work = Model(args.device, compiled=args.compile), Work(args.people, first)
     chunks = [range(i, min(i + args.together, args.people)) for i in range(0, args.people, args.together)]
-    tuned = {name: replace(CONTENDERS[name], **dict(args.tune or [])) for name in args.only or CONTENDERS}
+    everybody = CONTENDERS | PAIRS
+    tuned = {name: replace(everybody[name], **dict(args.tune or [])) for name in args.only or everybody}
     comparisons = []
     for name, contender in tuned.items():
         out = args.out or (Path("runs/tune") / _digest(contender) if args.tune else OUT)
         comparisons.append(Comparison(name, contender, model, work, out, seeds=args.seeds, batch_size=args.batch_size))
     jobs = [partial(c.run, chunk) for chunk in chunks for c in comparisons]
-    jobs += [partial(c.course, i) for c in comparisons for i in range(min(args.course, args.people))]
+    followed = range(min(args.course, args.people))
+    jobs += [partial(c.course, i) for c in comparisons if c.name in CONTENDERS for i in followed]
     for job in reversed(jobs) if args.backwards else jobs:
         job()
     for comparison in comparisons if args.tune else ():

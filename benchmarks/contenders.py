@@ -109,11 +109,14 @@ class Fixed:
 
     steps: ClassVar[int] = 0
     side_by_side: ClassVar[bool] = True  # several people in one fit, each as if alone
+    regions: ClassVar[bool] = False  # two people are kept apart while they are drawn
 
 
 @dataclass(frozen=True)
 class Celebrities(Fixed):
     """The model's own people, by their own names: the ceiling."""
+
+    regions: bool = False
 
     def learn(self, model: Model, people: Sequence[Person]) -> Iterator[Learnt]:
         yield Learnt(name_rows(model.pipe, [person.name for person in people])[0])
@@ -137,12 +140,18 @@ class Ours:
     init: str = Recipe.init
     momentum: float | None = Recipe.momentum
     max_radius: float = Recipe.max_radius
-    side_by_side: ClassVar[bool] = True
+    company: float = Recipe.company
+    regions: bool = False
+
+    @property
+    def side_by_side(self) -> bool:
+        return not self.company
 
     def learn(self, model: Model, people: Sequence[Person]) -> Iterator[Learnt]:
         recipe = Recipe(
             max_train_steps=self.steps, learning_rate=self.learning_rate, train_batch_size=self.batch,
             init=self.init, momentum=self.momentum, max_radius=self.max_radius,
+            company=self.company,
         )  # fmt: skip
         faces = [person.faces for person in people]
         for step in fit_steps(model.pipe, model.basis, faces, recipe, instant=model.instant):
@@ -158,6 +167,7 @@ class Vectors:
     learning_rate: float = 5e-3
     batch: int = 2
     side_by_side: ClassVar[bool] = True
+    regions: ClassVar[bool] = False
 
     def minimise(
         self, model: Model, people: Sequence[Person], free: Tensor, vectors_of: Callable[[Tensor], Tensor]
@@ -285,6 +295,7 @@ class OwnUNet:
     batch: int = 2
     prior_weight: float = 1.0
     side_by_side: ClassVar[bool] = False
+    regions: ClassVar[bool] = False
 
     def train(
         self, model: Model, people: Sequence[Person], unet: nn.Module, vectors_of: Callable[[], Tensor], groups: Any
@@ -406,4 +417,11 @@ CONTENDERS: dict[str, Contender] = {
     "DreamBooth": DreamBooth(),
     "DreamBooth-LoRA": DreamBoothLoRA(),
     "Custom Diffusion": CustomDiffusion(),
+}
+# What matters to two people in one picture only: nobody is drawn alone.
+PAIRS: dict[str, Contender] = {
+    "celebrities, in regions": Celebrities(regions=True),
+    "Celeb Basis, refined, in regions": Ours(regions=True),
+    "Celeb Basis, refined in company": Ours(company=0.3),
+    "Celeb Basis, refined in company, in regions": Ours(company=0.3, regions=True),
 }

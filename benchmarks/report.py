@@ -17,7 +17,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from compare import OUT, SHOWN
-from contenders import CONTENDERS
+from contenders import CONTENDERS, PAIRS
 from numpy.typing import NDArray
 from PIL import Image
 from work import ALONE, PAIRED, PROMPTS
@@ -77,7 +77,7 @@ def load(folder: Path) -> tuple[dict[str, Result], str]:
         files.setdefault(record["name"], {"folder": path.parent})[path.stem] = record
     if len(same) > 1:
         raise SystemExit(f"{folder} holds results of different people, prompts or weights: run them again")
-    for name, found in ((name, files[name]) for name in CONTENDERS if name in files):
+    for name, found in ((name, files[name]) for name in CONTENDERS | PAIRS if name in files):
         place = found.pop("folder")
         if len({json.dumps(record["settings"]) for record in found.values()}) > 1:
             raise SystemExit(f"{place} holds results of different settings: run them again")
@@ -111,7 +111,7 @@ def table(head: str, rows: list[list[str]]) -> str:
 
 def quality(results: dict[str, Result]) -> str:
     rows = []
-    for name, r in results.items():
+    for name, r in ((name, r) for name, r in results.items() if r.people):
         cells = [
             r.by_person(_identity), r.by_person(lambda row: row["rank1"]), r.by_person(lambda row: row["found"]),
             r.by_person(_prompt), r.harmonic(),
@@ -155,6 +155,7 @@ def details(results: dict[str, Result]) -> str:
     first = [
         [name, *(cell(r.by_person(value, (kind,))) for value in (_identity, _prompt) for kind in kinds)]
         for name, r in results.items()
+        if r.people
     ]
     attributes = sorted(
         {key for r in results.values() for rows in r.people.values() for w in rows for key in w["asked"]}
@@ -162,6 +163,7 @@ def details(results: dict[str, Result]) -> str:
     second = [
         [name, *(cell(r.by_person(lambda row, key=key: row["asked"].get(key))) for key in attributes)]
         for name, r in results.items()
+        if r.people
     ]
     head = " | ".join(["", *(f"{value}, {kind}" for value in ("identity", "prompt") for kind in kinds)])
     return table(head, first) + "\n\n" + table(" | ".join(["prompt", *attributes]), second)
@@ -186,8 +188,8 @@ def _bar(values: dict[str, float]) -> tuple[float, NDArray[np.float64]]:
 
 
 def _style(name: str) -> dict[str, Any]:
-    i = list(CONTENDERS).index(name)
-    return {"color": plt.get_cmap("tab20")(i), "marker": "os^vD<>PX*hp"[i], "label": name}
+    i = list(CONTENDERS | PAIRS).index(name)
+    return {"color": plt.get_cmap("tab20")(i), "marker": "os^vD<>PX*hp"[i % 12], "label": name}
 
 
 def scatter(results: dict[str, Result], path: Path, caption: str) -> None:

@@ -114,6 +114,7 @@ class Work:
         prompts: Sequence[tuple[str, str]],
         seeds: int,
         batch_size: int,
+        regions: bool = False,
     ) -> tuple[list[Image.Image], list[dict[str, Any]]]:
         """Pictures of one person or two with `vectors (people, 2, dim)` in every prompt, and what is seen in each.
 
@@ -136,6 +137,7 @@ class Work:
             num_images_per_prompt=seeds,
             seed=10 * people[0].number,
             batch_size=batch_size,
+            regions="auto" if regions else None,
         )
         new = {id(person.feature) for person in people}
         rows = []
