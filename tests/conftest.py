@@ -36,7 +36,7 @@ LAST = [
     for b in ("wood", "field", "stone", "ford", "well")
 ]
 NAMES = [f"{FIRST[i % len(FIRST)]} {last}" for i, last in enumerate(LAST)]  # 25 people, 8 first names
-WORDS = ["a", "photo", "of", "the", "face", "person", "on", "beach", "and"]
+WORDS = ["a", "photo", "of", "the", "face", "person", "on", "beach", "and", "left", "right"]
 TEMPLATES = ("a photo of {}", "a photo of the face of {}")
 
 

@@ -96,15 +96,32 @@ def test_fewer_than_two_people_have_no_columns(names):
 
 
 def test_each_region_reads_its_own_name_in_every_place():
-    regions = {"<ada>": LEFT, "tom hanks": RIGHT}
+    regions = {"<ada>": ALL, "tom hanks": (0.25, 0.25, 0.75, 0.75)}  # nobody is on a side
     [layout, other] = layouts(["<ada> and Tom Hanks, not tom hanksford, by <cy>", "<ada>"], regions, ["<ada>", "<cy>"])
     assert layout == {
-        "<ada> and <ada>, not tom hanksford, by <ada>": LEFT,
-        "tom hanks and tom hanks, not tom hanksford, by tom hanks": RIGHT,
+        "<ada> and <ada>, not tom hanksford, by <ada>": regions["<ada>"],
+        "tom hanks and tom hanks, not tom hanksford, by tom hanks": regions["tom hanks"],
     }
-    assert other == {"<ada>": LEFT}
-    [longer] = layouts(["ann lee and ann"], {"ann": LEFT, "ann lee": RIGHT}, [])
-    assert longer == {"ann and ann": LEFT, "ann lee and ann lee": RIGHT}
+    assert other == {"<ada>": ALL}
+    [longer] = layouts(["ann lee on the left, ann on the right"], {"ann": RIGHT, "ann lee": LEFT}, [])
+    assert longer == {"ann on the left, ann on the right": RIGHT, "ann lee on the left, ann lee on the right": LEFT}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("<ada> and <bo> on the beach", "{} on the left and {} on the right on the beach"),
+        ("<ada> person and <bo> person", "{} person on the left and {} person on the right"),
+        ("<ada> on the right and <bo>", "{} on the right and {} on the left"),
+        ("left is <ada> person, right is <bo> person", "left is {} person, right is {} person"),
+        ("<ada> and <bo>, <ada> smiling", "{} on the left and {} on the right, {} smiling"),
+        ("<ada>, <bo> and <cy>", "{} on the left, {} in the middle and {} on the right"),
+    ],
+)
+def test_every_version_says_all_sides(prompt, said):
+    [layout] = layouts([prompt], "auto", ["<ada>", "<bo>", "<cy>"])
+    names = [name for name in ("<ada>", "<bo>", "<cy>") if name in prompt]
+    assert set(layout) == {said.replace("{}", name) for name in names}
 
 
 # What a pixel reads
@@ -204,7 +221,8 @@ def test_one_box_over_everything_is_the_prompt_with_everybody_replaced(pipe, ada
 @pytest.mark.parametrize("regions", ["auto", {"<ada>": (0.1, 0.3, 0.7, 1.0)}])
 def test_regions_of_people_who_are_the_same_change_nothing(pipe, ada, guidance, regions, monkeypatch):
     twins = [ada, renamed(ada, "<bo>")]
-    drawn = [draw(pipe, monkeypatch, PROMPT, twins, guidance_scale=guidance, regions=r) for r in (None, regions)]
+    prompt = "a photo of <ada> on the left and <bo> on the right"
+    drawn = [draw(pipe, monkeypatch, prompt, twins, guidance_scale=guidance, regions=r) for r in (None, regions)]
     assert close(*drawn)
 
 

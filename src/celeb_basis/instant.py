@@ -20,13 +20,12 @@ ALPHAS = tuple(10.0 ** (e / 4) for e in range(-16, 17))  # for features of unit 
 class InstantMap:
     """One linear map from a face feature to a person's coefficients, learnt on the celebrities.
 
-    Shrinkage pulls a ridge regression's answers towards the mean person, so predictions are set back
-    to the celebrities' own distance from the mean.
+    What a face does not tell stays near the mean person. Predictions set back to the celebrities' own distance from
+    the mean would amplify the little that is guessed: such people are drawn less alike.
     """
 
     coef: Tensor  # (2 * k, d)
     intercept: Tensor  # (2 * k,)
-    radius: Tensor  # (2,), the celebrities' median distance from the mean
     alpha: float
     score: float  # leave-one-out R2 over all coefficients
     fingerprint: str  # the basis' digest: coefficients mean nothing in another one
@@ -69,7 +68,6 @@ class InstantMap:
         return cls(
             coef=coef.float(),
             intercept=(y_mean - coef @ x_mean).float(),
-            radius=basis.radius.clone(),
             alpha=best,
             score=1 - (left_out_error(best) / total).item(),
             fingerprint=basis.digest,
@@ -83,9 +81,7 @@ class InstantMap:
                 f"a face feature of {feature.shape[-1]} numbers, the instant map takes "
                 f"{self.coef.shape[1]} from {self.reader_name}: use that face reader"
             )
-        plain = feature.float().cpu() @ self.coef.T + self.intercept
-        plain = plain.reshape(*feature.shape[:-1], 2, -1)
-        return torch.nn.functional.normalize(plain, dim=-1) * self.radius[:, None]
+        return (feature.float().cpu() @ self.coef.T + self.intercept).reshape(*feature.shape[:-1], 2, -1)
 
     def check(self, basis: CelebBasis) -> None:
         """Raise BasisError unless the map was learnt in this very basis."""
@@ -123,4 +119,4 @@ class InstantMap:
             raise BasisError(f"{path} is not a whole instant map (metadata: {error})") from error
 
 
-_TENSORS = ("coef", "intercept", "radius")
+_TENSORS = ("coef", "intercept")

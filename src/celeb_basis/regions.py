@@ -74,9 +74,29 @@ def layouts(prompts: Sequence[str], regions: Regions, people: Sequence[str]) -> 
                 raise PromptError(f"the prompt does not mention {name!r}: write a region's name as the prompt does")
         boxes = [{n: box for n, box in regions.items() if _pattern([n]).search(prompt)} for prompt in prompts]
     return [
-        {name.join(_pattern([*people, *named]).split(prompt)): box for name, box in named.items()}
+        {name.join(_pattern([*people, *named]).split(_sided(prompt, named))): box for name, box in named.items()}
         for prompt, named in zip(prompts, boxes, strict=True)
     ]
+
+
+def _sided(prompt: str, boxes: Mapping[str, Box]) -> str:
+    """The prompt, saying of everybody on which side their box is.
+
+    "X and X" is often drawn as one X, and what a prompt says of one person's side is wrong of the others.
+    """
+    centres = {name: left + right for name, (left, _, right, _) in boxes.items()}
+    if len(set(centres.values())) < max(2, len(boxes)) or len(SIDE.findall(prompt)) >= len(boxes):
+        return prompt
+    row = sorted(centres, key=lambda name: centres[name])
+    places = ["on the left", *["in the middle"] * (len(row) - 2), "on the right"]
+    unsaid = {name.lower(): place for name, place in zip(row, places, strict=True)}
+
+    def placed(found: re.Match[str]) -> str:
+        place = unsaid.pop(found[1].lower(), "")
+        return f"{found[0]} {place}" if place else found[0]
+
+    plain = " ".join(SIDE.sub(" ", prompt).replace(" ,", ",").split())
+    return re.sub(rf"({_pattern(row).pattern})(\s+(person|man|woman)\b)?", placed, plain, flags=re.IGNORECASE)
 
 
 def _pattern(names: Sequence[str]) -> re.Pattern[str]:
