@@ -48,8 +48,9 @@ def generate(
 
     regions: keeps people apart. `{name: (left, top, right, bottom)}`, shares of the picture, for names as they stand
     in the prompt, tokens of identities or other words such as a celebrity's name: inside its box the prompt is read
-    with that name in the place of every named person. "auto" gives the identities that a prompt mentions, if they
-    are two or more, a column each, ordered as its "on the left", "in the middle" and "on the right" say.
+    with that name in the place of every named person, and with everybody's side written out. "auto" gives the
+    identities that a prompt mentions, if they are two or more, a column each, ordered as its "on the left", "in the
+    middle" and "on the right" say.
 
     Raises IdentityError for an identity of another model, PromptError for a prompt that is too long or
     names somebody who is not there, for steps or sides that this model cannot do, and for a region whose name the

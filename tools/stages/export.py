@@ -11,12 +11,12 @@ import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from celeb_basis import CelebBasis, InstantMap, load_pipeline, miniature
-from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
+from celeb_basis import CelebBasis, draw_portraits, load_pipeline, miniature
+from celeb_basis.miniature.people import celebrities
 from celeb_basis.miniature.readers import fitting_reader
-from celeb_basis.tokens import name_rows
 
 N_COMPONENTS = 64
 _DERIVED = {"unet": {"_name_or_path"}, "vae": {"_name_or_path", "block_out_channels"}}
@@ -63,17 +63,13 @@ def run(folder: Path, *, device: str) -> None:
 
 
 def learn(n_components: int) -> None:
-    """Make the basis of the shipped pipeline, and the instant map from true photographs of its celebrities."""
+    """Make the basis of the shipped pipeline, and the instant map from the portraits it draws of its celebrities."""
     pipe = load_pipeline("miniature", device="cpu")
     basis = CelebBasis.from_pipeline(pipe, celebrities(), n_components)
     basis.save(miniature.basis())
-    reader = fitting_reader()
-    order = {name: i for i, name in enumerate(celebrities())}
-    known = celebrity_identities()[[order[name] for name in basis.names]]
-    features = torch.stack(
-        [faces[0].feature for part in known.split(50) for faces in reader.read(portraits(part, 128))]
-    )
-    coefficients = basis.transform(name_rows(pipe, basis.names)[0])
-    instant = InstantMap.fit(features, coefficients, basis=basis, reader_name=reader.name)
+    with tqdm(total=len(basis.names), desc="portraits") as bar:
+        for drawn in draw_portraits(pipe, basis.names, fitting_reader()):
+            bar.update(len(drawn.names) - bar.n)
+    instant = drawn.instant_map(pipe, basis)
     instant.save(miniature.instant())
     print(json.dumps({"names": len(basis.names), "k": n_components, "alpha": instant.alpha, "score": instant.score}))
