@@ -1,0 +1,115 @@
+"""What several people in one job and in one picture cost: a fit of all beside a fit of one, regions beside none.
+
+    python benchmarks/together.py --out benchmarks/results/cost/together-miniature.json
+    python benchmarks/together.py --model sd1 --people 2 --steps 2 --resolution 256
+
+Contenders take turns. On a published architecture the weights are random: costs, shapes and errors are real, likeness
+is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from architectures import KINDS, make_pipeline
+from cost import publish, ratio, take_turns
+from PIL import Image
+from safetensors.torch import load_file
+from work import REPORTED
+
+from celeb_basis import (
+    CelebBasis,
+    Face,
+    Identity,
+    InstantMap,
+    PromptError,
+    Recipe,
+    find_face,
+    fit_identities,
+    generate,
+    load_pipeline,
+    miniature,
+)
+from celeb_basis.miniature.readers import fitting_reader
+from celeb_basis.names import celebrities
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=["miniature", *KINDS], default="miniature")
+    parser.add_argument("--people", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=Recipe.max_train_steps)
+    parser.add_argument("--batch", type=int, default=Recipe.train_batch_size)
+    parser.add_argument("--resolution", type=int)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sampler-steps", type=int, help="of the drawn pictures")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    instant = None
+    if args.model == "miniature":
+        pipe, basis = load_pipeline("miniature", device="cpu"), CelebBasis.load(miniature.basis())
+        instant = InstantMap.load(miniature.instant())
+    else:
+        pipe = make_pipeline(args.model, torch.float32)
+        basis = CelebBasis.from_pipeline(pipe, celebrities())
+    pipe.set_progress_bar_config(disable=True)
+    photos = [miniature.person(REPORTED + i) for i in range(args.people)]
+    # Other models get stand-ins of a face: what they would learn of one is noise.
+    faces = [
+        find_face(photo, fitting_reader())
+        if instant
+        else Face(photo.resize((512, 512), Image.Resampling.BICUBIC), (0, 0, 512, 512), torch.ones(1))
+        for photo in photos
+    ]
+    recipe = Recipe(
+        init="instant" if instant else "mean", max_train_steps=args.steps, train_batch_size=args.batch,
+        resolution=args.resolution,
+    )  # fmt: skip
+    tokens = [f"<one-{i}>" for i in range(args.people)]
+
+    def fit(count: int) -> list[Identity]:
+        people = [[face] for face in faces[:count]]
+        return fit_identities(pipe, basis, people, tokens[:count], recipe, instant=instant)
+
+    fits = take_turns({"one": lambda: fit(1), "all": lambda: fit(args.people)}, args.rounds)
+    people = fit(args.people)
+    apart = (people[0].coefficients(basis) - fit(1)[0].coefficients(basis)).abs() / basis.sigma
+    each = [seconds / args.people for seconds in fits["all"]]
+
+    prompt = f"a photo of {tokens[0]} on the left and {tokens[1]} on the right"
+    size = {"height": args.resolution, "width": args.resolution, "num_inference_steps": args.sampler_steps}
+
+    def draw(regions: Any) -> None:
+        generate(pipe, prompt, people[:2], regions=regions, **size)
+
+    drawn = take_turns({"plain": lambda: draw(None), "regions": lambda: draw("auto")}, args.rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        people[0].save(Path(folder) / "one.safetensors")
+        tensors = {key: list(value.shape) for key, value in load_file(Path(folder) / "one.safetensors").items()}
+    said = ""
+    try:
+        generate(pipe, f"{prompt} {'on the beach ' * 40}", people[:2], regions="auto")
+    except PromptError as error:
+        said = str(error)
+    publish(
+        {
+            "model": args.model, "people": args.people, "steps": args.steps, "batch": args.batch,
+            "resolution": args.resolution, "rounds": args.rounds, "threads": torch.get_num_threads(),
+            "seconds of one alone": float(np.median(fits["one"])), "seconds each of all": float(np.median(each)),
+            "each of all / one alone": ratio(each, fits["one"]),
+            "greatest difference of a coefficient, in the celebrities' standard deviations": float(apart.max()),
+            "seconds of a picture of two": float(np.median(drawn["plain"])),
+            "with regions / without": ratio(drawn["regions"], drawn["plain"]),
+            "file": tensors, "a prompt too long": said[:100],
+        },
+        args.out,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
