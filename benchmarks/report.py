@@ -206,7 +206,7 @@ def scatter(results: dict[str, Result], path: Path, caption: str) -> None:
         axis.grid(alpha=0.3)
     axes[1].legend(fontsize=8)
     figure.suptitle(f"95% intervals over people; {caption}", fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def courses(results: dict[str, Result], path: Path, caption: str) -> None:
@@ -230,7 +230,7 @@ def courses(results: dict[str, Result], path: Path, caption: str) -> None:
     axes[1].legend(fontsize=8)
     people = max((len(r.courses) for r in results.values()), default=0)
     figure.suptitle(f"mean of {people} people, one picture of each scene; {caption}", fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def sheet(results: dict[str, Result], path: Path, caption: str) -> None:
@@ -245,7 +245,7 @@ def sheet(results: dict[str, Result], path: Path, caption: str) -> None:
         photos = [np.asarray(miniature.person(int(number), 64)) for number in who.split("+")]
         row[0].imshow(np.concatenate(photos, axis=1))
         row[0].set_ylabel(
-            "\n".join(_wrapped(prompt.format("A", "B" if "+" in who else "a celebrity"))),
+            "\n".join(wrapped(prompt.format("A", "B" if "+" in who else "a celebrity"))),
             fontsize=6,
             rotation=0,
             ha="right",
@@ -263,10 +263,10 @@ def sheet(results: dict[str, Result], path: Path, caption: str) -> None:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     figure.suptitle(f"the same noise in every row; {caption}", fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _wrapped(text: str, width: int = 24) -> list[str]:
+def wrapped(text: str, width: int = 24) -> list[str]:
     lines = [""]
     for word in text.split():
         if len(lines[-1]) + len(word) > width:
@@ -275,7 +275,7 @@ def _wrapped(text: str, width: int = 24) -> list[str]:
     return lines
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
     with write_atomically(path) as temporary:
         figure.savefig(temporary, dpi=130)
     plt.close(figure)
