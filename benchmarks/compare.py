@@ -58,10 +58,13 @@ class Comparison:
         }
         self.people = work.celebrities if name == "celebrities" else work.people
 
-    def run(self, which: Sequence[int]) -> None:
-        """Fit the people number `which`, an even number of them, draw and score them one by one and two by two."""
+    def run(self, which: Sequence[int], sizes: Sequence[int]) -> None:
+        """Fit the people number `which`, an even number of them, draw and score them one by one and two by two.
+
+        sizes: 1 for the former, 2 for the latter.
+        """
         alone = [(i,) for i in which] if self.name in CONTENDERS else []
-        jobs = [*alone, *zip(which[::2], which[1::2], strict=False)]
+        jobs = [job for job in (*alone, *zip(which[::2], which[1::2], strict=False)) if len(job) in sizes]
         jobs = [job for job in jobs if not self._has(self._path(job))]
         if not jobs:
             return
@@ -119,8 +122,11 @@ class Comparison:
 
         if not self.contender.side_by_side:
             return lambda job: last([self.people[i] for i in job])
-        together = last([self.people[i] for i in which])
-        return lambda job: together.of([which.index(i) for i in job])
+        alike = replace(self.contender, regions=False) if self.contender.regions else self.contender
+        key = alike, tuple(which)
+        if key not in self.model.fitted:
+            self.model.fitted[key] = last([self.people[i] for i in which])
+        return lambda job: self.model.fitted[key].of([which.index(i) for i in job])
 
     def _draw(
         self, learnt: Learnt, people: Sequence[Person], prompts: Sequence[tuple[str, str]], seeds: int
@@ -178,6 +184,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, help=f"number of the first: {REPORTED}, for tuning {TUNED}")
     parser.add_argument("--only", action="append", choices=CONTENDERS | PAIRS, metavar="CONTENDER")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="+", choices=(1, 2), default=(1, 2), help="people in a picture")
     parser.add_argument("--course", type=int, default=5, help="people whose fit is followed step by step")
     parser.add_argument("--tune", nargs="+", type=setting, metavar="SETTING=VALUE")
     parser.add_argument("--backwards", action="store_true", help="from the last job to the first")
@@ -200,7 +207,7 @@ def main() -> None:
     for name, contender in tuned.items():
         out = args.out or (Path("runs/tune") / _digest(contender) if args.tune else OUT)
         comparisons.append(Comparison(name, contender, model, work, out, seeds=args.seeds, batch_size=args.batch_size))
-    jobs = [partial(c.run, chunk) for chunk in chunks for c in comparisons]
+    jobs = [partial(c.run, chunk, args.sizes) for chunk in chunks for c in comparisons]
     followed = range(min(args.course, args.people))
     jobs += [partial(c.course, i) for c in comparisons if c.name in CONTENDERS for i in followed]
     for job in reversed(jobs) if args.backwards else jobs:

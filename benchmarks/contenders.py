@@ -44,6 +44,7 @@ class Model:
         self.basis = CelebBasis.load(miniature.basis())
         self.instant = InstantMap.load(miniature.instant())
         self.class_pictures = class_pictures
+        self.fitted: dict[tuple[Contender, tuple[int, ...]], Learnt] = {}  # people who are drawn in several ways
 
     @cached_property
     def prior(self) -> Tensor:

@@ -78,13 +78,13 @@ def test_a_run_goes_on_where_it_stopped(model, work, tmp_path, monkeypatch, caps
         contender = replace(CONTENDERS[name], steps=1)
         comparison = Comparison(name, contender, model, work, tmp_path / "runs", seeds=1, batch_size=8)
         before = state_of(model.pipe)
-        comparison.run([0, 1])
+        comparison.run([0, 1], (1, 2))
         comparison.course(0)
         assert state_of(model.pipe) == before
     first, second, pair = (comparison.folder / f"{who}.json" for who in ("3000", "3001", "3000+3001"))
     times, rows = (first.stat().st_mtime_ns, pair.stat().st_mtime_ns), json.loads(second.read_text())["rows"]
     second.unlink()
-    comparison.run([0, 1])
+    comparison.run([0, 1], (1, 2))
     assert json.loads(second.read_text())["rows"] == rows
     assert (first.stat().st_mtime_ns, pair.stat().st_mtime_ns) == times
     assert [row["kind"] for row in rows] == ["style", "scene", "with a celebrity"]
