@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from contenders import CONTENDERS, PAIRS, Contender, Learnt, Model, worn
+from contenders import CONTENDERS, PAIRS, Celebrities, Contender, Learnt, Model, worn
 from cost import peak, synchronise
 from PIL import Image
 from tqdm import tqdm
@@ -56,7 +56,7 @@ class Comparison:
             "weights": _digest({key: float(t.double().sum()) for key, t in model.pipe.unet.state_dict().items()}),
             "first": work.first,  # whose neighbours a face has to be told from
         }
-        self.people = work.celebrities if name == "celebrities" else work.people
+        self.people = work.celebrities if isinstance(contender, Celebrities) else work.people
 
     def run(self, which: Sequence[int], sizes: Sequence[int]) -> None:
         """Fit the people number `which`, an even number of them, draw and score them one by one and two by two.
