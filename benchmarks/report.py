@@ -11,20 +11,24 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+import torch
 from compare import OUT, SHOWN
-from contenders import CONTENDERS, PAIRS
+from contenders import CONTENDERS, PAIRS, Celebrities
 from numpy.typing import NDArray
 from PIL import Image
-from work import ALONE, PAIRED, PROMPTS
+from torch import Tensor
+from work import ALONE, PAIRED, PROMPTS, celebrity_of
 
-from celeb_basis import miniature
+from celeb_basis import find_face, miniature
 from celeb_basis.artefact import write_atomically
 from celeb_basis.evaluate import interval
+from celeb_basis.miniature.readers import evaluation_reader
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -120,16 +124,25 @@ def quality(results: dict[str, Result]) -> str:
     return table("| people | identity | rank-1 | faces found | prompt | harmonic mean", rows)
 
 
+@cache
+def photograph(number: int, famous: bool) -> Tensor:
+    """The evaluation's feature of a new person, or of the celebrity with this number in the comparison."""
+    photo = celebrity_of(number) if famous else miniature.person(number)
+    return find_face(photo, evaluation_reader()).feature
+
+
 def pairs(results: dict[str, Result]) -> str:
     rows = []
     for name, r in results.items():
         if r.pairs:
             seen = ("found", "apart", "sides", "bleeding")
             cells = [r.by_person(lambda row, key=key: row[key], PAIR) for key in seen]
-            cells += [r.by_person(_identity, PAIR), r.by_person(_prompt, PAIR)]
+            famous = isinstance((CONTENDERS | PAIRS)[name], Celebrities)
+            alike = {pair: float(torch.dot(*(photograph(int(i), famous) for i in pair.split("+")))) for pair in r.pairs}
+            cells += [less(cells[-1], alike), r.by_person(_identity, PAIR), r.by_person(_prompt, PAIR)]
             rows.append([name, str(len(r.pairs)), *map(cell, cells)])
-    head = "two new people | pairs | both faces found | each more like their own | and on the asked side "
-    return table(head + "| cosine with the other | identity on the asked side | prompt", rows)
+    head = "two new people | pairs | both faces found | each more like their own | and on the asked side | cosine "
+    return table(head + "with the other | less that of their photographs | identity on the asked side | prompt", rows)
 
 
 def differences(results: dict[str, Result]) -> str:
@@ -227,7 +240,8 @@ def courses(results: dict[str, Result], path: Path, caption: str) -> None:
     axes[1].set(xlabel="seconds, one person alone")
     for axis in axes:
         axis.grid(alpha=0.3)
-    axes[1].legend(fontsize=8)
+    if axes[1].lines:
+        axes[1].legend(fontsize=8)
     people = max((len(r.courses) for r in results.values()), default=0)
     figure.suptitle(f"mean of {people} people, one picture of each scene; {caption}", fontsize=9)
     save(figure, path)
@@ -238,7 +252,7 @@ def sheet(results: dict[str, Result], path: Path, caption: str) -> None:
     shown = [who for who in sorted(results[OURS].people)[:SHOWN]]
     jobs = [(who, ALONE[i][1], i) for who in shown for i in SHEET]
     jobs += [("+".join(shown), PAIRED[i][1], i) for i in SHEET_PAIRED] if len(shown) == 2 else []
-    names = [name for name in results if name != "celebrities"]
+    names = [name for name in results if name in CONTENDERS and name != "celebrities"]
     size = (len(jobs), len(names) + 1)
     figure, axes = plt.subplots(*size, figsize=(1.25 * size[1], 1.35 * size[0]), layout="constrained", squeeze=False)
     for (who, prompt, i), row in zip(jobs, axes, strict=True):

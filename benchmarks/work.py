@@ -89,6 +89,11 @@ def celebrity(i: int) -> Image.Image:
     return portraits(celebrity_identities()[i][None])[0]
 
 
+def celebrity_of(number: int) -> Image.Image:
+    """The photograph of the celebrity who has the number of a new person."""
+    return celebrity(2 * (number % 1000))
+
+
 class Work:
     """The people from number `first` on, and everybody they could be mistaken for, whatever the number of people."""
 
@@ -103,7 +108,8 @@ class Work:
     def celebrities(self) -> list[Person]:
         """As many of the model's own people, with the numbers, and so the noise, of the new ones."""
         return [
-            Person.of(person.number, celebrity(2 * i), celebrities()[2 * i]) for i, person in enumerate(self.people)
+            Person.of(person.number, celebrity_of(person.number), celebrities()[2 * i])
+            for i, person in enumerate(self.people)
         ]
 
     def draw(
