@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,14 @@ class Artist:
 
     def draw(self, name: str, first: int, prompt: str, seed: int) -> Image.Image:
         """The picture of people number `first` and the next."""
-        contender = EVERYBODY[name]
+        contender = replace(EVERYBODY[name], regions=False) if EVERYBODY[name].regions else EVERYBODY[name]
         people = self.work.people[first - REPORTED :][:2]
         if (contender, first) not in self._learnt:
             *_, self._learnt[contender, first] = contender.learn(self.model, people)
         vectors = self._learnt[contender, first].vectors
         prompts = [("two new people", prompt)]
         pictures, _ = self.work.draw(
-            self.model.pipe, vectors, people, prompts, self.seeds, self.seeds, contender.regions
+            self.model.pipe, vectors, people, prompts, self.seeds, self.seeds, EVERYBODY[name].regions
         )
         return pictures[seed]
 
