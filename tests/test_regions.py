@@ -112,8 +112,8 @@ def test_each_region_reads_its_own_name_in_every_place():
     [
         ("<ada> and <bo> on the beach", "{} on the left and {} on the right on the beach"),
         ("<ada> person and <bo> person", "{} person on the left and {} person on the right"),
-        ("<ada> on the right and <bo>", "{} on the right and {} on the left"),
-        ("left is <ada> person, right is <bo> person", "left is {} person, right is {} person"),
+        ("<ada> on the right and <bo>", "{} on the left and {} on the right"),
+        ("left is <ada> person, right is <bo> person", "{} person on the left, {} person on the right"),
         ("<ada> and <bo>, <ada> smiling", "{} on the left and {} on the right, {} smiling"),
         ("<ada>, <bo> and <cy>", "{} on the left, {} in the middle and {} on the right"),
     ],

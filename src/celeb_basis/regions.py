@@ -80,23 +80,24 @@ def layouts(prompts: Sequence[str], regions: Regions, people: Sequence[str]) -> 
 
 
 def _sided(prompt: str, boxes: Mapping[str, Box]) -> str:
-    """The prompt, saying of everybody on which side their box is.
+    """The prompt with a side for everybody, from left to right as they are mentioned, if the boxes stand in a row.
 
-    "X and X" is often drawn as one X, and what a prompt says of one person's side is wrong of the others.
+    Who stands there is the boxes' business, as a version knows one name only. "X and X", and often "X on the right and
+    X on the left" too, are drawn as one X.
     """
-    centres = {name: left + right for name, (left, _, right, _) in boxes.items()}
-    if len(set(centres.values())) < max(2, len(boxes)) or len(SIDE.findall(prompt)) >= len(boxes):
+    if len({left + right for left, _, right, _ in boxes.values()}) < max(2, len(boxes)):
         return prompt
-    row = sorted(centres, key=lambda name: centres[name])
-    places = ["on the left", *["in the middle"] * (len(row) - 2), "on the right"]
-    unsaid = {name.lower(): place for name, place in zip(row, places, strict=True)}
+    places = iter(["on the left", *["in the middle"] * (len(boxes) - 2), "on the right"])
+    unsaid = {name.lower() for name in boxes}
 
     def placed(found: re.Match[str]) -> str:
-        place = unsaid.pop(found[1].lower(), "")
-        return f"{found[0]} {place}" if place else found[0]
+        if found[1].lower() not in unsaid:
+            return found[0]
+        unsaid.discard(found[1].lower())
+        return f"{found[0]} {next(places)}"
 
-    plain = " ".join(SIDE.sub(" ", prompt).replace(" ,", ",").split())
-    return re.sub(rf"({_pattern(row).pattern})(\s+(person|man|woman)\b)?", placed, plain, flags=re.IGNORECASE)
+    plain = " ".join(SIDE.sub(" ", prompt).split()).replace(" ,", ",")
+    return re.sub(rf"({_pattern(list(boxes)).pattern})(\s+(person|man|woman)\b)?", placed, plain, flags=re.IGNORECASE)
 
 
 def _pattern(names: Sequence[str]) -> re.Pattern[str]:
