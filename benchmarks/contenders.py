@@ -404,9 +404,10 @@ class CustomDiffusion(OwnUNet):
 
 
 Contender = Celebrities | MeanPerson | Ours | Vectors | OwnUNet
-# Settings are the best of those tried on people for tuning, ten of them, or three where there is a UNet to train:
-# learning rates 2e-3 and 5e-3 of Textual Inversion and 1e-4, 2e-4, 5e-4, 1e-3, 2e-3 of the UNets', at four or three
-# numbers of steps up to 200 or 300. The paper's own are as published.
+# Settings are the best of those tried on people for tuning, at three or four numbers of steps. Ten people: Textual
+# Inversion with 2 vectors at 2e-3 and 5e-3; with 1 vector, Cross Initialization and StableIdentity at the rate below
+# alone. Three people: LoRA at 1e-3 and 2e-3, Custom Diffusion at 1e-4 and 5e-4, DreamBooth at 1e-4 (3e-4 on one
+# person). The paper's own are as published.
 CONTENDERS: dict[str, Contender] = {
     "celebrities": Celebrities(),
     "mean person": MeanPerson(),
