@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -267,6 +267,10 @@ def minimise(
         # Refuses at once what would be cut short.
         token_ids(pipe, [t.format(tokens[0]) for t in templates] + (company.captions(tokens) if company else []))
 
+    @cache
+    def ids(caption: str) -> tuple[Tensor, ...]:
+        return token_ids(pipe, [caption])
+
     def shown(i: int) -> tuple[Tensor, str]:
         """A person's pictures in this step, and their caption."""
         g = generators[i]
@@ -279,7 +283,8 @@ def minimise(
         batch, captions = zip(*(shown(i) for i in range(len(latents))), strict=True)
         with torch.enable_grad(), frozen(weights):
             with placeholders(pipe, dict(zip(tokens, vectors_of(free), strict=True))):
-                states, pooled = encode(pipe, token_ids(pipe, captions))
+                # One tensor of ids for each text encoder, one row for each person.
+                states, pooled = encode(pipe, [torch.cat(each) for each in zip(*map(ids, captions), strict=True)])
             losses = denoising_loss(pipe, scheduler, torch.stack(batch), states, pooled, generators)
             (free.grad,) = torch.autograd.grad(losses.sum() * scale, [free])
         free.grad /= scale
