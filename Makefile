@@ -27,6 +27,7 @@ test: $(READY)-dev
 benchmark: $(READY)-dev
 	$(BIN)/python benchmarks/compare.py --compile
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/pairs.py
 
 wheel: $(READY)
 	rm -rf build

@@ -17,11 +17,20 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from celeb_basis import Face, miniature
 
 NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
 KINDS = ("sd1", "sd2", "sdxl")
+
+
+def stand_in(number: int, feature: Tensor | None = None) -> Face:
+    """A face of the right shapes, without a face model: what a model of random weights learns of it is noise."""
+    crop = miniature.person(number).resize((512, 512), Image.Resampling.BICUBIC)
+    return Face(crop, (0, 0, 512, 512), torch.ones(1) if feature is None else feature, "stand-in")
 
 
 def clip_tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from contenders import CONTENDERS, PAIRS, Celebrities, Contender, Learnt, Model, worn
+from contenders import CONTENDERS, PAIRS, Celebrities, Contender, Learnt, Model, learnt_alike, worn
 from cost import peak, synchronise
 from PIL import Image
 from tqdm import tqdm
@@ -34,7 +34,7 @@ from work import ALONE, PAIRED, REPORTED, SHORT, TUNED, Person, Work
 from celeb_basis.artefact import write_atomically
 
 OUT = Path("benchmarks/results/comparison")
-CHECKPOINTS = (0, 10, 25, 50, 100, 200, 400)
+CHECKPOINTS = (0, 5, 10, 15, 25, 50, 100, 200)
 SHOWN = 2  # people of whom pictures are kept
 
 
@@ -122,8 +122,7 @@ class Comparison:
 
         if not self.contender.side_by_side:
             return lambda job: last([self.people[i] for i in job])
-        alike = replace(self.contender, regions=False) if self.contender.regions else self.contender
-        key = alike, tuple(which)
+        key = learnt_alike(self.contender), tuple(which)
         if key not in self.model.fitted:
             self.model.fitted[key] = last([self.people[i] for i in which])
         return lambda job: self.model.fitted[key].of([which.index(i) for i in job])

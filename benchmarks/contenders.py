@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -404,6 +404,13 @@ class CustomDiffusion(OwnUNet):
 
 
 Contender = Celebrities | MeanPerson | Ours | Vectors | OwnUNet
+
+
+def learnt_alike(contender: Contender) -> Contender:
+    """The contender that learns the same and is drawn without regions."""
+    return replace(contender, regions=False) if contender.regions else contender
+
+
 # Settings are the best of those tried on people for tuning, at three or four numbers of steps. Ten people: Textual
 # Inversion with 2 vectors at 2e-3 and 5e-3; with 1 vector, Cross Initialization and StableIdentity at the rate below
 # alone. Three people: LoRA at 1e-3 and 2e-3, Custom Diffusion at 1e-4 and 5e-4, DreamBooth at 1e-4 (3e-4 on one

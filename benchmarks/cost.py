@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from architectures import KINDS, make_pipeline
-from PIL import Image
+from architectures import KINDS, make_pipeline, stand_in
 from tqdm import tqdm
+from work import REPORTED
 
-from celeb_basis import CelebBasis, Face, Identity, Recipe, fit_steps, generate, miniature
+from celeb_basis import CelebBasis, Face, Identity, Recipe, fit_steps, generate
 from celeb_basis.artefact import write_atomically
 from celeb_basis.loss import noise_scheduler
 from celeb_basis.names import celebrities
@@ -176,8 +176,7 @@ def main() -> None:
     pipe = make_pipeline(args.model, dtype).to(args.device)
     pipe.set_progress_bar_config(disable=True)
     basis = CelebBasis.from_pipeline(pipe, celebrities())
-    photo = miniature.person(5000).resize((512, 512), Image.Resampling.BICUBIC)
-    face = Face(photo, (0, 0, 512, 512), torch.ones(1))
+    face = stand_in(REPORTED)
     # One training picture, encoded in the step that warms up: what is timed is a step, not the start of a fit.
     recipe = Recipe(
         init="mean", max_train_steps=10_000, train_batch_size=args.batch, num_pictures=1, resolution=args.resolution

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from architectures import KINDS, make_pipeline
+from architectures import KINDS, make_pipeline, stand_in
 from cost import TOKEN, peak, publish
-from PIL import Image
 from safetensors.torch import load_file
 from tqdm import tqdm
+from work import REPORTED
 
-from celeb_basis import CelebBasis, Face, Identity, InstantMap, Recipe, fit_identities, generate, miniature
+from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, fit_identities, generate
 from celeb_basis.names import celebrities
 from celeb_basis.tokens import name_rows
 
@@ -47,13 +47,12 @@ def main() -> None:
     seconds["basis"] = time.perf_counter() - start
     report["basis"] = {"names": len(basis.names), "rank": basis.rank, "n_components": basis.n_components}
 
-    # Stand-ins of the right shapes: no face model is at hand, and the faces of a random model are noise.
+    # Made-up features, as the faces of a random model are noise.
     generator = torch.Generator().manual_seed(0)
     features = torch.nn.functional.normalize(torch.randn(len(basis.names), 128, generator=generator), dim=-1)
     coefficients = basis.transform(name_rows(pipe, basis.names)[0])
     instant = InstantMap.fit(features, coefficients, basis=basis, reader_name="stand-in")
-    crop = miniature.person(5000).resize((512, 512), Image.Resampling.BICUBIC)
-    face = Face(crop, (0, 0, 512, 512), features[0], "stand-in")
+    face = stand_in(REPORTED, features[0])
 
     recipe = Recipe(
         max_train_steps=400, max_train_minutes=args.minutes, train_batch_size=args.batch,

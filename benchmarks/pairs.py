@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from compare import OUT
-from contenders import CONTENDERS, PAIRS, Contender, Learnt, Model
+from contenders import CONTENDERS, PAIRS, Contender, Learnt, Model, learnt_alike
 from matplotlib import pyplot as plt
 from PIL import Image
 from report import OURS, Result, load, save, wrapped
@@ -36,7 +35,7 @@ class Artist:
 
     def draw(self, name: str, first: int, prompt: str, seed: int) -> Image.Image:
         """The picture of people number `first` and the next."""
-        contender = replace(EVERYBODY[name], regions=False) if EVERYBODY[name].regions else EVERYBODY[name]
+        contender = learnt_alike(EVERYBODY[name])
         people = self.work.people[first - REPORTED :][:2]
         if (contender, first) not in self._learnt:
             *_, self._learnt[contender, first] = contender.learn(self.model, people)

@@ -22,8 +22,9 @@ from compare import OUT, SHOWN
 from contenders import CONTENDERS, PAIRS, Celebrities
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.stats import bootstrap
 from torch import Tensor
-from work import ALONE, PAIRED, PROMPTS, celebrity_of
+from work import ALONE, PAIRED, PROMPTS, celebrity, counterpart
 
 from celeb_basis import find_face, miniature
 from celeb_basis.artefact import write_atomically
@@ -33,7 +34,7 @@ from celeb_basis.miniature.readers import evaluation_reader
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-OURS = "Celeb Basis, refined"
+OURS, INSTANT = "Celeb Basis, refined", "Celeb Basis, instant"
 SHEET = (0, 3, 5, 7, 9, 12, 15)  # of the prompts of one person
 SHEET_PAIRED = (0, 2)
 PAIR = ("two new people",)
@@ -68,6 +69,15 @@ def _identity(row: dict[str, Any]) -> float:
 
 def _prompt(row: dict[str, Any]) -> float:
     return float(np.mean(list(row["asked"].values())))
+
+
+MEASURES: dict[str, Callable[[Result], dict[str, float]]] = {
+    "identity": lambda of: of.by_person(_identity),
+    "rank-1": lambda of: of.by_person(lambda row: row["rank1"]),
+    "faces found": lambda of: of.by_person(lambda row: row["found"]),
+    "prompt": lambda of: of.by_person(_prompt),
+    "harmonic mean": lambda of: of.harmonic(),
+}
 
 
 def load(folder: Path) -> tuple[dict[str, Result], str]:
@@ -116,18 +126,14 @@ def table(head: str, rows: list[list[str]]) -> str:
 def quality(results: dict[str, Result]) -> str:
     rows = []
     for name, r in ((name, r) for name, r in results.items() if r.people):
-        cells = [
-            r.by_person(_identity), r.by_person(lambda row: row["rank1"]), r.by_person(lambda row: row["found"]),
-            r.by_person(_prompt), r.harmonic(),
-        ]  # fmt: skip
-        rows.append([name, str(len(r.people)), *map(cell, cells)])
-    return table("| people | identity | rank-1 | faces found | prompt | harmonic mean", rows)
+        rows.append([name, str(len(r.people)), *(cell(measure(r)) for measure in MEASURES.values())])
+    return table(" | ".join(["| people", *MEASURES]), rows)
 
 
 @cache
 def photograph(number: int, famous: bool) -> Tensor:
     """The evaluation's feature of a new person, or of the celebrity with this number in the comparison."""
-    photo = celebrity_of(number) if famous else miniature.person(number)
+    photo = celebrity(counterpart(number)) if famous else miniature.person(number)
     return find_face(photo, evaluation_reader()).feature
 
 
@@ -162,6 +168,26 @@ def differences(results: dict[str, Result]) -> str:
     return table(head, rows)
 
 
+def shares(results: dict[str, Result]) -> str:
+    """How much of one contender's figures another reaches: ratios of means over the numbers that both have."""
+    rows = []
+    for mine, theirs in ((OURS, "celebrities"), (INSTANT, "celebrities"), (INSTANT, OURS)):
+        if mine in results and theirs in results:
+            each = [(measure(results[mine]), measure(results[theirs])) for measure in MEASURES.values()]
+            rows.append([f"{mine} / {theirs}", *(ratio(*two) for two in each)])
+    return table(" | ".join(["", *MEASURES]), rows)
+
+
+def ratio(mine: dict[str, float], theirs: dict[str, float]) -> str:
+    both = [np.array([of[who] for who in mine if who in theirs]) for of in (mine, theirs)]
+
+    def statistic(mine: NDArray[np.float64], theirs: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        return mine.mean(axis) / theirs.mean(axis)
+
+    found = bootstrap(both, statistic, n_resamples=2000, paired=True, method="percentile", rng=0).confidence_interval
+    return f"{statistic(*both, axis=0):.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
 def details(results: dict[str, Result]) -> str:
     """Identity and prompt by kind of prompt, and what is obeyed by what is asked for."""
     kinds = tuple(PROMPTS)[:3]
@@ -182,16 +208,32 @@ def details(results: dict[str, Result]) -> str:
     return table(head, first) + "\n\n" + table(" | ".join(["prompt", *attributes]), second)
 
 
+def course(result: Result) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Steps, seconds and identity of a fit, means over the people whose fit was followed."""
+    points = [course["points"] for course in result.courses]
+    identity = [[np.mean([row["identity"] for row in p["rows"]]) for p in of_one] for of_one in points]
+    seconds = [[p["seconds"] for p in of_one] for of_one in points]
+    return np.array([p["step"] for p in points[0]]), np.mean(seconds, axis=0), np.mean(identity, axis=0)
+
+
 def cost(results: dict[str, Result]) -> str:
     rows = []
     for name, r in results.items():
         if r.courses:
-            steps = r.courses[0]["settings"].get("steps", 0)
-            at = [next(p["seconds"] for p in c["points"] if p["step"] == steps) for c in r.courses]
+            steps, seconds, identity = course(r)
             c, peak = r.courses[0], np.mean([c["peak_gb"] for c in r.courses]) * 1000
-            size = [f"{c['parameters']:,}", f"{c['bytes']:,}", str(steps)]
-            rows.append([name, *size, f"{np.mean(at):.1f}", f"{peak:.0f}", f"{c['device']}, threads: {c['threads']}"])
-    return table("| parameters learnt | bytes on disk | steps | seconds | peak memory, MB | on", rows)
+            last = list(steps).index(c["settings"].get("steps", 0))
+            # Between two points the likeness is taken to rise evenly.
+            first = int(np.argmax(identity >= 0.95 * identity[last]))
+            around = slice(max(first - 1, 0), first + 1)
+            early = np.interp(0.95 * identity[last], identity[around], seconds[around])
+            rows.append([
+                name, str(len(r.courses)), f"{c['parameters']:,}", f"{c['bytes']:,}", str(steps[last]),
+                f"{seconds[last]:.2f}", f"{early:.2f}", f"{identity[last]:.3f}", f"{peak:.0f}",
+                f"{c['device']}, threads: {c['threads']}",
+            ])  # fmt: skip
+    head = "a fit, one person alone | people | parameters learnt | bytes on disk | steps | seconds | seconds to 95% of "
+    return table(head + "the identity that it ends with | that identity | peak memory, MB | on", rows)
 
 
 def _bar(values: dict[str, float]) -> tuple[float, NDArray[np.float64]]:
@@ -225,24 +267,18 @@ def scatter(results: dict[str, Result], path: Path, caption: str) -> None:
 def courses(results: dict[str, Result], path: Path, caption: str) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(13, 6), layout="constrained", sharey=True)
     for name, r in results.items():
-        if not r.courses:
-            continue
-        identity, seconds = (
-            np.array([[of(p) for p in c["points"]] for c in r.courses]).mean(0)
-            for of in (lambda p: np.mean([row["identity"] for row in p["rows"]]), lambda p: p["seconds"])
-        )
-        steps = [p["step"] for p in r.courses[0]["points"]]
-        axes[0].plot(steps, identity, **_style(name))
-        axes[1].plot(seconds, identity, **_style(name))
+        if r.courses:
+            steps, seconds, identity = course(r)
+            axes[0].plot(steps, identity, **_style(name))
+            axes[1].plot(seconds, identity, **_style(name))
     axes[0].set_xscale("symlog", linthresh=10)
     axes[1].set_xscale("symlog", linthresh=1)
     axes[0].set(xlabel="steps", ylabel="identity: cosine with the photograph")
     axes[1].set(xlabel="seconds, one person alone")
     for axis in axes:
         axis.grid(alpha=0.3)
-    if axes[1].lines:
-        axes[1].legend(fontsize=8)
-    people = max((len(r.courses) for r in results.values()), default=0)
+    axes[1].legend(fontsize=8)
+    people = max(len(r.courses) for r in results.values())
     figure.suptitle(f"mean of {people} people, one picture of each scene; {caption}", fontsize=9)
     save(figure, path)
 
@@ -303,11 +339,11 @@ def main() -> None:
     if OURS not in results:
         raise SystemExit(f"{folder} holds nothing of {OURS}: run compare.py first")
     caption = f"commit {commits}"
-    parts = [quality(results), pairs(results), differences(results), details(results), cost(results)]
+    parts = [part(results) for part in (quality, shares, pairs, differences, details, cost)]
     text = "\n\n".join([*parts, f"95% bootstrap intervals over people; {caption}."])
     with write_atomically(folder.with_suffix(".md")) as temporary:
         temporary.write_text(text + "\n")
-    for draw in (scatter, courses, sheet):
+    for draw in (scatter, courses, sheet) if any(r.courses for r in results.values()) else (scatter, sheet):
         draw(results, folder.with_name(f"{folder.name}-{draw.__name__}.png"), caption)
     print(text)
 

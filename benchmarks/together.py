@@ -16,15 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from architectures import KINDS, make_pipeline
+from architectures import KINDS, make_pipeline, stand_in
 from cost import publish, ratio, take_turns
-from PIL import Image
 from safetensors.torch import load_file
 from work import REPORTED
 
 from celeb_basis import (
     CelebBasis,
-    Face,
     Identity,
     InstantMap,
     PromptError,
@@ -58,14 +56,11 @@ def main() -> None:
         pipe = make_pipeline(args.model, torch.float32)
         basis = CelebBasis.from_pipeline(pipe, celebrities())
     pipe.set_progress_bar_config(disable=True)
-    photos = [miniature.person(REPORTED + i) for i in range(args.people)]
-    # Other models get stand-ins of a face: what they would learn of one is noise.
-    faces = [
-        find_face(photo, fitting_reader())
-        if instant
-        else Face(photo.resize((512, 512), Image.Resampling.BICUBIC), (0, 0, 512, 512), torch.ones(1))
-        for photo in photos
-    ]
+    numbers = range(REPORTED, REPORTED + args.people)
+    if instant:
+        faces = [find_face(miniature.person(number), fitting_reader()) for number in numbers]
+    else:
+        faces = [stand_in(number) for number in numbers]
     recipe = Recipe(
         init="instant" if instant else "mean", max_train_steps=args.steps, train_batch_size=args.batch,
         resolution=args.resolution,

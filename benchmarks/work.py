@@ -89,9 +89,9 @@ def celebrity(i: int) -> Image.Image:
     return portraits(celebrity_identities()[i][None])[0]
 
 
-def celebrity_of(number: int) -> Image.Image:
-    """The photograph of the celebrity who has the number of a new person."""
-    return celebrity(2 * (number % 1000))
+def counterpart(number: int) -> int:
+    """Which celebrity has the number, and so the noise, of a new person: an even one."""
+    return 2 * (number % 1000)
 
 
 class Work:
@@ -108,8 +108,8 @@ class Work:
     def celebrities(self) -> list[Person]:
         """As many of the model's own people, with the numbers, and so the noise, of the new ones."""
         return [
-            Person.of(person.number, celebrity_of(person.number), celebrities()[2 * i])
-            for i, person in enumerate(self.people)
+            Person.of(number, celebrity(counterpart(number)), celebrities()[counterpart(number)])
+            for number in (person.number for person in self.people)
         ]
 
     def draw(

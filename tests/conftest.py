@@ -206,3 +206,17 @@ def state_of(pipe: Any) -> dict[str, Any]:
         elif hasattr(part, "get_vocab"):
             state[f"{name} vocabulary"] = part.get_vocab()
     return state
+
+
+@pytest.fixture
+def ada(basis):
+    from celeb_basis import Identity
+
+    return Identity.sample(basis, "<ada>", torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def bo(basis):
+    from celeb_basis import Identity
+
+    return Identity.sample(basis, "<bo>", torch.Generator().manual_seed(2))

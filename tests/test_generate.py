@@ -11,16 +11,6 @@ from celeb_basis.tokens import placeholders
 FAST = {"num_inference_steps": 2}
 
 
-@pytest.fixture
-def ada(basis):
-    return Identity.sample(basis, "<ada>", torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def bo(basis):
-    return Identity.sample(basis, "<bo>", torch.Generator().manual_seed(2))
-
-
 def same(a, b, tolerance=1):
     return len(a) == len(b) and all(
         abs(np.asarray(x, int) - np.asarray(y, int)).max() <= tolerance for x, y in zip(a, b, strict=True)

@@ -15,16 +15,6 @@ PROMPT = "a photo of <ada> and <bo> on the beach"
 LEFT, RIGHT, ALL = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.0)
 
 
-@pytest.fixture
-def ada(basis):
-    return Identity.sample(basis, "<ada>", torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def bo(basis):
-    return Identity.sample(basis, "<bo>", torch.Generator().manual_seed(2))
-
-
 def renamed(identity, token):
     return Identity(token, identity.vectors, identity.encoder_dims, identity.fingerprint)
 

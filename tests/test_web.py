@@ -16,7 +16,7 @@ from gradio_client.exceptions import AppError, AuthenticationError
 from PIL import Image
 
 import celeb_basis
-from celeb_basis import CelebBasis, Identity, OutputError, miniature
+from celeb_basis import CelebBasis, Identity, OutputError, generate, miniature
 from celeb_basis.cli import main
 from celeb_basis.web import Studio, serve
 from celeb_basis.web.session import Session
@@ -120,6 +120,18 @@ def test_people_can_be_made_up_mixed_and_carried_away(visitor, address, tmp_path
     other.predict(handle_file(cy), "zoe", api_name="/load")
     [portrait], _ = other.predict(api_name="/people")
     assert portrait["caption"] == "<zoe>"
+
+
+def test_people_are_kept_apart_as_by_the_library(visitor, studio):
+    people = [Identity.load(visitor("sample", name, seed)) for name, seed in (("eve", 3), ("bo", 4))]
+    prompt = "a photo of <eve> on the right and <bo> on the left"
+    drawn = {apart: visitor("draw", prompt, 1, 2, 0, 0, apart)[1][0]["image"] for apart in (False, True)}
+    for apart, file in drawn.items():
+        regions = "auto" if apart else None
+        [expected] = generate(studio.first.pipe, prompt, people, num_inference_steps=2, seed=0, regions=regions)
+        with Image.open(file) as picture:
+            assert picture.tobytes() == expected.tobytes()
+    assert Path(drawn[True]).read_bytes() != Path(drawn[False]).read_bytes()
 
 
 @pytest.fixture(scope="module")
