@@ -173,15 +173,22 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
         start = gr.Button("Draw", variant="primary", min_width=120)
         another = gr.Button("Another seed", min_width=120)
         stop = gr.Button("Cancel", interactive=False, min_width=120)
+    apart = gr.Checkbox(label="Keep several people apart, each on the side that the prompt says", container=False)
     line = gr.HTML(look.status("Click on a name to put it in the prompt."))
     gallery = look.pictures("Pictures", "large", allow_preview=True, buttons=["download", "download_all", "fullscreen"])
 
     def draw(
-        prompt: str, count: int, steps: int | None, guidance: float | None, seed: int | None, session: Session
+        prompt: str,
+        count: int,
+        steps: int | None,
+        guidance: float | None,
+        seed: int | None,
+        apart: bool,
+        session: Session,
     ) -> Iterator[tuple[str, Any]]:
         pictures: list[Path] = []
         with job.in_one_line():
-            for picture in session.draw(prompt, count, steps or None, guidance or None, seed or 0):
+            for picture in session.draw(prompt, count, steps or None, guidance or None, seed or 0, apart=apart):
                 pictures.append(picture)
                 text = f"{len(pictures)} of {count} pictures"
                 if len(pictures) == count:
@@ -191,7 +198,7 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
     another.click(None, None, seed, js="() => Math.floor(Math.random() * 1e6)", **job.PRIVATE)
     job.wire(
         [start.click, prompt.submit], stop, line, draw,
-        [prompt, count, steps, guidance, seed, session], [line, gallery], api_name="draw",
+        [prompt, count, steps, guidance, seed, apart, session], [line, gallery], api_name="draw",
     )  # fmt: skip
     return chips, prompt
 

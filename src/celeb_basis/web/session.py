@@ -107,15 +107,20 @@ class Session:
             left = (time.monotonic() - start) / (at.step - 1) * (steps - at.step) if at.step > 1 else None
             yield Fitting(at.step, steps, left, preview, person)
 
-    def draw(self, prompt: str, count: int, steps: int | None, guidance: float | None, seed: int) -> Iterator[Path]:
-        """Draw pictures one after the other, so that they can be seen and stopped in between."""
+    def draw(
+        self, prompt: str, count: int, steps: int | None, guidance: float | None, seed: int, *, apart: bool = False
+    ) -> Iterator[Path]:
+        """Draw pictures one after the other, so that they can be seen and stopped in between.
+
+        apart: each person in a column of their own.
+        """
         if not prompt.strip():
             raise PromptError("write what the pictures should show")
         named = [person.identity for token, person in self.people.items() if token in prompt.lower()]
         for number in range(seed, seed + count):
             self._drawn += 1
             stem = f"{self._drawn:03}-{file_stem(prompt, number)}"
-            yield self._draw(stem, prompt, named, number, steps=steps, guidance=guidance)
+            yield self._draw(stem, prompt, named, number, steps=steps, guidance=guidance, apart=apart)
 
     def pair(self, first: str, second: str) -> tuple[Identity, Identity]:
         """Two people of this visitor by their tokens."""
@@ -184,12 +189,14 @@ class Session:
         *,
         steps: int | None = None,
         guidance: float | None = None,
+        apart: bool = False,
     ) -> Path:
         model = self.model
         with self.studio.turn:
             [picture] = generate(
-                model.pipe, prompt, identities, num_inference_steps=steps, guidance_scale=guidance, seed=seed
-            )
+                model.pipe, prompt, identities, num_inference_steps=steps, guidance_scale=guidance, seed=seed,
+                regions="auto" if apart else None,
+            )  # fmt: skip
         file = self._file(f"{stem}.png")
         save_picture(picture, file, prompt=prompt, seed=seed, model=model.name)
         return file
