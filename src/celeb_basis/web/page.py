@@ -169,11 +169,11 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
         steps = gr.Number(0, label="Steps (0: the model's)", precision=0, minimum=0, min_width=140)
         guidance = gr.Number(0, label="Guidance (0: the model's)", minimum=0, step=0.5, min_width=140)
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53, min_width=110)
+    apart = gr.Checkbox(label="Keep several people apart, each on the side that the prompt says", container=False)
     with gr.Row():
         start = gr.Button("Draw", variant="primary", min_width=120)
         another = gr.Button("Another seed", min_width=120)
         stop = gr.Button("Cancel", interactive=False, min_width=120)
-    apart = gr.Checkbox(label="Keep several people apart, each on the side that the prompt says", container=False)
     line = gr.HTML(look.status("Click on a name to put it in the prompt."))
     gallery = look.pictures("Pictures", "large", allow_preview=True, buttons=["download", "download_all", "fullscreen"])
 
