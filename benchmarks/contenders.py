@@ -91,7 +91,8 @@ class Learnt:
     @property
     def bytes(self) -> int:
         """Size of a file with everything that is needed to draw one person."""
-        return len(safetensors.torch.save({"vectors": self.vectors[0].contiguous(), **self.weights}))
+        tensors = {"vectors": self.vectors[0], **self.weights}
+        return len(safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
 @contextmanager
