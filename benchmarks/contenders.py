@@ -415,8 +415,8 @@ def learnt_alike(contender: Contender) -> Contender:
 # Settings are the best of those tried on people for tuning, at three or four numbers of steps. Ten people: Textual
 # Inversion with 2 vectors at 2e-3 and 5e-3; with 1 vector, Cross Initialization and StableIdentity at the rate below
 # alone. Three people: LoRA at 1e-3 and 2e-3, Custom Diffusion at 1e-4 and 5e-4, DreamBooth at 1e-4 (3e-4 on one
-# person). The paper's own are as published. Textual Inversion with 2 vectors stands there with 100 steps as well: 25
-# are best on the people for tuning, but of those reported the few whose fit is followed still gain.
+# person). The paper's own are as published. Textual Inversion stands there with more steps as well: 25 are best on the
+# people for tuning, but of those reported the few whose fit is followed still gain.
 CONTENDERS: dict[str, Contender] = {
     "celebrities": Celebrities(),
     "mean person": MeanPerson(),
@@ -424,6 +424,7 @@ CONTENDERS: dict[str, Contender] = {
     "Celeb Basis, refined": Ours(),
     "the paper's recipe": PaperRecipe(),
     "Textual Inversion, 1 vector": TextualInversion(vectors=1, steps=25),
+    "Textual Inversion, 1 vector, 200 steps": TextualInversion(vectors=1, steps=200),
     "Textual Inversion, 2 vectors": TextualInversion(vectors=2, steps=25),
     "Textual Inversion, 2 vectors, 100 steps": TextualInversion(vectors=2, steps=100),
     "Cross Initialization": CrossInitialization(steps=200, learning_rate=5e-2),

@@ -278,8 +278,9 @@ def courses(results: dict[str, Result], path: Path, caption: str) -> None:
     for axis in axes:
         axis.grid(alpha=0.3)
     axes[1].legend(fontsize=8)
-    people = max(len(r.courses) for r in results.values())
-    figure.suptitle(f"mean of {people} people, one picture of each scene; {caption}", fontsize=9)
+    people = sorted({len(r.courses) for r in results.values() if r.courses})
+    counts = " or ".join(map(str, people))
+    figure.suptitle(f"means of {counts} people, one picture of each scene; {caption}", fontsize=9)
     save(figure, path)
 
 

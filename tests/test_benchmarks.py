@@ -74,7 +74,7 @@ def test_a_run_goes_on_where_it_stopped(model, work, tmp_path, monkeypatch, caps
     monkeypatch.setattr(compare, "CHECKPOINTS", (0, 1))
     monkeypatch.setattr(report, "SHEET", (0, 1))
     monkeypatch.setattr(report, "SHEET_PAIRED", (0,))
-    for name in (report.OURS, "DreamBooth-LoRA"):
+    for name in (report.OURS, "DreamBooth"):
         contender = replace(CONTENDERS[name], steps=1)
         comparison = Comparison(name, contender, model, work, tmp_path / "runs", seeds=1, batch_size=8)
         before = state_of(model.pipe)
@@ -91,7 +91,7 @@ def test_a_run_goes_on_where_it_stopped(model, work, tmp_path, monkeypatch, caps
 
     monkeypatch.setattr("sys.argv", ["report.py", str(tmp_path / "runs")])
     report.main()
-    assert "| DreamBooth-LoRA | 2 |" in capsys.readouterr().out
+    assert "| DreamBooth | 2 |" in capsys.readouterr().out
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {"runs", "runs.md", "runs-scatter.png", "runs-courses.png", "runs-sheet.png"}
 
