@@ -20,7 +20,9 @@ PARAMETERS = {
     "Celeb Basis, refined": 2 * 64,
     "the paper's recipe": 64 * 128 + 128,
     "Textual Inversion, 1 vector": 128,
+    "Textual Inversion, 1 vector, 200 steps": 128,
     "Textual Inversion, 2 vectors": 2 * 128,
+    "Textual Inversion, 2 vectors, 100 steps": 2 * 128,
     "Cross Initialization": 2 * 128,
     "StableIdentity": 64 * 64 + 64 + 64 * 256 + 256,
 }
