@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -345,7 +346,7 @@ def main() -> None:
     with write_atomically(folder.with_suffix(".md")) as temporary:
         temporary.write_text(text + "\n")
     for draw in (scatter, courses, sheet) if any(r.courses for r in results.values()) else (scatter, sheet):
-        draw(results, folder.with_name(f"{folder.name}-{draw.__name__}.png"), caption)
+        draw(results, folder.with_name(f"{folder.name}-{draw.__name__}.png"), textwrap.fill(caption, 120))
     print(text)
 
 
