@@ -9,6 +9,7 @@ beside its folder.
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def sheet(rows: Sequence[Sequence[Any]], heads: Sequence[str], path: Path, capti
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    figure.suptitle(caption, fontsize=8)
+    figure.suptitle(textwrap.fill(caption, 100), fontsize=8)
     save(figure, path)
 
 
