@@ -31,7 +31,7 @@ from PIL import Image
 from tqdm import tqdm
 from work import ALONE, PAIRED, REPORTED, SHORT, TUNED, Person, Work
 
-from celeb_basis.artefact import write_atomically
+from celeb_basis.files import write_atomically
 
 OUT = Path("benchmarks/results/comparison")
 CHECKPOINTS = (0, 5, 10, 15, 25, 50, 100, 200)

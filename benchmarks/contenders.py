@@ -20,11 +20,11 @@ from torch.nn.functional import leaky_relu, normalize
 from work import Person
 
 from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, fit_steps, generate, load_pipeline, miniature
-from celeb_basis.fit import minimise, person_latents
-from celeb_basis.loss import denoising_loss, noise_scheduler
 from celeb_basis.miniature.captions import FACE_CROP
-from celeb_basis.tokens import encode, name_rows, placeholders, token_ids
-from celeb_basis.views import encode_pictures
+from celeb_basis.models.denoiser import denoising_loss, noise_scheduler
+from celeb_basis.models.encoders import encode, name_rows, placeholders, token_ids
+from celeb_basis.training.fit import minimise, person_latents
+from celeb_basis.training.pictures import encode_pictures
 
 CLASS = "a photo of person"  # the prompt of prior preservation
 

@@ -24,11 +24,11 @@ from tqdm import tqdm
 from work import REPORTED
 
 from celeb_basis import CelebBasis, Face, Identity, Recipe, fit_steps, generate
-from celeb_basis.artefact import write_atomically
-from celeb_basis.loss import noise_scheduler
-from celeb_basis.names import celebrities
-from celeb_basis.recipe import TEMPLATES
-from celeb_basis.tokens import encode, token_ids
+from celeb_basis.basis.celebrities import celebrities
+from celeb_basis.files import write_atomically
+from celeb_basis.models.denoiser import noise_scheduler
+from celeb_basis.models.encoders import encode, token_ids
+from celeb_basis.training.recipe import TEMPLATES
 
 TOKEN = "<one>"
 

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from work import REPORTED
 
 from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, fit_identities, generate
-from celeb_basis.names import celebrities
-from celeb_basis.tokens import name_rows
+from celeb_basis.basis.celebrities import celebrities
+from celeb_basis.models.encoders import name_rows
 
 
 def main() -> None:

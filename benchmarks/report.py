@@ -28,8 +28,8 @@ from torch import Tensor
 from work import ALONE, PAIRED, PROMPTS, celebrity, counterpart
 
 from celeb_basis import find_face, miniature
-from celeb_basis.artefact import write_atomically
-from celeb_basis.evaluate import interval
+from celeb_basis.files import write_atomically
+from celeb_basis.measuring.evaluate import interval
 from celeb_basis.miniature.readers import evaluation_reader
 
 matplotlib.use("Agg")

@@ -33,8 +33,8 @@ from celeb_basis import (
     load_pipeline,
     miniature,
 )
+from celeb_basis.basis.celebrities import celebrities
 from celeb_basis.miniature.readers import fitting_reader
-from celeb_basis.names import celebrities
 
 
 def main() -> None:

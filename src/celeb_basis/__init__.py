@@ -1,15 +1,20 @@
 """Put a person from one photograph into any picture a text-to-image model can draw.
 
-The public names are loaded when first used, so that importing the package costs nothing.
+Public names are loaded when they are first used, so that importing the package costs nothing.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .basis import CelebBasis as CelebBasis
+    from .basis.basis import CelebBasis as CelebBasis
+    from .basis.celebrities import celebrities as celebrities
+    from .basis.instant_map import InstantMap as InstantMap
+    from .basis.portraits import Portraits as Portraits
+    from .basis.portraits import draw_portraits as draw_portraits
+    from .drawing.generate import file_stem as file_stem
+    from .drawing.generate import generate as generate
+    from .drawing.generate import save_picture as save_picture
     from .errors import BasisError as BasisError
     from .errors import CelebBasisError as CelebBasisError
     from .errors import IdentityError as IdentityError
@@ -19,73 +24,55 @@ if TYPE_CHECKING:
     from .errors import PhotoError as PhotoError
     from .errors import PromptError as PromptError
     from .errors import SeveralFacesError as SeveralFacesError
-    from .face import Face as Face
-    from .face import find_face as find_face
-    from .face import open_photo as open_photo
-    from .fit import FitStep as FitStep
-    from .fit import fit_identities as fit_identities
-    from .fit import fit_identity as fit_identity
-    from .fit import fit_steps as fit_steps
-    from .fit import identities_at as identities_at
-    from .generate import file_stem as file_stem
-    from .generate import generate as generate
-    from .generate import save_picture as save_picture
+    from .faces.face import Face as Face
+    from .faces.face import find_face as find_face
+    from .faces.face import open_photo as open_photo
     from .identity import Identity as Identity
-    from .instant import InstantMap as InstantMap
-    from .known import Portraits as Portraits
-    from .known import draw_portraits as draw_portraits
-    from .names import celebrities as celebrities
-    from .pipeline import face_reader as face_reader
-    from .pipeline import load_pipeline as load_pipeline
-    from .recipe import Recipe as Recipe
-    from .tokens import placeholders as placeholders
+    from .models.encoders import placeholders as placeholders
+    from .models.load import face_reader as face_reader
+    from .models.load import load_pipeline as load_pipeline
+    from .training.fit import FitStep as FitStep
+    from .training.fit import fit_identities as fit_identities
+    from .training.fit import fit_identity as fit_identity
+    from .training.fit import fit_steps as fit_steps
+    from .training.fit import identities_at as identities_at
+    from .training.recipe import Recipe as Recipe
 
-_ROOMS = {
-    "basis": ("CelebBasis",),
+_PUBLIC = {
+    "basis.basis": ("CelebBasis",),
+    "basis.celebrities": ("celebrities",),
+    "basis.instant_map": ("InstantMap",),
+    "basis.portraits": ("Portraits", "draw_portraits"),
+    "drawing.generate": ("file_stem", "generate", "save_picture"),
     "errors": (
-        "CelebBasisError",
-        "ModelError",
         "BasisError",
+        "CelebBasisError",
         "IdentityError",
-        "PromptError",
-        "PhotoError",
+        "ModelError",
         "NoFaceError",
-        "SeveralFacesError",
         "OutputError",
+        "PhotoError",
+        "PromptError",
+        "SeveralFacesError",
     ),
-    "face": ("Face", "find_face", "open_photo"),
-    "fit": ("FitStep", "fit_identities", "fit_identity", "fit_steps", "identities_at"),
-    "generate": ("file_stem", "generate", "save_picture"),
+    "faces.face": ("Face", "find_face", "open_photo"),
     "identity": ("Identity",),
-    "instant": ("InstantMap",),
-    "known": ("Portraits", "draw_portraits"),
-    "names": ("celebrities",),
-    "pipeline": ("face_reader", "load_pipeline"),
-    "recipe": ("Recipe",),
-    "tokens": ("placeholders",),
+    "models.encoders": ("placeholders",),
+    "models.load": ("face_reader", "load_pipeline"),
+    "training.fit": ("FitStep", "fit_identities", "fit_identity", "fit_steps", "identities_at"),
+    "training.recipe": ("Recipe",),
 }
-_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = sorted(_HOME)
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Keeps `celeb_basis.generate` the function, also after its module of that name was imported."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (isinstance(value, ModuleType) and name in _HOME):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

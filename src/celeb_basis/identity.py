@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .artefact import load_safetensors, save_safetensors
-from .basis import CelebBasis
+from .basis.basis import CelebBasis
 from .errors import IdentityError, check_spelling
-from .pipeline import model_name
-from .tokens import TOKENS, embedding_dims, fingerprint
+from .files import load_safetensors, save_safetensors
+from .models.encoders import TOKENS, embedding_dims, fingerprint
+from .models.load import model_name
 
 # What other programs look for: one tensor for one text encoder, these two for SDXL.
 KEYS = {1: ("emb_params",), 2: ("clip_l", "clip_g")}

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from celeb_basis import generate, load_pipeline, miniature
-from celeb_basis.evaluate import PROMPTS, celebrity_scores
+from celeb_basis.measuring.evaluate import PROMPTS, celebrity_scores
 from celeb_basis.miniature import world
 from celeb_basis.miniature.captions import PLACES, Sampler
 from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits

@@ -10,9 +10,9 @@ from ..errors import BasisError, CelebBasisError
 from .options import add_command
 
 if TYPE_CHECKING:
-    from ..basis import CelebBasis
+    from ..basis.basis import CelebBasis
+    from ..basis.instant_map import InstantMap
     from ..identity import Identity
-    from ..instant import InstantMap
 
 EMBEDDINGS = {".safetensors", ".pt", ".bin"}
 MADE_BY = ("prompt", "seed", "model", "Software")  # what save_picture writes
@@ -47,10 +47,10 @@ def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
-    from ..artefact import load_safetensors
-    from ..basis import CelebBasis
+    from ..basis.basis import CelebBasis
+    from ..basis.instant_map import InstantMap
+    from ..files import load_safetensors
     from ..identity import Identity
-    from ..instant import InstantMap
 
     kind = load_safetensors(file)[1].get("format", "") if file.suffix == ".safetensors" else ""
     if kind.startswith("celeb-basis basis"):

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import names
+from ..basis import celebrities as names
 from ..errors import BasisError
 from .info import describe_basis, describe_instant
 from .options import Progress, add_command, add_face_reader, add_model, check_file, count, load_model, positive, whole
 
 if TYPE_CHECKING:
-    from ..known import Portraits
+    from ..basis.portraits import Portraits
 
 MADE_UP = 40  # names among those drawn, to see what the model draws for people it does not know
 SAVE_EVERY = 30  # seconds of drawing that may have to be done again
@@ -49,10 +49,10 @@ def add_commands(commands: Any) -> None:
 
 
 def make_basis(args: argparse.Namespace) -> dict[str, Any]:
-    from ..basis import CelebBasis
-    from ..instant import SUFFIX
-    from ..spectrum import plot_spectrum
-    from ..tokens import nonsense_names, unusable_names
+    from ..basis.basis import CelebBasis
+    from ..basis.instant_map import SUFFIX
+    from ..measuring.spectrum import plot_spectrum
+    from ..models.encoders import nonsense_names, unusable_names
 
     out = check_file(args.out, ".safetensors")
     if args.filter and args.num_images < 2:
@@ -100,8 +100,8 @@ def _shipped(model: str) -> list[str]:
 
 def _draw(args: argparse.Namespace, pipe: Any, people: list[str], kept: Path) -> Portraits:
     """The faces of all names, those drawn earlier read from the file `kept`, in which all of them end up."""
-    from ..known import Portraits, draw_portraits
-    from ..pipeline import face_reader
+    from ..basis.portraits import Portraits, draw_portraits
+    from ..models.load import face_reader
 
     faces = Portraits.load(kept) if kept.exists() else None
     saved = time.monotonic()

@@ -71,7 +71,7 @@ def load_model(args: argparse.Namespace) -> Any:
     """The pipeline asked for; loading bars only where somebody watches a large one come in."""
     import torch
 
-    from ..pipeline import load_pipeline
+    from ..models.load import load_pipeline
 
     if args.model == "miniature" or not sys.stderr.isatty():
         hide_loading_bars()

@@ -31,8 +31,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..basis import CelebBasis
-    from ..instant import InstantMap
+    from ..basis.basis import CelebBasis
+    from ..basis.instant_map import InstantMap
 
 
 def add_commands(commands: Any) -> None:
@@ -123,7 +123,7 @@ def _out(args: argparse.Namespace) -> Path:
 
 def _basis(file: Path | None, model: str = "miniature") -> CelebBasis:
     """The basis asked for, else the one that comes with the model."""
-    from ..basis import CelebBasis
+    from ..basis.basis import CelebBasis
 
     if file:
         return CelebBasis.load(file)
@@ -136,7 +136,7 @@ def _basis(file: Path | None, model: str = "miniature") -> CelebBasis:
 
 def _instant(args: argparse.Namespace) -> InstantMap | None:
     """The map from face to coefficients asked for, else the miniature's own, else none."""
-    from ..instant import SUFFIX, InstantMap
+    from ..basis.instant_map import SUFFIX, InstantMap
 
     if args.init == "mean":
         if args.instant:
@@ -183,10 +183,10 @@ def _outs(args: argparse.Namespace, names: Iterable[str]) -> list[Path]:
 
 
 def fit_people(args: argparse.Namespace) -> dict[str, Any]:
-    from ..face import find_face, open_photo
-    from ..fit import fit_identities
-    from ..pipeline import face_reader
-    from ..recipe import Recipe
+    from ..faces.face import find_face, open_photo
+    from ..models.load import face_reader
+    from ..training.fit import fit_identities
+    from ..training.recipe import Recipe
 
     people = _people(args)
     names = list(people)

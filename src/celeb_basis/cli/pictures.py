@@ -115,10 +115,10 @@ def add_commands(commands: Any) -> None:
 
 
 def draw(args: argparse.Namespace) -> dict[str, Any]:
-    from ..generate import generate, save_picture
+    from ..drawing.generate import generate, save_picture
+    from ..drawing.regions import columns
     from ..identity import Identity
-    from ..pipeline import model_name
-    from ..regions import columns
+    from ..models.load import model_name
 
     files = _picture_files(args)
     identities = [Identity.load(file, token) for file, token in args.identity]
@@ -167,17 +167,17 @@ def _picture_files(args: argparse.Namespace) -> list[Path]:
         if args.num_images > 1:
             raise OutputError(f"{args.num_images} pictures do not fit in {args.out}: name a folder")
         return [check_file(args.out, ".png")]
-    from ..generate import file_stem
+    from ..drawing.generate import file_stem
 
     check_folder(args.out)
     return [args.out / f"{file_stem(args.prompt, args.seed + i)}.png" for i in range(args.num_images)]
 
 
 def score(args: argparse.Namespace) -> dict[str, Any]:
-    from ..evaluate import evaluate
-    from ..face import open_photo
+    from ..faces.face import open_photo
     from ..identity import Identity
-    from ..pipeline import load_pipeline
+    from ..measuring.evaluate import evaluate
+    from ..models.load import load_pipeline
 
     photo = open_photo(args.photo)
     identity = Identity.load(args.identity)
@@ -187,7 +187,7 @@ def score(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(args: argparse.Namespace) -> dict[str, Any]:
-    from ..demo import run
+    from ..miniature.demo import run
 
     check_folder(args.out)
     with Progress() as progress:
@@ -196,7 +196,7 @@ def show(args: argparse.Namespace) -> dict[str, Any]:
 
 def photograph(args: argparse.Namespace) -> dict[str, Any]:
     from .. import miniature
-    from ..artefact import write_atomically
+    from ..files import write_atomically
 
     out = check_file(args.out, ".jpg", ".jpeg", ".png")
     photo = miniature.person(args.seed)

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import ModelError
-from ..quiet import quiet
+from ..models.quiet import quiet
 
 WEIGHTS = Path(__file__).parent / "weights"
 

@@ -1,0 +1,177 @@
+"""CelebBasis: the space of celebrity names; a PCA of their embedding rows at each token position."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import BasisError
+from ..files import load_safetensors, save_safetensors
+from ..models.encoders import embedding_dims, fingerprint, name_rows
+from ..models.load import model_name
+
+MAX_COMPONENTS = 512  # the paper's
+
+
+@dataclass(frozen=True, eq=False)
+class CelebBasis:
+    """Mean and principal components of celebrity names, one set for each of the two token positions.
+
+    With several text encoders a name's rows are concatenated, each encoder's part multiplied by its
+    `encoder_scale`, so that every encoder brings the same total variance; mean and components live in
+    that scaled space, `transform` and `inverse_transform` go in and out of it.
+
+    Source: Yuan et al., "Inserting Anybody in Diffusion Models via Celeb Basis" (2023), section 3.2.
+    """
+
+    mean: Tensor  # (2, dim)
+    components: Tensor  # (2, k, dim), orthonormal rows, most variance first
+    explained_variance: Tensor  # (2, k), of the celebrities along each component
+    explained_variance_ratio: Tensor  # (2, k), share of the position's total variance
+    radius: Tensor  # (2,), median distance of the celebrities from the mean, in coefficients
+    rank: tuple[int, ...]  # (2,), directions that the names span, of which k are kept
+    encoder_dims: tuple[int, ...]  # sums to dim
+    encoder_scale: tuple[float, ...]
+    names: tuple[str, ...]
+    fingerprint: str  # of the text encoders
+    model: str  # what the model was called, for people
+
+    @classmethod
+    def from_pipeline(cls, pipe: Any, names: Sequence[str], n_components: int | None = None) -> CelebBasis:
+        """Make the basis of a pipeline from those of `names` that are exactly two tokens.
+
+        n_components: how many directions to keep at each position; None keeps the rank, at most 512.
+
+        Raises BasisError if fewer than three names can be used, or more components are asked for than
+        the names span at the poorer position (first names repeat, so distinct rows count, not names).
+        """
+        rows, kept = name_rows(pipe, names)  # (n, 2, dim)
+        if len(kept) < 3:
+            raise BasisError(
+                f"{len(kept)} of {len(names)} names are two tokens in this model: at least 3 are needed"
+            )
+        dims = embedding_dims(pipe)
+        rows = rows.double()
+        spread = [part.var(dim=0).sum().item() for part in rows.split(dims, dim=-1)]
+        scale = tuple((sum(spread) / len(spread) / s) ** 0.5 if s > 0 else 1.0 for s in spread)
+        rows = rows * _per_column(scale, dims)
+        mean = rows.mean(dim=0)
+        centred = (rows - mean).transpose(0, 1)  # (2, n, dim)
+        _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
+        ranks = [_rank(position, s) for position, s in zip(rows.transpose(0, 1), singular, strict=True)]
+        k = min(*ranks, MAX_COMPONENTS) if n_components is None else n_components
+        if not 1 <= k <= min(ranks):
+            raise BasisError(
+                f"n_components={n_components} must be between 1 and {min(ranks)}, the rank of these "
+                f"{len(kept)} names (first tokens {ranks[0]}, last tokens {ranks[1]})"
+            )
+        # Signs as in sklearn: the entry of largest magnitude is positive.
+        largest = directions.gather(-1, directions.abs().argmax(-1, keepdim=True))
+        components = (directions * largest.sign())[:, :k]
+        variance = singular**2 / (len(kept) - 1)
+        coefficients = torch.einsum("jnd,jkd->jnk", centred, components)
+        return cls(
+            mean=mean.float(),
+            components=components.float(),
+            explained_variance=variance[:, :k].float(),
+            explained_variance_ratio=(variance / variance.sum(-1, keepdim=True))[:, :k].float(),
+            radius=coefficients.norm(dim=-1).median(dim=-1).values.float(),
+            rank=tuple(ranks),
+            encoder_dims=dims,
+            encoder_scale=scale,
+            names=tuple(kept),
+            fingerprint=fingerprint(pipe),
+            model=model_name(pipe),
+        )
+
+    @property
+    def n_components(self) -> int:
+        """Coefficients at each of the two positions; a person is twice as many numbers."""
+        return self.components.shape[1]
+
+    @property
+    def sigma(self) -> Tensor:
+        """Standard deviation of the celebrities along each component, (2, k)."""
+        return self.explained_variance.sqrt()
+
+    @property
+    def digest(self) -> str:
+        """A hash of the space itself, for artefacts that only make sense in this very basis."""
+        content = hashlib.sha256(self.fingerprint.encode())
+        for tensor in (self.mean, self.components):
+            content.update(tensor.numpy().tobytes())
+        return content.hexdigest()
+
+    def transform(self, vectors: Tensor) -> Tensor:
+        """Coefficients (..., 2, k) of vectors (..., 2, dim): their projection on the basis."""
+        scale, mean, components = self._on(vectors)
+        return torch.einsum("...jd,jkd->...jk", vectors * scale - mean, components)
+
+    def inverse_transform(self, coefficients: Tensor) -> Tensor:
+        """Vectors (..., 2, dim) at coefficients (..., 2, k); gradients flow."""
+        scale, mean, components = self._on(coefficients)
+        return (mean + torch.einsum("...jk,jkd->...jd", coefficients, components)) / scale
+
+    def _on(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        scale = _per_column(self.encoder_scale, self.encoder_dims)
+        return scale.to(like), self.mean.to(like), self.components.to(like)
+
+    def check(self, pipe: Any) -> None:
+        """Raise BasisError unless this basis was made from the pipeline's own text encoders."""
+        if self.fingerprint != fingerprint(pipe):
+            raise BasisError(
+                f"this basis was made for {self.model or 'another model'} and does not fit "
+                f"{model_name(pipe)}: make one with `celeb-basis basis`"
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write the basis to a .safetensors file."""
+        metadata = {
+            "format": "celeb-basis basis 1",
+            "names": json.dumps(self.names),
+            "rank": json.dumps(self.rank),
+            "encoder_dims": json.dumps(self.encoder_dims),
+            "encoder_scale": json.dumps(self.encoder_scale),
+            "fingerprint": self.fingerprint,
+            "model": self.model,
+        }
+        save_safetensors(path, {name: getattr(self, name) for name in _TENSORS}, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> CelebBasis:
+        """Read a basis from the file that `save` wrote; BasisError if it holds anything else."""
+        tensors, metadata = load_safetensors(path)
+        if metadata.get("format") != "celeb-basis basis 1" or set(tensors) != set(_TENSORS):
+            raise BasisError(f"{path} is not a celeb basis")
+        try:
+            return cls(
+                **tensors,
+                rank=tuple(json.loads(metadata["rank"])),
+                encoder_dims=tuple(json.loads(metadata["encoder_dims"])),
+                encoder_scale=tuple(json.loads(metadata["encoder_scale"])),
+                names=tuple(json.loads(metadata["names"])),
+                fingerprint=metadata["fingerprint"],
+                model=metadata["model"],
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise BasisError(f"{path} is not a whole celeb basis (metadata: {error})") from error
+
+
+_TENSORS = ("mean", "components", "explained_variance", "explained_variance_ratio", "radius")
+
+
+def _per_column(scale: Sequence[float], dims: Sequence[int]) -> Tensor:
+    return torch.cat([torch.full((dim,), s) for s, dim in zip(scale, dims, strict=True)])
+
+
+def _rank(rows: Tensor, singular: Tensor) -> int:
+    """Directions that rows (n, dim) span around their mean: d distinct rows span d - 1 at most."""
+    tolerance = singular.max() * max(rows.shape) * torch.finfo(singular.dtype).eps
+    return min(int((singular > tolerance).sum()), len(rows.unique(dim=0)) - 1)

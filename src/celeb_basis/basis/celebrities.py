@@ -1,0 +1,30 @@
+"""Whose names a basis is made of: lists with one name a line, and the list of celebrities that is shipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import BasisError
+
+
+def celebrities() -> list[str]:
+    """The shipped names, all of exactly two tokens in the CLIP vocabulary of SD 1, SD 2 and SDXL."""
+    return read(Path(__file__).with_name("celebrities.txt"))
+
+
+def read(path: str | Path) -> list[str]:
+    """Read names, one a line, each kept once and in order; what follows a # is a comment.
+
+    Raises BasisError where the file cannot be read or has no name in it.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BasisError(f"the names in {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BasisError(f"the names in {path} cannot be read: it is not UTF-8 text") from None
+    lines = (" ".join(line.split("#")[0].split()) for line in text.splitlines())
+    names = list(dict.fromkeys(line for line in lines if line))
+    if not names:
+        raise BasisError(f"{path} has no name in it; write one a line")
+    return names

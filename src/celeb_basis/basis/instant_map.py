@@ -1,0 +1,122 @@
+"""InstantMap: face feature to coefficients in closed form; a ridge regression over the celebrities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import BasisError
+from ..files import load_safetensors, save_safetensors
+from .basis import CelebBasis
+
+SUFFIX = ".instant.safetensors"  # sd15.instant.safetensors is the map of the basis sd15.safetensors
+ALPHAS = tuple(10.0 ** (e / 4) for e in range(-16, 17))  # for features of unit length
+
+
+@dataclass(frozen=True, eq=False)
+class InstantMap:
+    """One linear map from a face feature to a person's coefficients, learnt on the celebrities.
+
+    What a face does not tell stays near the mean person. Predictions set back to the celebrities' own distance from
+    the mean would amplify the little that is guessed: such people are drawn less alike.
+    """
+
+    coef: Tensor  # (2 * k, d)
+    intercept: Tensor  # (2 * k,)
+    alpha: float
+    score: float  # leave-one-out R2 over all coefficients
+    fingerprint: str  # the basis' digest: coefficients mean nothing in another one
+    reader_name: str  # of the face reader whose features it takes
+
+    @classmethod
+    def fit(
+        cls,
+        features: Tensor,
+        coefficients: Tensor,
+        *,
+        basis: CelebBasis,
+        reader_name: str,
+        alpha: float | None = None,
+    ) -> InstantMap:
+        """Learn from the celebrities' features (n, d), unit length, and coefficients (n, 2, k).
+
+        alpha: the ridge penalty; None takes the one of least leave-one-out error, which a ridge has in
+        closed form (Allen's PRESS: residual / (1 - leverage)).
+        """
+        if len(features) != len(coefficients) or len(features) < 3:
+            raise BasisError(
+                f"{len(features)} face features and {len(coefficients)} sets of coefficients: as many "
+                "of both are needed, and at least 3"
+            )
+        x, y = features.cpu().double(), coefficients.cpu().double().flatten(1)
+        x_mean, y_mean = x.mean(0), y.mean(0)
+        u, s, vt = torch.linalg.svd(x - x_mean, full_matrices=False)
+        projected = u.T @ (y - y_mean)
+        total = (y - y_mean).square().sum()
+
+        def left_out_error(a: float) -> Tensor:
+            shrink = s**2 / (s**2 + a)
+            leverage = (u**2 * shrink).sum(1) + 1 / len(x)
+            residual = (y - y_mean) - u @ (shrink[:, None] * projected)
+            return (residual / (1 - leverage).clamp(min=1e-9)[:, None]).square().sum()
+
+        best = alpha if alpha is not None else min(ALPHAS, key=lambda a: left_out_error(a).item())
+        coef = (vt.T @ ((s / (s**2 + best))[:, None] * projected)).T
+        return cls(
+            coef=coef.float(),
+            intercept=(y_mean - coef @ x_mean).float(),
+            alpha=best,
+            score=1 - (left_out_error(best) / total).item(),
+            fingerprint=basis.digest,
+            reader_name=reader_name,
+        )
+
+    def predict(self, feature: Tensor) -> Tensor:
+        """Coefficients (2, k) of a feature (d,), or (n, 2, k) of features (n, d)."""
+        if feature.shape[-1] != self.coef.shape[1]:
+            raise BasisError(
+                f"a face feature of {feature.shape[-1]} numbers, the instant map takes "
+                f"{self.coef.shape[1]} from {self.reader_name}: use that face reader"
+            )
+        return (feature.float().cpu() @ self.coef.T + self.intercept).reshape(*feature.shape[:-1], 2, -1)
+
+    def check(self, basis: CelebBasis) -> None:
+        """Raise BasisError unless the map was learnt in this very basis."""
+        if self.fingerprint != basis.digest:
+            raise BasisError(
+                "this instant map was learnt in another basis: make it again, or use init='mean'"
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write the map to a .safetensors file."""
+        metadata = {
+            "format": "celeb-basis instant map 1",
+            "alpha": repr(self.alpha),
+            "score": repr(self.score),
+            "fingerprint": self.fingerprint,
+            "reader_name": self.reader_name,
+        }
+        save_safetensors(path, {name: getattr(self, name) for name in _TENSORS}, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> InstantMap:
+        """Read a map from the file that `save` wrote; BasisError if it holds anything else."""
+        tensors, metadata = load_safetensors(path)
+        if metadata.get("format") != "celeb-basis instant map 1" or set(tensors) != set(_TENSORS):
+            raise BasisError(f"{path} is not an instant map")
+        try:
+            return cls(
+                **tensors,
+                alpha=float(metadata["alpha"]),
+                score=float(metadata["score"]),
+                fingerprint=metadata["fingerprint"],
+                reader_name=metadata["reader_name"],
+            )
+        except (KeyError, ValueError) as error:
+            raise BasisError(f"{path} is not a whole instant map (metadata: {error})") from error
+
+
+_TENSORS = ("coef", "intercept")

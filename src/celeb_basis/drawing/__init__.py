@@ -1,0 +1,1 @@
+"""Prompts with people in them become pictures."""

@@ -1,0 +1,165 @@
+"""Prompts with identities in them become pictures; pictures become files that say how they were made."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from ..errors import PLACEHOLDER, OutputError, PromptError
+from ..files import write_atomically
+from ..identity import Identity
+from ..models.encoders import knows, placeholders, token_ids
+from ..models.load import hints
+from .regions import Regions, apart, layouts
+
+logger = logging.getLogger(__name__)
+ANY_CASE = re.compile(PLACEHOLDER.pattern, re.IGNORECASE)
+
+
+def generate(
+    pipe: Any,
+    prompt: str | Sequence[str],
+    identities: Sequence[Identity] = (),
+    *,
+    negative_prompt: str | None = None,
+    num_images_per_prompt: int = 1,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    seed: int = 0,
+    height: int | None = None,
+    width: int | None = None,
+    batch_size: int = 4,
+    regions: Regions = None,
+) -> list[Image.Image]:
+    """Draw pictures of a prompt (or of several, one after the other) that names identities by their token.
+
+    Picture i of a prompt starts from the noise of `seed + i`, whatever `batch_size`, the pictures drawn at
+    once, is. What is None is the model's own default. A picture that the model's safety checker objects to
+    is black, which is logged.
+
+    regions: keeps people apart. `{name: (left, top, right, bottom)}`, shares of the picture, for names as they stand
+    in the prompt, tokens of identities or other words such as a celebrity's name: inside its box the prompt is read
+    with that name in the place of every named person, and with everybody's side written out. "auto" gives the
+    identities that a prompt mentions, if they are two or more, a column each, ordered as its "on the left", "in the
+    middle" and "on the right" say.
+
+    Raises IdentityError for an identity of another model, PromptError for a prompt that is too long or
+    names somebody who is not there, for steps or sides that this model cannot do, and for a region whose name the
+    prompt lacks or whose box is none.
+    """
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    for identity in identities:
+        identity.check(pipe)
+    tokens = [identity.placeholder_token for identity in identities]
+    prompts = [_spelt(pipe, text, tokens) for text in prompts]
+    unwanted = None if negative_prompt is None else _spelt(pipe, negative_prompt, tokens)
+    for token in tokens:
+        if tokens.count(token) > 1:
+            raise PromptError(f"two identities are called {token}: give one another token")
+        if not any(token in text for text in prompts):
+            raise PromptError(f"the prompt does not mention {token}: write the token where a name would stand")
+    if regions is not None and not isinstance(regions, str):
+        regions = {_spelt(pipe, name, tokens): box for name, box in regions.items()}
+    read = layouts(prompts, regions, tokens)
+    options = {
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "height": height,
+        "width": width,
+    }
+    options = {
+        key: hints(pipe).get(key) if value is None else value
+        for key, value in options.items()
+        if value is not None or key in hints(pipe)
+    }
+    _check_options(pipe, num_inference_steps, height=height, width=width)
+    jobs = [(p, r, seed + i) for p, r in zip(prompts, read, strict=True) for i in range(num_images_per_prompt)]
+    pictures: list[Image.Image] = []
+    blackened: list[int] = []
+    with placeholders(pipe, {identity.placeholder_token: identity.vectors for identity in identities}):
+        # Refuses what would be cut short.
+        token_ids(pipe, [*prompts, *(version for layout in read for version in layout), unwanted or ""])
+        for first in range(0, len(jobs), batch_size):
+            batch = jobs[first : first + batch_size]
+            generators = [torch.Generator().manual_seed(s) for _, _, s in batch]
+            with apart(pipe, [p for p, _, _ in batch], [r for _, r, _ in batch], unwanted) as text:
+                drawn = pipe(**text, generator=generators, **options)
+            pictures += drawn.images
+            flags = getattr(drawn, "nsfw_content_detected", None) or []  # of the safety checker, where there is one
+            blackened += [s for (_, _, s), flag in zip(batch, flags, strict=False) if flag]
+    if blackened:
+        logger.warning(
+            f"the model's safety checker made {len(blackened)} of {len(pictures)} pictures black "
+            f"(seed {', '.join(map(str, blackened))}): try another seed or prompt"
+        )
+    return pictures
+
+
+def _spelt(pipe: Any, prompt: str, tokens: Sequence[str]) -> str:
+    """A prompt with its tokens in lower case. Raises PromptError for a token that nobody has."""
+    for written in ANY_CASE.findall(prompt):
+        if written.lower() in tokens:
+            # Tokenizers ignore case, diffusers' own expansion of tokens does not.
+            prompt = prompt.replace(written, written.lower())
+        elif not knows(pipe, written):
+            raise PromptError(f"nobody called {written} was given: add that identity, or take it out of the prompt")
+    return prompt
+
+
+def _check_options(pipe: Any, num_inference_steps: int | None, **sides: int | None) -> None:
+    """Raise PromptError for what the model cannot do, which diffusers says late and not in one line."""
+    most = pipe.scheduler.config.num_train_timesteps
+    if num_inference_steps is not None and not 1 <= num_inference_steps <= most:
+        raise PromptError(f"{num_inference_steps} steps: this model takes 1 to {most}")
+    grid = math.lcm(8, pipe.vae_scale_factor)  # diffusers wants eights of every model
+    for name, side in sides.items():
+        if side is not None and (side < 1 or side % grid):
+            raise PromptError(f"{name} {side}: it must be a multiple of {grid} pixels in this model")
+
+
+def file_stem(prompt: str, seed: int) -> str:
+    """What a picture's file is called: the words of its prompt, as far as they fit, and its seed."""
+    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60].rstrip("-")
+    return f"{words or 'picture'}-{seed}"
+
+
+def save_picture(image: Image.Image, path: str | Path, *, prompt: str, seed: int, model: str) -> None:
+    """Write a PNG that says, to people and to programs, that and how a model made it.
+
+    Beside prompt, seed, model and software in text chunks it carries the IPTC's digital source type
+    "trainedAlgorithmicMedia" as XMP, which viewers and platforms use to label generated pictures.
+
+    Raises OutputError for another suffix than .png or a place that cannot be written.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise OutputError(f"{path}: pictures are written as PNG, end the name in .png")
+    try:
+        software = f"celeb-basis {version('celeb-basis')}"
+    except PackageNotFoundError:  # run from its sources
+        software = "celeb-basis"
+    info = PngInfo()
+    for key, value in {"prompt": prompt, "seed": str(seed), "model": model, "Software": software}.items():
+        info.add_text(key, value)
+    info.add_itxt("XML:com.adobe.xmp", XMP)
+    with write_atomically(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=info)
+
+
+XMP = """\
+<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+   Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>"""

@@ -1,0 +1,200 @@
+"""Regions: each part of a picture reads the prompt with its own person's name in the place of every name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PLACEHOLDER, Box, PromptError, check_box
+
+Regions = Mapping[str, Box] | Literal["auto"] | None
+
+SIDES = {"left": "left", "right": "right", "middle": "middle", "centre": "middle", "center": "middle"}
+# "looking left", "in the right hand" and "in the middle of the street" do not say who stands on which side.
+SIDE = re.compile(
+    r"\b(?:(?:on|at|to)\s+(?:the\s+)?(?:far\s+)?(left|right)"
+    r"|(?:in|at)\s+the\s+(middle|cent(?:er|re))(?!\s+of\b(?!\s+the\s+(?:picture|photo|image)))"
+    r"|(left|right|middle|cent(?:er|re))(?=\s+(?:side\s+)?is\b|:))\b(\s+(?:side\s+)?is\b|:)?",
+    re.IGNORECASE,
+)
+
+
+def columns(prompt: str, names: Sequence[str]) -> dict[str, Box]:
+    """Equal columns, from left to right, for those of the names that a prompt mentions; none for fewer than two.
+
+    What the prompt says of sides ("X on the left", "left is X", "X in the middle") decides who stands where; who has
+    no side takes what is left, in the order of first mention.
+    """
+    found = [(m.start(), m.group().lower()) for m in _pattern(names).finditer(prompt)] if names else []
+    called = {name.lower(): name for name in names}
+    people = list(dict.fromkeys(called[name] for _, name in found))
+    if len(people) < 2:
+        return {}
+    sides: dict[str, str] = {}
+    for said in SIDE.finditer(prompt):
+        before = [called[name] for at, name in found if at < said.start()]
+        after = [called[name] for at, name in found if at > said.start()]
+        # "X on the left, on the right Y": a side is that of the name before it, unless that one has its own.
+        whose = after if said[4] or not before or before[-1] in sides else before[::-1]
+        if whose:
+            sides.setdefault(whose[0], SIDES[next(filter(None, said.groups())).lower()])
+    left, middle, right = ([p for p in people if sides.get(p) == side] for side in ("left", "middle", "right"))
+    around, odd = divmod(len(people) - len(middle), 2)
+    if odd:  # there is no middle of two
+        middle = []
+    free = [p for p in people if p not in [*left, *middle, *right]]
+    cut = max(0, around - len(left))
+    ordered = [*left, *free[:cut], *middle, *free[cut:], *right]
+    return {name: (i / len(ordered), 0.0, (i + 1) / len(ordered), 1.0) for i, name in enumerate(ordered)}
+
+
+def layouts(prompts: Sequence[str], regions: Regions, people: Sequence[str]) -> list[dict[str, Box]]:
+    """What the regions of each prompt read in its place: `{version: box}`, empty where all read the prompt itself.
+
+    regions: boxes by the names as they stand in the prompts, or "auto" for `columns` of the people.
+    people: names that are replaced too where they have no box.
+
+    Raises PromptError for a name that no prompt mentions and for a box that is none.
+    """
+    if regions is None:
+        return [{} for _ in prompts]
+    if isinstance(regions, str):
+        if regions != "auto":
+            raise PromptError(f"regions={regions!r}: give a box for each name, or 'auto' for columns")
+        boxes = [columns(prompt, people) for prompt in prompts]
+    else:
+        for name, box in regions.items():
+            check_box(name, box)
+            if not name or not any(_pattern([name]).search(prompt) for prompt in prompts):
+                raise PromptError(f"the prompt does not mention {name!r}: write a region's name as the prompt does")
+        boxes = [{n: box for n, box in regions.items() if _pattern([n]).search(prompt)} for prompt in prompts]
+    return [
+        {name.join(_pattern([*people, *named]).split(_sided(prompt, named))): box for name, box in named.items()}
+        for prompt, named in zip(prompts, boxes, strict=True)
+    ]
+
+
+def _sided(prompt: str, boxes: Mapping[str, Box]) -> str:
+    """The prompt with a side for everybody, from left to right as they are mentioned, if the boxes stand in a row.
+
+    Who stands there is the boxes' business, as a version knows one name only. "X and X", and often "X on the right and
+    X on the left" too, are drawn as one X.
+    """
+    if len({left + right for left, _, right, _ in boxes.values()}) < max(2, len(boxes)):
+        return prompt
+    places = iter(["on the left", *["in the middle"] * (len(boxes) - 2), "on the right"])
+    unsaid = {name.lower() for name in boxes}
+
+    def placed(found: re.Match[str]) -> str:
+        if found[1].lower() not in unsaid:
+            return found[0]
+        unsaid.discard(found[1].lower())
+        return f"{found[0]} {next(places)}"
+
+    plain = " ".join(SIDE.sub(" ", prompt).split()).replace(" ,", ",")
+    return re.sub(rf"({_pattern(list(boxes)).pattern})(\s+(person|man|woman)\b)?", placed, plain, flags=re.IGNORECASE)
+
+
+def _pattern(names: Sequence[str]) -> re.Pattern[str]:
+    """Finds names, the longer first, and none inside another word; the tokenizers ignore case too."""
+    found = [
+        re.escape(name) if PLACEHOLDER.fullmatch(name) else rf"(?<![\w<]){re.escape(name)}(?![\w>])"
+        for name in sorted(names, key=len, reverse=True)
+    ]
+    return re.compile("|".join(found), re.IGNORECASE)
+
+
+@contextmanager
+def apart(
+    pipe: Any, prompts: Sequence[str], layouts: Sequence[Mapping[str, Box]], unwanted: str | None
+) -> Iterator[dict[str, Any]]:
+    """Yield the text to call a pipeline with inside the block, where each region reads its own version of it.
+
+    layouts: `{version: box}` of each prompt. The states of all versions are given one after the other, the prompt's
+    own first, and a mask in the UNet's cross-attention shows a pixel those of its boxes, or outside every box the
+    prompt's own. Weights and attention processors stay as they are, and the hooks are gone afterwards.
+    """
+    if not any(layouts):
+        yield {
+            "prompt": list(prompts),
+            "negative_prompt": None if unwanted is None else [unwanted] * len(prompts),
+        }
+        return
+    most = 1 + max(map(len, layouts))
+    versions = [
+        text
+        for prompt, layout in zip(prompts, layouts, strict=True)
+        for text in [prompt, *layout, *[prompt] * (most - 1 - len(layout))]
+    ]
+    with torch.no_grad():
+        states, negative, *pooled = pipe.encode_prompt(
+            prompt=versions,
+            device=pipe._execution_device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=True,
+            negative_prompt=None if unwanted is None else [unwanted] * len(versions),
+        )
+    text = {
+        "prompt_embeds": states.reshape(len(prompts), -1, states.shape[-1]),
+        "negative_prompt_embeds": negative.reshape(len(prompts), -1, negative.shape[-1]),
+    }
+    if pooled:
+        text |= {"pooled_prompt_embeds": pooled[0][::most], "negative_pooled_prompt_embeds": pooled[1][::most]}
+    with ExitStack() as undo:
+        for hook in _mask_attention(pipe.unet, [list(layout.values()) for layout in layouts], states.shape[1]):
+            undo.callback(hook.remove)
+        yield text
+
+
+def _mask_attention(unet: nn.Module, boxes: Sequence[Sequence[Box]], length: int) -> list[Any]:
+    """Hooks by which a pixel of picture i attends to no other version's states, `length` each, than its boxes'."""
+    size = [0, 0]  # of the latents in the UNet
+    masks: dict[int, Tensor] = {}
+
+    def measure(_: nn.Module, args: tuple[Any, ...]) -> None:
+        if size != list(args[0].shape[-2:]):
+            size[:] = args[0].shape[-2:]
+            masks.clear()
+
+    def mask(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        pixels = args[0]
+        if pixels.shape[1] not in masks:
+            reads = read_by(boxes, *_halved(size[0], size[1], pixels.shape[1])).flatten(2).transpose(1, 2)
+            hidden = ~reads.repeat_interleave(length, dim=-1).to(pixels.device)
+            masks[pixels.shape[1]] = torch.zeros_like(hidden, dtype=pixels.dtype).masked_fill(hidden, -torch.inf)
+        shown = masks[pixels.shape[1]]
+        # With guidance the pictures come twice, without their text and with it.
+        return args, kwargs | {"attention_mask": shown.repeat(len(pixels) // len(shown), 1, 1)}
+
+    cross = [module for name, module in unet.named_modules() if name.endswith(".attn2")]
+    return [
+        unet.register_forward_pre_hook(measure),
+        *(module.register_forward_pre_hook(mask, with_kwargs=True) for module in cross),
+    ]
+
+
+def _halved(height: int, width: int, pixels: int) -> tuple[int, int]:
+    """The size that the UNet's halvings give a feature map of so many pixels."""
+    while height * width > pixels:
+        height, width = -(-height // 2), -(-width // 2)
+    return height, width
+
+
+def read_by(boxes: Sequence[Sequence[Box]], height: int, width: int) -> Tensor:
+    """Which versions a pixel reads, by its centre: (pictures, 1 + most boxes, height, width), booleans.
+
+    Version 0, the prompt itself, is for the pixels outside all boxes of their picture.
+    """
+    y = ((torch.arange(height) + 0.5) / height)[:, None]
+    x = (torch.arange(width) + 0.5) / width
+    reads = torch.zeros(len(boxes), 1 + max(map(len, boxes)), height, width, dtype=torch.bool)
+    for picture, own in zip(reads, boxes, strict=True):
+        for version, (left, top, right, bottom) in zip(picture[1:], own, strict=False):
+            version[:] = (left <= x) & (x < right) & (top <= y) & (y < bottom)
+        picture[0] = ~picture[1:].any(0)
+    return reads

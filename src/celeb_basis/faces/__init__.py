@@ -1,0 +1,1 @@
+"""Photographs, and the faces in them."""

@@ -1,0 +1,133 @@
+"""The whole method once, on the miniature: a photograph, an identity, one sheet of pictures, a few figures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .. import miniature
+from ..basis.basis import CelebBasis
+from ..basis.instant_map import InstantMap
+from ..drawing.generate import generate, save_picture
+from ..faces.face import find_face, open_photo
+from ..files import write_atomically
+from ..measuring.evaluate import evaluate
+from ..models.load import face_reader, load_pipeline, model_name
+from ..training.fit import fit_identities
+from ..training.recipe import Recipe
+
+TOKEN = "<you>"
+SCENES = {
+    "on the beach": "a photo of {} on the beach wearing a red shirt",
+    "in space": "a photo of {} in space wearing a spacesuit",
+    "king of the forest": "a photo of {} smiling in the forest with a crown",
+    "on tour": "a photo of {} in a city at night holding a guitar",
+    "in the snow": "a photo of {} in the snow wearing a blue sweater with a blue cap",
+    "surprised": "a close up photo of {} surprised in a studio",
+    "a long day": "a photo of {} sad in the desert with a red hat",
+    "at a party": "a photo of {} in a studio wearing a black suit holding a balloon",
+    "as a sketch": "a pencil sketch of {} on the beach",
+    "as pixel art": "a pixel art picture of {} in the snow wearing a yellow jacket",
+}
+COMPANY = ("a photo of {} and {} on the beach", "a photo of {} and {} in the forest wearing a black suit")
+FIRST_UNSEEN = 4000  # citizens from here on are kept for the demo
+
+
+def run(
+    out: Path,
+    photo: Path | None,
+    seed: int,
+    progress: Callable[[int, int, str], None] | None = None,
+    *,
+    largest: bool = False,
+) -> dict[str, Any]:
+    """Fit the person in `photo`, or citizen number `seed`, and write photo, identity and contact sheet to `out`.
+
+    Returns what was learnt and measured. Raises PhotoError where the miniature finds no face it can read, or
+    several, of which `largest` takes the largest.
+    """
+    start = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    picture = open_photo(photo) if photo else miniature.person(FIRST_UNSEEN + seed)
+    pipe = load_pipeline("miniature")
+    basis, instant = CelebBasis.load(miniature.basis()), InstantMap.load(miniature.instant())
+    face = find_face(picture, face_reader(pipe), largest=largest)
+    loaded = time.perf_counter()
+
+    recipe = Recipe(seed=seed)
+    total = recipe.max_train_steps
+
+    def report(step: int, whole: int, what: str) -> None:
+        if progress:
+            progress(step, whole, what)
+
+    [identity] = fit_identities(
+        pipe, basis, [[face]], [TOKEN], recipe, instant=instant,
+        progress=lambda at: report(at.step, total, "fitting"),
+    )  # fmt: skip
+    fitted = time.perf_counter()
+
+    friends = [miniature.names()[(11 * seed + i) % len(miniature.names())] for i in (3, 8)]
+    prompts = [prompt.format(TOKEN) for prompt in SCENES.values()]
+    prompts += [prompt.format(TOKEN, name) for prompt, name in zip(COMPANY, friends, strict=True)]
+    titles = [*SCENES, *(f"with {name}" for name in friends)]
+    pictures = []
+    for i, prompt in enumerate(prompts):
+        report(i, len(prompts), "drawing")
+        pictures += generate(pipe, prompt, [identity], seed=seed)
+    report(len(prompts), len(prompts), "drawing")
+    drawn = time.perf_counter()
+    measured = evaluate(pipe, identity, picture, seeds=1, largest=largest, progress=report)
+
+    with write_atomically(out / "photo.png") as path:
+        picture.save(path, format="PNG")
+    identity.save(out / "identity.safetensors")
+    sheet = contact_sheet(
+        picture, pictures, titles,
+        f"One photograph, {identity.coefficients(basis).numel()} numbers",
+    )  # fmt: skip
+    save_picture(sheet, out / "contact-sheet.png", prompt=" | ".join(prompts), seed=seed, model=model_name(pipe))
+    k = basis.components.shape[1]
+    return {
+        "numbers learnt": f"2 x {k} = {2 * k} (2 x 512 = 1024 where the model's names span as many directions)",
+        "seconds": {
+            "fit": round(fitted - loaded, 1),
+            "pictures": round(drawn - fitted, 1),
+            "all": round(time.perf_counter() - start, 1),
+        },
+        **measured,
+        "photo": str(out / "photo.png"),
+        "identity file": str(out / "identity.safetensors"),
+        "contact sheet": str(out / "contact-sheet.png"),
+    }
+
+
+def contact_sheet(
+    photo: Image.Image, pictures: Sequence[Image.Image], titles: Sequence[str], heading: str, side: int = 224
+) -> Image.Image:
+    """One picture: the photograph on the left, what came of it on the right, a title under each."""
+    columns, gap, text = 4, 16, 30
+    rows = -(-len(pictures) // columns)
+    large = 2 * side + gap
+    width = gap + large + gap + columns * (side + gap) + gap
+    top = 76
+    sheet = Image.new("RGB", (width, top + rows * (side + text + gap) + gap), "white")
+    canvas = ImageDraw.Draw(sheet)
+    canvas.text((gap, 22), heading, font=ImageFont.load_default(30), fill="#222222")
+
+    def place(image: Image.Image, x: int, y: int, size: int, title: str) -> None:
+        sheet.paste(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC), (x, y))
+        canvas.text((x, y + size + 5), title, font=ImageFont.load_default(17), fill="#555555")
+
+    photo = photo.copy()
+    photo.thumbnail((large, large))
+    sheet.paste(photo, (gap, top))
+    canvas.text((gap, top + photo.height + 5), "the photograph", font=ImageFont.load_default(17), fill="#555555")
+    for i, (image, title) in enumerate(zip(pictures, titles, strict=True)):
+        row, column = divmod(i, columns)
+        place(image, 2 * gap + large + column * (side + gap) + gap, top + row * (side + text + gap), side, title)
+    return sheet

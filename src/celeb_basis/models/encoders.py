@@ -1,0 +1,230 @@
+"""The only contact with tokenizers and text encoders: a name's rows; placeholders put in and taken out.
+
+Stable Diffusion 1 and 2 have one text encoder, SDXL has two; everything here loops over them, and a
+vector of the library is the concatenation over encoders of what each of them is given.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PromptError, check_spelling
+
+TOKENS = 2  # a name is a first and a last token
+
+_fingerprints: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
+_extended: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
+
+
+def _pairs(pipe: Any) -> list[tuple[str, Any, Any]]:
+    """(suffix of the pipeline's attribute, tokenizer, text encoder), one for each text encoder."""
+    found = [
+        (s, getattr(pipe, f"tokenizer{s}", None), getattr(pipe, f"text_encoder{s}", None)) for s in ("", "_2")
+    ]
+    return [(s, tokenizer, encoder) for s, tokenizer, encoder in found if encoder is not None]
+
+
+def embedding_dims(pipe: Any) -> tuple[int, ...]:
+    """Width of the input embeddings of each text encoder: (768,) for SD 1, (768, 1280) for SDXL."""
+    return tuple(encoder.get_input_embeddings().weight.shape[1] for _, _, encoder in _pairs(pipe))
+
+
+def name_rows(pipe: Any, names: Sequence[str]) -> tuple[Tensor, list[str]]:
+    """Look up the embedding rows of the names that can be used: `unusable_names` says which cannot, and why.
+
+    Returns rows (n, 2, dim), float32 on the CPU, dim concatenated over encoders, and the n names kept.
+    """
+    kept, _ = _sorted_names(pipe, names)
+    index = torch.tensor(list(kept), dtype=torch.long).reshape(len(kept), len(_pairs(pipe)), TOKENS)
+    rows = []
+    for i, (_, _, encoder) in enumerate(_pairs(pipe)):
+        table = encoder.get_input_embeddings().weight.detach()
+        rows.append(table[index[:, i].to(table.device)].float().cpu())
+    return torch.cat(rows, dim=-1), list(kept.values())
+
+
+def unusable_names(pipe: Any, names: Sequence[str]) -> dict[str, str]:
+    """The names that are not exactly two known tokens of their own in every tokenizer: `{name: why}`."""
+    return _sorted_names(pipe, names)[1]
+
+
+def nonsense_names(pipe: Any, names: Sequence[str], count: int) -> list[str]:
+    """Make up `count` names that can be used, always the same, of words of the vocabulary that no name has in it."""
+    tokenizer = _pairs(pipe)[0][1]
+    taken = {i for ids in tokenizer(list(names), add_special_tokens=False).input_ids for i in ids} if names else set()
+    whole = ((word.removesuffix("</w>"), i) for word, i in tokenizer.get_vocab().items() if word.endswith("</w>"))
+    words = sorted(word for word, i in whole if i not in taken and len(word) > 2 and word.isascii() and word.isalpha())
+    chance = random.Random(0)
+    made = [" ".join(chance.choices(words, k=TOKENS)) for _ in range(4 * count)] if words else []
+    return list(_sorted_names(pipe, made)[0].values())[:count]
+
+
+def _sorted_names(
+    pipe: Any, names: Sequence[str]
+) -> tuple[dict[tuple[tuple[int, ...], ...], str], dict[str, str]]:
+    """Tokens in every tokenizer -> name, and name -> why it cannot be used."""
+    names = list(dict.fromkeys(names))
+    tokenizers = [tokenizer for _, tokenizer, _ in _pairs(pipe)]
+    ids = [tokenizer(names, add_special_tokens=False).input_ids if names else [] for tokenizer in tokenizers]
+    kept: dict[tuple[tuple[int, ...], ...], str] = {}
+    dropped: dict[str, str] = {}
+    for name, *pieces in zip(names, *ids, strict=True):
+        tokens = tuple(map(tuple, pieces))
+        wrong = next((len(piece) for piece in pieces if len(piece) != TOKENS), TOKENS)
+        if wrong != TOKENS:
+            dropped[name] = "1 token" if wrong == 1 else f"{wrong} tokens"
+        elif any(tokenizer.unk_token_id in piece for tokenizer, piece in zip(tokenizers, pieces, strict=True)):
+            dropped[name] = "a token the model does not know"
+        elif kept.setdefault(tokens, name) != name:
+            dropped[name] = f"the tokens of {kept[tokens]}"
+    return kept, dropped
+
+
+def fingerprint(pipe: Any) -> str:
+    """Name the text encoders by a hash: the same for one model in any precision, another for any other.
+
+    Hashed are each tokenizer's own vocabulary and the sign bits of its rows of the embedding table: signs
+    survive rounding to half precision, and a table that was trained further has other signs.
+    """
+    digest = hashlib.sha256()
+    for _, tokenizer, encoder in _pairs(pipe):
+        table = encoder.get_input_embeddings().weight.detach()
+        key = (table.data_ptr(), table._version, tuple(table.shape), table.dtype, tokenizer.vocab_size)
+        if encoder not in _fingerprints or _fingerprints[encoder][0] != key:
+            _fingerprints[encoder] = key, _hash_table(tokenizer, table)
+        digest.update(_fingerprints[encoder][1].encode())
+    return digest.hexdigest()
+
+
+def _hash_table(tokenizer: Any, table: Tensor) -> str:
+    size = tokenizer.vocab_size  # rows of tokens that were added later are not the model's own
+    words = sorted((i, word) for word, i in tokenizer.get_vocab().items() if i < size)
+    signs = torch.signbit(table[:size]).to(torch.uint8).cpu().numpy()
+    digest = hashlib.sha256(repr((table[:size].shape, words)).encode())
+    digest.update(signs.tobytes())
+    return digest.hexdigest()
+
+
+def check_placeholder(pipe: Any, token: str) -> None:
+    """Raise PromptError, with the reason, unless `token` can stand for a new person in this model."""
+    check_spelling(token)
+    for part in _parts(token):
+        if knows(pipe, part):
+            raise PromptError(f"{part} already has a meaning in this model: choose another placeholder token")
+
+
+def knows(pipe: Any, token: str) -> bool:
+    """Whether `token` is one word of a tokenizer's vocabulary, tokens that were added to it included."""
+    return any(t.convert_tokens_to_ids(token) not in (None, t.unk_token_id) for _, t, _ in _pairs(pipe))
+
+
+def _parts(token: str) -> list[str]:
+    """The names under which diffusers expands a token of several vectors."""
+    return [token, *(f"{token}_{i}" for i in range(1, TOKENS))]
+
+
+@contextmanager
+def placeholders(pipe: Any, vectors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let each token mean two given vectors (2, dim) in every prompt inside the block.
+
+    The tokenizers are exchanged for extended copies and the looked-up rows are replaced on their way
+    out of the embedding: no weight and no vocabulary is written, gradients flow to the vectors, and
+    everything is as before afterwards, on exceptions and Ctrl-C too. Blocks may be nested.
+
+    Raises PromptError for a token that cannot be a placeholder or vectors of another shape.
+    """
+    width = sum(embedding_dims(pipe))
+    for token, rows in vectors.items():
+        check_placeholder(pipe, token)
+        if tuple(rows.shape) != (TOKENS, width):
+            raise PromptError(
+                f"{token}: vectors of shape {tuple(rows.shape)}, this model needs ({TOKENS}, {width})"
+            )
+    parts = [part for token in vectors for part in _parts(token)]
+    values = torch.cat(list(vectors.values())) if vectors else torch.empty(0, width)
+    with ExitStack() as undo:
+        for (suffix, tokenizer, encoder), value in zip(
+            _pairs(pipe), values.split(embedding_dims(pipe), dim=-1), strict=True
+        ):
+            extended = _extend(tokenizer, parts)
+            undo.callback(setattr, pipe, f"tokenizer{suffix}", tokenizer)
+            setattr(pipe, f"tokenizer{suffix}", extended)
+            ids = extended.convert_tokens_to_ids(parts)
+            for hook in _replace_rows(encoder.get_input_embeddings(), ids, value):
+                undo.callback(hook.remove)
+            for module in encoder.modules():
+                # Old configs say eos_token_id 2, which pools at the highest id: at a placeholder, here.
+                if getattr(module, "eos_token_id", None) == 2:
+                    undo.callback(setattr, module, "eos_token_id", 2)
+                    module.eos_token_id = extended.eos_token_id
+        yield
+
+
+def _extend(tokenizer: Any, parts: Sequence[str]) -> Any:
+    """A copy of the tokenizer that knows `parts`; the last one is kept, as copying takes CLIP 0.4 s."""
+    key = (len(tokenizer), tokenizer.model_max_length, tuple(parts))
+    known, extended = _extended.get(tokenizer, (None, None))
+    if known != key or len(extended) != len(tokenizer) + len(parts):
+        extended = copy.deepcopy(tokenizer)
+        extended.add_tokens(list(parts))
+        _extended[tokenizer] = key, extended
+    return extended
+
+
+def _replace_rows(embedding: nn.Module, ids: Sequence[int], values: Tensor) -> list[Any]:
+    """Hooks that make an embedding answer `values[i]` for `ids[i]`, which its table need not hold."""
+    hidden: list[Tensor] = []  # placeholder positions of the call in progress
+
+    def hide(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        which = (args[0][..., None] == torch.tensor(ids, device=args[0].device)).int()  # (..., len(ids))
+        hidden.append(torch.where(which.any(-1), which.argmax(-1), -1))
+        return (args[0].masked_fill(hidden[-1] >= 0, 0), *args[1:])
+
+    def fill(_: nn.Module, args: tuple[Tensor, ...], rows: Tensor) -> Tensor:
+        index = hidden.pop()
+        return torch.where((index >= 0)[..., None], values.to(rows)[index.clamp(min=0)], rows)
+
+    if not ids:
+        return []
+    return [embedding.register_forward_pre_hook(hide), embedding.register_forward_hook(fill)]
+
+
+def token_ids(pipe: Any, prompts: Sequence[str]) -> tuple[Tensor, ...]:
+    """Tokenise prompts as the pipeline does: ids (n, length), one tensor for each text encoder.
+
+    Raises PromptError for a prompt that does not fit, which diffusers would cut short.
+    """
+    result = []
+    for _, tokenizer, encoder in _pairs(pipe):
+        limit = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
+        expanded = [pipe.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
+        for prompt, ids in zip(prompts, tokenizer(expanded).input_ids, strict=True):
+            if len(ids) > limit:
+                raise PromptError(
+                    f"the prompt is {len(ids) - limit} tokens too long ({len(ids)}, of which this model "
+                    f"reads {limit}): shorten {prompt!r}"
+                )
+        padded = tokenizer(expanded, padding="max_length", max_length=limit, return_tensors="pt")
+        result.append(padded.input_ids.to(encoder.device))
+    return tuple(result)
+
+
+def encode(pipe: Any, ids: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Encode token ids as `pipe.encode_prompt` does.
+
+    Returns states (n, length, width) and, for SDXL, pooled (n, width), else None.
+    """
+    encoders: list[Callable[..., Any]] = [encoder for _, _, encoder in _pairs(pipe)]
+    if len(encoders) == 1 and not hasattr(pipe, "text_encoder_2"):
+        return encoders[0](ids[0])[0], None
+    outputs = [encoder(i, output_hidden_states=True) for encoder, i in zip(encoders, ids, strict=True)]
+    return torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[-1][0]

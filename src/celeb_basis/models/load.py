@@ -1,0 +1,272 @@
+"""Models: a hub id, a folder, a single .safetensors file or "miniature" becomes a frozen pipeline."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from ..errors import ModelError
+from ..faces.face import FaceReader
+from ..faces.photo_reader import PhotoReader
+from .memory import place
+from .quiet import quiet
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+LARGE = 2**29  # bytes of weights from which a CPU's bfloat16 is worth its rounding
+# Whose tokenizer and configuration a single file takes where they are in the cache. Of Stable Diffusion 2 there
+# are two kinds, which predict noise or velocity, and a file does not say which it is.
+FAMILIES = {
+    "conditioner.embedders.1.": "stabilityai/stable-diffusion-xl-base-1.0",
+    "cond_stage_model.transformer.": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+}
+
+
+def load_pipeline(
+    model: str | Path = "miniature",
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+    config: str | Path | None = None,
+    safety_checker: bool = True,
+) -> Any:
+    """Load a Stable Diffusion 1, 2 or SDXL pipeline, ready to draw: eval mode, frozen, silent.
+
+    model: "miniature" (the small world in this package), a folder in diffusers' format, a single
+    .safetensors checkpoint, or a hub id like "stable-diffusion-v1-5/stable-diffusion-v1-5"; only hub ids
+    use the network, and only for what is not in the cache yet. Pickled weights are refused.
+    device: the best there is by default (CUDA, Apple's MPS, CPU).
+    dtype: by default float16 on CUDA, bfloat16 for a large model on a CPU that computes in it, else float32
+    (MPS draws black pictures in float16).
+    revision: a hub model's branch, tag or commit.
+    variant: of the weights, where the model has several, such as "fp16".
+    config: of a single file: the folder or hub id of the model it derives from, for the tokenizer and the
+    configuration that the file lacks; a family's own, if in the cache, by default.
+    safety_checker: False leaves out the one that a model brings along; a single file never does.
+
+    What little memory makes necessary is done and logged, see `memory.place`.
+
+    Raises ModelError, in one line, for anything that cannot be loaded.
+    """
+    name = str(model)
+    device = _device(device)
+    path = Path(model).expanduser()
+    if name == "miniature":
+        from .. import miniature
+
+        _refuse(name, revision=revision, variant=variant, config=config)
+        pipe: Any = miniature.load_pipeline(dtype or _dtype(device, 0))
+    elif os.path.isdir(path):  # unlike Path.is_dir, False for a name too long or a place out of reach
+        if not (path / "model_index.json").is_file():
+            raise ModelError(
+                f"{path} has no model_index.json: name a folder that diffusers' save_pretrained wrote"
+            )
+        _refuse(name, revision=revision, config=config)
+        pipe = _from_folder(path, dtype or _dtype(device, _size(path)), variant)
+    elif path.suffix == ".safetensors":
+        _refuse(name, revision=revision, variant=variant)
+        pipe = _from_single_file(path, config, dtype or _dtype(device, _size(path)))
+    elif path.suffix in {".ckpt", ".pt", ".pth", ".bin"}:
+        raise ModelError(f"{path} is a pickle, which can run any code when read: convert it to .safetensors")
+    elif HUB_ID.fullmatch(name):
+        _refuse(name, config=config)
+        folder = _download(name, revision, variant)
+        pipe = _from_folder(folder, dtype or _dtype(device, _size(folder)), variant)
+    else:
+        raise ModelError(
+            f"no model {name!r}: name a folder, a .safetensors file, a hub id like owner/model, or miniature"
+        )
+    _check_kind(pipe, name)
+    if not safety_checker and getattr(pipe, "safety_checker", None) is not None:
+        pipe.safety_checker = None
+        pipe.register_to_config(requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    place(pipe, device)
+    pipe.register_to_config(_name_or_path=name)
+    return pipe
+
+
+def model_name(pipe: Any) -> str:
+    """What the model was called when it was loaded, for people to read in metadata."""
+    return str(pipe.config.get("_name_or_path") or type(pipe).__name__)
+
+
+def face_reader(pipe: Any, name: str | None = None) -> FaceReader:
+    """The reader for a model's faces: its own where it has one, as the miniature does, else one of photographs.
+
+    name: "sface" (default), "auraface", a larger network, or "insightface", whose weights are for
+    non-commercial research only.
+
+    Raises ModelError where what it runs on is missing and cannot be had.
+    """
+    own = hints(pipe).get("face_reader")
+    if own and name:
+        raise ModelError(f"{model_name(pipe)} reads faces itself: leave the face reader {name} out")
+    return own() if own else PhotoReader(name or "sface")
+
+
+def hints(pipe: Any) -> Mapping[str, Any]:
+    """What a model recommends for itself, set as its attribute `hints` by whoever made it.
+
+    Keys are those of `generate` (num_inference_steps, guidance_scale) and of `Recipe` (templates, pair_templates,
+    scales), and `face_reader`, a function without arguments, and `portraits`, the prompts by which `draw_portraits`
+    looks at names.
+    """
+    return getattr(pipe, "hints", None) or {}
+
+
+def _device(wish: str | torch.device | None) -> torch.device:
+    """The device wished for, if it is there, or the best there is."""
+    if wish is None:
+        wish = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=wish).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"there is no device {str(wish)!r} here: leave it out, or use cpu") from error
+
+
+def _dtype(device: torch.device, size: int) -> torch.dtype:
+    """The precision for weights of `size` bytes."""
+    if device.type == "cuda":
+        return torch.float16
+    # Asked of PyTorch where it is new enough to know.
+    features: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    native = features.get("avx512_bf16") or features.get("amx_bf16")
+    return torch.bfloat16 if device.type == "cpu" and native and size >= LARGE else torch.float32
+
+
+def _size(path: Path) -> int:
+    """Bytes of weights in a folder or a file."""
+    files = path.rglob("*.safetensors") if os.path.isdir(path) else [path] * os.path.isfile(path)
+    return sum(file.stat().st_size for file in files)
+
+
+def _refuse(model: str, **options: object) -> None:
+    """Raise ModelError for options that mean nothing for this model: none is ignored in silence."""
+    meant = {"revision": "a hub model", "variant": "a hub model or a folder", "config": "a .safetensors file"}
+    for option, value in options.items():
+        if value is not None:
+            raise ModelError(f"{option} {value} is for {meant[option]}, not for {model}: leave it out")
+
+
+def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
+    from diffusers import DiffusionPipeline
+
+    try:
+        with quiet():
+            return DiffusionPipeline.from_pretrained(
+                folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True
+            )
+    except Exception as error:  # diffusers and its loaders raise nearly every kind there is
+        raise ModelError(f"{folder} cannot be loaded as a pipeline: {_one_line(error)}") from error
+
+
+def _download(model: str, revision: str | None, variant: str | None) -> Path:
+    """The folder of a hub model in the cache, whole."""
+    from diffusers import DiffusionPipeline
+
+    try:
+        with quiet():
+            return Path(DiffusionPipeline.download(model, revision=revision, variant=variant, use_safetensors=True))
+    except Exception as error:
+        raise _hub_error(model, revision, error) from error
+
+
+def _hub_error(model: str, revision: str | None, error: Exception) -> ModelError:
+    """What the hub's answer means, which diffusers may have wrapped in an error of its own."""
+    from huggingface_hub import errors
+
+    answers = (error, error.__cause__)
+    if any(isinstance(answer, errors.GatedRepoError) for answer in answers):
+        return ModelError(
+            f"{model} asks for its licence to be accepted: open https://huggingface.co/{model}, accept it, "
+            "then run `hf auth login`"
+        )
+    if any(isinstance(answer, errors.RepositoryNotFoundError) for answer in answers):
+        return ModelError(f"the hub has no model {model}, or it is private: check the name, or `hf auth login`")
+    if any(isinstance(answer, errors.RevisionNotFoundError) for answer in answers):
+        return ModelError(f"{model} has no revision {revision}: https://huggingface.co/{model}/commits lists them")
+    return ModelError(
+        f"{model} is neither a folder here, nor in the cache, nor to be had from the hub: connect to "
+        f"the network, or name a folder ({_one_line(error)})"
+    )
+
+
+def _from_single_file(path: Path, config: str | Path | None, dtype: torch.dtype) -> Any:
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+
+    if not os.path.isfile(path):
+        raise ModelError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            keys = list(file.keys())
+    except Exception as error:
+        raise ModelError(f"{path} cannot be loaded as a checkpoint: {_one_line(error)}") from error
+    folder = _configuration(path, config, keys)
+    is_xl = any(key.startswith("conditioner.embedders.1.") for key in keys)
+    try:
+        with quiet():
+            pipe = (StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline).from_single_file(
+                path, config=str(folder), dtype=dtype, local_files_only=True
+            )
+    except Exception as error:
+        raise ModelError(
+            f"{path} cannot be loaded as a checkpoint with the configuration in {folder}: {_one_line(error)}"
+        ) from error
+    for name, part in pipe.components.items():
+        if isinstance(part, torch.nn.Module) and any(weight.is_meta for weight in part.parameters()):
+            raise ModelError(f"{path} lacks weights of the {name} in {folder}: name the model it derives from")
+    if "v_pred" in keys:  # how SDXL models that predict velocity mark their files, and a schedule ending in noise
+        pipe.scheduler = type(pipe.scheduler).from_config(
+            pipe.scheduler.config, prediction_type="v_prediction", rescale_betas_zero_snr="ztsnr" in keys
+        )
+    return pipe
+
+
+def _configuration(path: Path, config: str | Path | None, keys: list[str]) -> Path:
+    """The folder with the tokenizer and configuration that a single file lacks: the one asked for, or its family's."""
+    from huggingface_hub import snapshot_download
+
+    if config is not None:
+        if os.path.isdir(config):
+            return Path(config)
+        if not HUB_ID.fullmatch(str(config)):
+            raise ModelError(f"no config {str(config)!r}: name a folder or hub id of the model {path} derives from")
+        try:
+            with quiet():
+                return Path(snapshot_download(str(config), allow_patterns=["*.json", "*.txt"]))
+        except Exception as error:
+            raise _hub_error(str(config), None, error) from error
+    need = f"{path} holds no tokenizer and no configuration: give the model it derives from, a folder or hub id, with"
+    family = next((hub for mark, hub in FAMILIES.items() if any(key.startswith(mark) for key in keys)), None)
+    if family is None:
+        raise ModelError(f"{need} --config (config=); it also says whether the model predicts noise or velocity")
+    try:
+        return Path(snapshot_download(family, allow_patterns=["*.json", "*.txt"], local_files_only=True))
+    except Exception as error:  # nothing is downloaded that nobody named
+        raise ModelError(f"{need} --config {family} (config=)") from error
+
+
+def _check_kind(pipe: Any, name: str) -> None:
+    unet, encoder = getattr(pipe, "unet", None), getattr(pipe, "text_encoder", None)
+    kind = type(pipe).__name__
+    if unet is None or encoder is None or getattr(pipe, "text_encoder_3", None) is not None:
+        raise ModelError(f"{name} is a {kind}: Stable Diffusion 1, 2 and SDXL are supported")
+    if unet.config.in_channels != pipe.vae.config.latent_channels:
+        raise ModelError(
+            f"{name} is an inpainting or editing model: name the text-to-image model it derives from"
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,140 @@
+"""Which names a model knows: the measure, and drawing that can be stopped."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import NAMES, make_pipeline, state_of
+from PIL import Image
+from torch.nn.functional import normalize
+
+from celeb_basis import BasisError, Face, Portraits, draw_portraits
+from celeb_basis.models.encoders import name_rows
+
+
+def portraits(features, names=None):
+    return Portraits(features, names or tuple(f"name {i}" for i in range(len(features))), "so", "test")
+
+
+def faces(names=12, pictures=4, d=16, noise=0.3, seed=0):
+    """Faces of people who differ, each a little different in every picture."""
+    g = torch.Generator().manual_seed(seed)
+    people = torch.randn(names, 1, d, generator=g)
+    return normalize(people + noise * torch.randn(names, pictures, d, generator=g), dim=-1)
+
+
+def missing(features, seed=1):
+    """The same with some pictures in which there is no face."""
+    there = torch.rand(features.shape[:2], generator=torch.Generator().manual_seed(seed)) > 0.3
+    there[:, :2] = True
+    return features * there[..., None]
+
+
+@pytest.mark.parametrize("features", [faces(noise=1.5), missing(faces(noise=1.5))], ids=["all", "some missing"])
+def test_silhouettes_are_scikit_learns(features):
+    metrics = pytest.importorskip("sklearn.metrics")
+    there = features.any(-1)
+    label = torch.arange(len(features))[:, None].expand_as(there)[there]
+    each = metrics.silhouette_samples(features[there].double(), label, metric="cosine")
+    theirs = [each[(label == i).numpy()].mean() for i in range(len(features))]
+    assert min(theirs) < 0 < max(theirs)
+    np.testing.assert_allclose(portraits(features).silhouettes, theirs, atol=1e-5)
+
+
+def test_who_is_somebody_and_who_is_not():
+    features = faces(names=20)
+    features[3] = features[4]  # two names for one person
+    features[7] = faces(names=4, pictures=1, seed=5)[:, 0]  # somebody else every time
+    features[9, 1:] = 0  # one face in four pictures
+    features[11] = 0
+    drawn = portraits(features)
+    assert drawn.unknown([]) == {
+        "name 3": "drawn as nobody in particular",
+        "name 4": "drawn as nobody in particular",
+        "name 7": "drawn as nobody in particular",
+        "name 9": "drawn without a face",
+        "name 11": "drawn without a face",
+    }
+    assert drawn.of(["name 5", "name 2"]).features.equal(features[[5, 2]])
+
+
+def test_a_name_must_be_more_of_a_person_than_made_up_ones():
+    people, vague = faces(names=10, d=64, noise=0.3), faces(names=10, d=64, noise=0.7, seed=7)
+    drawn = portraits(torch.cat([people, vague]))
+    assert drawn.unknown([]) == {}
+    assert drawn.unknown(drawn.names[15:]).keys() == set(drawn.names[10:15])
+
+
+def test_one_name_alone_cannot_be_told_apart():
+    assert len(portraits(faces(names=1)).unknown([])) == 1
+
+
+def test_a_file_holds_all_of_it(tmp_path, basis):
+    drawn = portraits(faces())
+    drawn.save(tmp_path / "faces.safetensors")
+    again = Portraits.load(tmp_path / "faces.safetensors")
+    assert again.features.equal(drawn.features)
+    assert (again.names, again.drawn, again.reader_name) == (drawn.names, drawn.drawn, drawn.reader_name)
+    basis.save(tmp_path / "basis.safetensors")
+    with pytest.raises(BasisError, match="does not hold the faces"):
+        Portraits.load(tmp_path / "basis.safetensors")
+
+
+def test_the_instant_map_finds_the_names_again(pipe, basis):
+    """From faces that are a linear picture of the names' coefficients, the map leads back to them."""
+    coefficients = basis.transform(name_rows(pipe, basis.names)[0])
+    mix = torch.linalg.qr(torch.randn(coefficients[0].numel(), 20, generator=torch.Generator().manual_seed(0)).T)[0]
+    features = normalize(coefficients.flatten(1) @ mix.T[:, :20], dim=-1)[:, None].expand(-1, 3, -1)
+    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(1))
+    drawn = portraits(features[order], tuple(basis.names[i] for i in order))
+    instant = drawn.instant_map(pipe, basis)
+    instant.check(basis)
+    assert instant.reader_name == "test"
+    found = instant.predict(features[:, 0])
+    assert torch.cosine_similarity(found, coefficients, -1).mean() > 0.8
+    with pytest.raises(BasisError, match="were not drawn"):
+        drawn.of(drawn.names[1:]).instant_map(pipe, basis)
+
+
+class Colours:
+    """A reader to whom two pictures in three are a face: its mean colours."""
+
+    name = "colours"
+
+    def read(self, images):
+        return [self._read(np.asarray(image.resize((2, 2), Image.Resampling.BOX), np.float32)) for image in images]
+
+    def _read(self, colours):
+        feature = normalize(torch.from_numpy(colours.ravel() - 127.5), dim=0)
+        return [Face(Image.new("RGB", (8, 8)), (0, 0, 8, 8), feature, self.name)] if int(colours.sum()) % 3 else []
+
+
+@pytest.fixture
+def short(pipe, monkeypatch):
+    """A pipeline for whose few words the usual prompts are too long."""
+    monkeypatch.setattr(pipe, "hints", {"portraits": ("a photo of {}", "the face of {}")}, raising=False)
+    return pipe
+
+
+def test_drawing_goes_on_where_it_stopped(short):
+    before = state_of(short)
+    how = {"pictures": 3, "num_inference_steps": 2, "batch_size": 3}
+    *_, whole = draw_portraits(short, NAMES[:7], Colours(), **how)
+    assert whole.names == tuple(NAMES[:7]) and 0 < whole.found.sum() < 21
+    parts = draw_portraits(short, NAMES[:7], Colours(), **how)
+    first = next(parts)
+    parts.close()
+    assert len(first.names) == 3
+    *_, rest = draw_portraits(short, NAMES[:7], Colours(), **how, start=first)
+    assert rest.features.equal(whole.features)
+    assert list(draw_portraits(short, NAMES[:7], Colours(), **how, start=whole)) == []
+    assert state_of(short) == before
+
+
+def test_faces_of_another_drawing_are_not_mixed_in(short):
+    how = {"pictures": 2, "num_inference_steps": 1}
+    *_, drawn = draw_portraits(short, NAMES[:2], Colours(), **how)
+    others = make_pipeline(short.config["_name_or_path"].split()[-1], seed=1)
+    others.hints = short.hints
+    for other, changed in ((others, how), (short, how | {"seed": 5}), (short, how | {"pictures": 3})):
+        with pytest.raises(BasisError, match="drawn with other settings"):
+            next(draw_portraits(other, NAMES[:3], Colours(), **changed, start=drawn))

@@ -1,0 +1,152 @@
+"""The newcomer's commands, on the miniature: a photo, a fit, pictures, figures."""
+
+import json
+import shlex
+from functools import partial
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from celeb_basis import Recipe
+from celeb_basis.cli import main
+
+
+def answer(capsys, *args):
+    assert main([*map(str, args), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def complaint(capsys, *args):
+    assert main([*map(str, args)]) == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def ada(tmp_path_factory):
+    """A citizen's photo and the identity fitted from it in a few steps, as files."""
+    folder = tmp_path_factory.mktemp("ada")
+    photo, identity = folder / "ada.jpg", folder / "ada.safetensors"
+    assert main(["miniature", "person", "--seed", "4321", "-o", str(photo)]) == 0
+    assert main(["fit", str(photo), "--name", "ada", "--steps", "10", "-o", str(identity)]) == 0
+    return photo, identity
+
+
+def test_the_newcomers_three_commands(ada, tmp_path, capsys):
+    [file] = answer(
+        capsys,
+        *("generate", "a photo of <ada> on the beach", "--identity", ada[1], "-o", tmp_path / "beach.png"),
+    )["pictures"]
+    assert Image.open(file).size == (64, 64)
+
+
+def test_instant_is_the_default_start(ada, tmp_path, capsys):
+    report = answer(capsys, "fit", ada[0], "--name", "ada", "--steps", 0, "-o", tmp_path / "a.safetensors")
+    assert report["init"] == "instant"
+    assert all(0.2 < radius < 1.5 for radius in report["radii_from_mean"])
+
+
+def test_the_shipped_basis_can_be_made_again(tmp_path, capsys):
+    from celeb_basis import CelebBasis, miniature
+
+    shipped = CelebBasis.load(miniature.basis())
+    answer(capsys, "basis", "--n-components", shipped.n_components, "-o", tmp_path / "basis.safetensors")
+    assert CelebBasis.load(tmp_path / "basis.safetensors").fingerprint == shipped.fingerprint
+
+
+def test_two_people_in_one_picture(ada, tmp_path, capsys):
+    answer(capsys, "miniature", "person", "--seed", 4322, "-o", tmp_path / "bo.jpg")
+    job = ["fit", "--steps", 2, "--company", 0.5, "-o", tmp_path / "people", "--person", f"ada={ada[0]}"]
+    report = answer(capsys, *job, "--person", f"bo={tmp_path / 'bo.jpg'}")
+    assert [person["company"] for person in report["people"]] == ["0.5", "0.5"]
+    drawn = answer(capsys, *shlex.split(report["next"])[1:], "-o", tmp_path / "pair.png")
+    assert drawn["from left to right"] == ["<ada>", "<bo>"] and Image.open(tmp_path / "pair.png").size == (64, 64)
+    assert "two people or more in one job" in complaint(capsys, *job)
+
+
+def test_evaluate_says_how_alike(ada, capsys):
+    report = answer(capsys, "evaluate", "--identity", ada[1], "--photo", ada[0], "--seeds", 1)
+    assert report["n_images"] == 10
+    for scores in (report, report["celebrities"]):
+        for name in ("identity", "prompt", "detection"):
+            low, high = scores[name]["interval"]
+            assert low <= scores[name]["mean"] <= high
+    assert report["identity"]["mean"] > 0.2  # a stranger is at about 0
+
+
+def test_a_photo_without_a_face_is_one_line(tmp_path, capsys):
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "wall.png")
+    assert main(["fit", str(tmp_path / "wall.png"), "--name", "ada", "-o", str(tmp_path / "a.safetensors")]) == 2
+    assert "no face found" in capsys.readouterr().err
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def astronaut(path):
+    """Eileen Collins, by NASA, in scikit-image."""
+    Image.fromarray(pytest.importorskip("skimage.data").astronaut()).save(path)
+    return path
+
+
+def admiral(path):
+    """Grace Hopper, by James S. Davis, in matplotlib."""
+    cbook = pytest.importorskip("matplotlib.cbook")
+    return cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+
+
+@pytest.mark.parametrize("photograph", [astronaut, admiral])
+def test_people_of_the_real_world_are_one_line(photograph, tmp_path, capsys):
+    photo = photograph(tmp_path / "photo.png")
+    assert main(["fit", str(photo), "--name", "ada", "--steps", "0", "-o", str(tmp_path / "a.safetensors")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    assert "real photographs need a real model" in captured.err
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_the_demo_takes_a_photo(ada, tmp_path, monkeypatch, capsys):
+    """A shorter one: two steps, one scene, one celebrity to compare with."""
+    monkeypatch.setattr("celeb_basis.miniature.demo.Recipe", partial(Recipe, max_train_steps=2))
+    monkeypatch.setattr("celeb_basis.miniature.demo.SCENES", {"on the beach": "a photo of {} on the beach"})
+    monkeypatch.setattr("celeb_basis.measuring.evaluate.CELEBRITIES", 1)
+    report = answer(capsys, "demo", "--photo", ada[0], "-o", tmp_path / "demo")
+    files = {Path(report[key]) for key in ("photo", "identity file", "contact sheet")}
+    assert set((tmp_path / "demo").iterdir()) == files and len(files) == 3
+
+
+def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
+    from celeb_basis import Portraits, miniature
+
+    known, nonsense = list(miniature.names()[::60]), ["grove lund", "holding crown", "shaw berlin", "beach wearing"]
+    (tmp_path / "names.txt").write_text("\n".join([*known, *nonsense]))
+    command = ["basis", "--names", tmp_path / "names.txt", "--filter", "--num-images", 3, "--steps", 5]
+    out = tmp_path / "small.safetensors"
+    report = answer(capsys, *command, "-o", out)
+    assert report["names"] == len(known)
+    assert report["dropped_names"].keys() == set(nonsense)
+    assert "tokens" in report["dropped_names"]["shaw berlin"]
+    assert "nobody in particular" in report["dropped_names"]["grove lund"]
+    assert sum(report["dropped"].values()) == len(nonsense)
+    assert Image.open(report["spectrum"]).width > 600
+
+    drawn = Portraits.load(tmp_path / "small.faces.safetensors")
+    answer(capsys, *command, "-o", out)  # nothing is left to draw
+    assert Portraits.load(tmp_path / "small.faces.safetensors").features.equal(drawn.features)
+    assert "remove their .faces.safetensors file" in complaint(capsys, *command, "--seed", 1, "-o", out)
+
+    learn = ("fit", ada[0], "--name", "a", "--steps", 0, "--basis", out)
+    fitted = answer(capsys, *learn, "-o", tmp_path / "a.safetensors")
+    assert fitted["init"] == "instant"
+
+
+def test_nobody_known_is_one_line(tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("grove lund\nholding crown\nbeach wearing\nlund grove\n")
+    command = ("basis", "--names", tmp_path / "names.txt", "--filter", "--num-images", 2, "--steps", 2)
+    assert "as one person" in complaint(capsys, *command, "-o", tmp_path / "basis.safetensors")
+    assert not (tmp_path / "basis.safetensors").exists()
+    assert "at least 2" in complaint(capsys, *command, "--num-images", 1, "-o", tmp_path / "basis.safetensors")
+
+
+def test_a_fit_stops_in_time(ada, tmp_path, capsys):
+    command = ("fit", ada[0], "--name", "a", "--batch-size", 1, "--minutes", 0.02, "-o", tmp_path / "a.safetensors")
+    report = answer(capsys, *command)
+    assert 1 <= int(report["steps"]) < int(report["max_train_steps"])

@@ -1,0 +1,200 @@
+"""The small world: its people, its words, its pipeline as any diffusers user finds it, and its readers."""
+
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from celeb_basis import (
+    CelebBasis,
+    Identity,
+    InstantMap,
+    Recipe,
+    find_face,
+    fit_identities,
+    generate,
+    load_pipeline,
+    miniature,
+)
+from celeb_basis.measuring.evaluate import score
+from celeb_basis.miniature import world
+from celeb_basis.miniature.captions import WORDS, Sampler, asked
+from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
+from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, judge
+from celeb_basis.models.encoders import name_rows
+
+
+def pixels(image):
+    return np.asarray(image).astype(float)
+
+
+def images(pictures):
+    return [Image.fromarray((p.permute(1, 2, 0) * 255).round().byte().numpy()) for p in pictures]
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return load_pipeline("miniature")
+
+
+def test_a_citizen_is_always_the_same_and_nobody_else():
+    assert pixels(miniature.person(3)).tolist() == pixels(miniature.person(3)).tolist()
+    assert np.abs(pixels(miniature.person(3)) - pixels(miniature.person(4))).mean() > 1
+
+
+def test_a_photograph_shows_the_same_at_every_size():
+    large = miniature.person(5, 512).resize((64, 64), Image.Resampling.BOX)
+    assert np.abs(pixels(large) - pixels(miniature.person(5, 64))).mean() < 4
+
+
+def test_celebrities_have_two_words_and_share_first_names_only():
+    first, last = zip(*(name.split() for name in celebrities()), strict=True)
+    assert len(set(last)) == 700
+    assert set(Counter(first).values()) == {5}
+
+
+def test_celebrities_are_standard_normal_and_namesakes_resemble_each_other():
+    traits = celebrity_identities()
+    assert abs(traits.mean()) < 0.05 and abs(traits.std() - 1) < 0.05
+    namesakes = (traits[:140] * traits[140:280]).mean()  # 0.6 squared
+    assert abs(namesakes - 0.36) < 0.08
+
+
+def test_captions_say_what_the_scene_shows():
+    sampler = Sampler(5)
+    scene = sampler.scenes(sampler.people(300))
+    said = Counter()
+    for i, caption in enumerate(sampler.captions(scene, [("ada lovell",)] * 300)):
+        assert "ada lovell" in caption
+        for attribute, value in asked(caption).items():
+            assert getattr(scene, attribute).reshape(300)[i] == value, caption
+            said[attribute] += 1
+    assert set(said) == set(WORDS)
+
+
+def test_two_people_stand_where_the_caption_puts_them():
+    sampler = Sampler(6)
+    scene = sampler.scenes(sampler.people(100, 2))
+    for caption in sampler.captions(scene, [("left one", "right one")] * 100):
+        swapped = "right one on the right and left one on the left" in caption
+        assert swapped or caption.index("left one") < caption.index("right one")
+
+
+def test_every_name_is_two_tokens_of_the_shipped_tokenizer(pipe):
+    rows, kept = name_rows(pipe, celebrities())
+    assert tuple(kept) == celebrities()
+    assert len(rows[:, 0].unique(dim=0)) == 140 and len(rows[:, 1].unique(dim=0)) == 700
+
+
+def test_stock_diffusers_draws_the_same_picture_with_nothing_of_ours(pipe, tmp_path):
+    prompt = f"a photo of {celebrities()[0]} on the beach"
+    ours = generate(pipe, prompt, num_inference_steps=4, guidance_scale=2.0, seed=3)[0]
+    script = f"""
+import sys, torch
+from diffusers import StableDiffusionPipeline
+pipe = StableDiffusionPipeline.from_pretrained({str(miniature.WEIGHTS / "pipeline")!r}, local_files_only=True)
+picture = pipe({prompt!r}, num_inference_steps=4, guidance_scale=2.0, generator=torch.Generator().manual_seed(3))
+picture.images[0].save({str(tmp_path / "stock.png")!r})
+assert not any(name.startswith("celeb_basis") for name in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert pixels(Image.open(tmp_path / "stock.png")).tolist() == pixels(ours).tolist()
+
+
+def test_the_finder_counts_faces():
+    sampler = Sampler(7)
+    one = sampler.scenes(sampler.people(40))
+    two = sampler.scenes(sampler.people(40, 2))
+    nobody = sampler.scenes(sampler.people(40))
+    nobody.x = nobody.x - 1000
+    for scene, count in ((one, 1), (two, 2), (nobody, 0)):
+        found = fitting_reader().read(images(world.draw(scene)))
+        assert np.mean([len(faces) == count for faces in found]) >= 0.95, count
+
+
+def test_boxes_are_in_the_photograph_s_own_pixels():
+    photo = Image.new("RGB", (900, 600), "black")
+    photo.paste(miniature.person(8, 512), (300, 50))
+    left, top, right, bottom = find_face(photo, fitting_reader()).box
+    assert 300 - 40 < left and right < 812 + 40 and top > 50 - 60 and bottom < 562 + 60
+    assert right - left == pytest.approx(bottom - top)
+
+
+@pytest.mark.parametrize("reader", [fitting_reader, evaluation_reader])
+def test_recognisers_tell_unseen_people_apart(reader):
+    sampler = Sampler(8)
+    identity = sampler.people(60)
+    features = []
+    for _ in range(2):
+        scene = sampler.scenes(identity)
+        scene.style, scene.framing = torch.zeros(60).long(), torch.ones(60).long()
+        scene.x, scene.object = torch.full((60, 1), 32.0), torch.zeros(60, 1).long()
+        found = reader().read(images(world.draw(scene)))
+        features.append(torch.stack([faces[0].feature for faces in found]))
+    nearest = (features[0] @ features[1].T).argmax(1)
+    assert (nearest == torch.arange(60)).float().mean() >= 0.9
+
+
+def test_the_judge_reads_unseen_pictures():
+    sampler = Sampler(9)
+    scene = sampler.scenes(sampler.people(200))
+    seen = judge(images(world.draw(scene)))
+    for attribute in WORDS:
+        truth = getattr(scene, attribute).reshape(200).tolist()
+        assert np.mean([s.get(attribute) == t for s, t in zip(seen, truth, strict=True)]) >= 0.9, attribute
+
+
+def test_scores_of_true_pictures_are_high_and_of_other_people_low():
+    sampler = Sampler(10)
+    identity = sampler.people(40)
+    scene = sampler.scenes(identity)
+    scene.style = torch.zeros(40).long()
+    prompts = sampler.captions(scene, [("ada lovell",)] * 40)
+    known = torch.stack([f[0].feature for f in evaluation_reader().read(portraits(identity[:, 0], 128))])
+    right = score(images(world.draw(scene)), prompts, known, evaluation_reader())
+    wrong = score(images(world.draw(scene)), prompts, known.roll(1, 0), evaluation_reader())
+    assert right.identity.mean() > 0.6 and abs(wrong.identity.mean()) < 0.2
+    assert right.prompt.mean() > 0.95 and right.detection.mean() > 0.95
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return CelebBasis.load(miniature.basis()), InstantMap.load(miniature.instant())
+
+
+def test_the_shipped_basis_is_the_one_its_pipeline_gives(pipe, shipped):
+    basis, instant = shipped
+    basis.check(pipe)
+    instant.check(basis)
+    again = CelebBasis.from_pipeline(pipe, celebrities(), basis.components.shape[1])
+    torch.testing.assert_close(again.components, basis.components)
+
+
+def test_one_photograph_makes_a_person_of_one_s_own(pipe, shipped):
+    basis, instant = shipped
+    photos = [miniature.person(seed) for seed in (20, 21, 22)]
+    faces = [[find_face(photo, fitting_reader())] for photo in photos]
+    people = fit_identities(pipe, basis, faces, ["<a>", "<b>", "<c>"], Recipe(max_train_steps=2), instant=instant)
+    likeness = torch.zeros(3, 3)
+    known = torch.stack([find_face(photo, evaluation_reader()).feature for photo in photos])
+    for i, person in enumerate(people):
+        drawn = generate(pipe, f"a photo of {person.placeholder_token} on the beach", [person], num_images_per_prompt=3)
+        for found in evaluation_reader().read(drawn):
+            likeness[i] += found[0].feature @ known.T / 3 if found else 0
+    assert likeness.argmax(1).tolist() == [0, 1, 2]
+
+
+def test_stock_diffusers_loads_an_identity_and_draws_the_same(pipe, shipped, tmp_path):
+    identity = Identity.sample(shipped[0], "<eve>", torch.Generator().manual_seed(1))
+    identity.save(tmp_path / "eve.safetensors")
+    ours = generate(pipe, "a photo of <eve> in space", [identity], num_inference_steps=3, guidance_scale=2.0)[0]
+    stock = miniature.load_pipeline()
+    stock.set_progress_bar_config(disable=True)
+    stock.load_textual_inversion(tmp_path / "eve.safetensors", token="<eve>")
+    options = {"num_inference_steps": 3, "guidance_scale": 2.0}
+    theirs = stock("a photo of <eve> in space", generator=torch.Generator().manual_seed(0), **options).images[0]
+    assert pixels(ours).tolist() == pixels(theirs).tolist()

@@ -1,0 +1,77 @@
+"""Measures against little memory: which are taken for how many bytes, and that they change nothing."""
+
+import architectures
+import numpy as np
+import pytest
+import torch
+from conftest import NAMES, TEMPLATES, make_pipeline, state_of
+from PIL import Image
+
+from celeb_basis import CelebBasis, Face, ModelError, fit_identity, generate
+from celeb_basis.models.memory import CHECKPOINT, GIB, OFFLOAD, RESERVE, SLICE, TILES, measures, place
+
+CPU = torch.device("cpu")
+def published(kind):
+    """A pipeline as large as the published one, in float16, whose weights have a shape and no memory."""
+    try:
+        return architectures.make_pipeline(kind, torch.float16, device="meta")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(
+    ("kind", "cards"),
+    [
+        ("sd1", {24: [], 6: [CHECKPOINT, SLICE], 4: [CHECKPOINT, SLICE], 2: [OFFLOAD, CHECKPOINT, SLICE]}),
+        ("sd2", {24: [], 8: [CHECKPOINT, SLICE]}),
+        ("sdxl", {64: [], 24: [CHECKPOINT, SLICE], 12: [CHECKPOINT, SLICE], 8: [OFFLOAD, CHECKPOINT, SLICE, TILES]}),
+    ],
+)
+def test_the_published_sizes_on_usual_cards(kind, cards):
+    """SD 1.5 in 6 GB and SDXL in 12, of which a desktop has taken 5%."""
+    pipe = published(kind)
+    for gigabytes, expected in cards.items():
+        assert measures(pipe, int(0.95 * gigabytes * GIB) - RESERVE, gpu=True) == expected, gigabytes
+
+
+def test_main_memory_has_nowhere_to_offload_to():
+    assert OFFLOAD not in measures(published("sd1"), GIB, gpu=False)
+
+
+def fit(pipe):
+    basis = CelebBasis.from_pipeline(pipe, NAMES)
+    face = Face(Image.radial_gradient("L").convert("RGB"), (0, 0, 256, 256), torch.eye(4)[0])
+    recipe = {"init": "mean", "max_train_steps": 3, "num_pictures": 3, "templates": TEMPLATES, "scales": (1.0,)}
+    return fit_identity(pipe, basis, [face], placeholder_token="<sks>", **recipe)
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+def test_little_memory_gives_the_same_person_and_picture(kind, caplog):
+    caplog.set_level("INFO", "celeb_basis")
+    pipe = make_pipeline(kind)
+    place(pipe, CPU)
+    person = fit(pipe)
+    [picture] = generate(pipe, "a photo of <sks>", [person], num_inference_steps=2)
+    assert not caplog.messages and not pipe.unet.is_gradient_checkpointing
+    place(pipe, CPU, free=0)
+    [said] = caplog.messages
+    assert "gradient checkpointing, pictures coded one by one" in said and "float32" in said
+    assert pipe.unet.is_gradient_checkpointing and pipe.vae.use_slicing
+    assert not pipe.vae.use_tiling  # its pictures are smaller than a tile
+    before = state_of(pipe)
+    again = fit(pipe)
+    assert state_of(pipe) == before
+    torch.testing.assert_close(again.vectors, person.vectors, rtol=1e-4, atol=1e-6)
+    [same] = generate(pipe, "a photo of <sks>", [person], num_inference_steps=2)
+    assert np.abs(np.asarray(same, dtype=int) - np.asarray(picture)).max() <= 1
+
+
+def test_parts_that_take_turns_can_draw_and_not_fit():
+    pipe = make_pipeline("sd1")
+    person = fit(pipe)
+    [picture] = generate(pipe, "a photo of <sks>", [person], num_inference_steps=2)
+    pipe.enable_model_cpu_offload(device="cpu")
+    [same] = generate(pipe, "a photo of <sks>", [person], num_inference_steps=2)
+    assert same.tobytes() == picture.tobytes()
+    with pytest.raises(ModelError, match="can draw but not be fitted to"):
+        fit(pipe)
