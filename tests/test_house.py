@@ -14,6 +14,7 @@ ROOT = Path(celeb_basis.__file__).parent
 # From the top down: a wing imports from the wings before it, never from those after it.
 WINGS = (
     "errors",
+    "notation",
     "files",
     "models",
     "basis",

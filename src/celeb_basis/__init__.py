@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from .basis.celebrities import celebrities as celebrities
     from .basis.instant_map import InstantMap as InstantMap
     from .basis.portraits import Portraits as Portraits
-    from .basis.portraits import draw_portraits as draw_portraits
-    from .drawing.generate import file_stem as file_stem
     from .drawing.generate import generate as generate
-    from .drawing.generate import save_picture as save_picture
+    from .drawing.picture_file import file_stem as file_stem
+    from .drawing.picture_file import save_picture as save_picture
+    from .drawing.portraits import draw_portraits as draw_portraits
     from .errors import BasisError as BasisError
     from .errors import CelebBasisError as CelebBasisError
     from .errors import IdentityError as IdentityError
@@ -26,24 +26,34 @@ if TYPE_CHECKING:
     from .errors import SeveralFacesError as SeveralFacesError
     from .faces.face import Face as Face
     from .faces.face import find_face as find_face
-    from .faces.face import open_photo as open_photo
+    from .faces.face_reader import face_reader as face_reader
+    from .faces.photo import open_photo as open_photo
     from .identity import Identity as Identity
+    from .measuring.evaluate import evaluate as evaluate
+    from .models.card import DEFAULT_MODEL as DEFAULT_MODEL
+    from .models.card import ModelCard as ModelCard
+    from .models.card import card_of as card_of
     from .models.encoders import placeholders as placeholders
-    from .models.load import face_reader as face_reader
     from .models.load import load_pipeline as load_pipeline
     from .training.fit import FitStep as FitStep
     from .training.fit import fit_identities as fit_identities
     from .training.fit import fit_identity as fit_identity
     from .training.fit import fit_steps as fit_steps
-    from .training.fit import identities_at as identities_at
+    from .training.methods import CelebBasisMethod as CelebBasisMethod
+    from .training.methods import CrossInitialization as CrossInitialization
+    from .training.methods import Paper as Paper
+    from .training.methods import StableIdentity as StableIdentity
+    from .training.methods import TextualInversion as TextualInversion
     from .training.recipe import Recipe as Recipe
 
 _PUBLIC = {
     "basis.basis": ("CelebBasis",),
     "basis.celebrities": ("celebrities",),
     "basis.instant_map": ("InstantMap",),
-    "basis.portraits": ("Portraits", "draw_portraits"),
-    "drawing.generate": ("file_stem", "generate", "save_picture"),
+    "basis.portraits": ("Portraits",),
+    "drawing.generate": ("generate",),
+    "drawing.picture_file": ("file_stem", "save_picture"),
+    "drawing.portraits": ("draw_portraits",),
     "errors": (
         "BasisError",
         "CelebBasisError",
@@ -55,11 +65,22 @@ _PUBLIC = {
         "PromptError",
         "SeveralFacesError",
     ),
-    "faces.face": ("Face", "find_face", "open_photo"),
+    "faces.face": ("Face", "find_face"),
+    "faces.face_reader": ("face_reader",),
+    "faces.photo": ("open_photo",),
     "identity": ("Identity",),
+    "measuring.evaluate": ("evaluate",),
     "models.encoders": ("placeholders",),
-    "models.load": ("face_reader", "load_pipeline"),
-    "training.fit": ("FitStep", "fit_identities", "fit_identity", "fit_steps", "identities_at"),
+    "models.card": ("DEFAULT_MODEL", "ModelCard", "card_of"),
+    "models.load": ("load_pipeline",),
+    "training.fit": ("FitStep", "fit_identities", "fit_identity", "fit_steps"),
+    "training.methods": (
+        "CelebBasisMethod",
+        "CrossInitialization",
+        "Paper",
+        "StableIdentity",
+        "TextualInversion",
+    ),
     "training.recipe": ("Recipe",),
 }
 _MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}

@@ -13,8 +13,6 @@ CelebBasisError
 
 from __future__ import annotations
 
-import re
-
 
 class CelebBasisError(Exception):
     """Something the user can put right; `str(error)` is one line that says how."""
@@ -45,34 +43,12 @@ class NoFaceError(PhotoError):
 
 
 class SeveralFacesError(PhotoError):
-    """More than one face was found in a photo of one person."""
+    """More than one face was found in a photo of one person; `count` says how many."""
+
+    def __init__(self, message: str, count: int) -> None:
+        super().__init__(message)
+        self.count = count
 
 
 class OutputError(CelebBasisError):
     """A file cannot be written."""
-
-
-PLACEHOLDER = re.compile(r"<[a-z0-9_-]+>")
-
-
-def check_spelling(token: str) -> None:
-    """Raise PromptError unless a placeholder token is written like <ada>; here, as the command line needs no torch."""
-    if not PLACEHOLDER.fullmatch(token):
-        # Capitals would lose their second vector in diffusers; a bare word is also replaced inside words.
-        raise PromptError(
-            f"{token!r} cannot be a placeholder token: write lower-case letters, digits, - or _ "
-            "between angle brackets, like <ada>"
-        )
-
-
-Box = tuple[float, float, float, float]
-"""Left, top, right and bottom of a part of a picture, as shares of its width and height."""
-
-
-def check_box(name: str, box: Box) -> None:
-    """Raise PromptError unless a box has an inside and lies in the picture."""
-    if len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
-        raise PromptError(
-            f"the region of {name} is {','.join(f'{side:g}' for side in box)}: give left,top,right,bottom as shares "
-            "of the picture, 0 to 1, like 0,0,.5,1 for its left half"
-        )

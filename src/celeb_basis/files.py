@@ -45,13 +45,15 @@ def save_safetensors(
         temporary.write_bytes(content)
 
 
-def load_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Return the tensors and the metadata of a safetensors file; CelebBasisError if it is not one."""
+def load_safetensors(
+    path: str | Path, error: type[CelebBasisError] = CelebBasisError
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a safetensors file. Raises `error` if it is not one."""
     path = Path(path)
     try:
         if not path.is_file():
-            raise CelebBasisError(f"{path}: no such file")
+            raise error(f"{path}: no such file")
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise CelebBasisError(f"{path} is not a readable safetensors file ({error})") from error
+    except (SafetensorError, OSError) as reason:
+        raise error(f"{path} is not a readable safetensors file ({reason})") from reason

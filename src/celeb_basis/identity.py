@@ -7,16 +7,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .basis.basis import CelebBasis
-from .errors import IdentityError, check_spelling
+from .errors import IdentityError
 from .files import load_safetensors, save_safetensors
 from .models.encoders import TOKENS, embedding_dims, fingerprint
-from .models.load import model_name
+from .models.pipeline import Pipeline, model_name
+from .notation import check_spelling
 
 # What other programs look for: one tensor for one text encoder, these two for SDXL.
 KEYS = {1: ("emb_params",), 2: ("clip_l", "clip_g")}
@@ -56,9 +56,21 @@ class Identity:
         provenance: Mapping[str, str] | None = None,
     ) -> Identity:
         """The person at coefficients (2, k) of a basis."""
+        vectors = basis.inverse_transform(coefficients.detach().float().cpu())
+        return cls.from_vectors(basis, vectors, placeholder_token, provenance)
+
+    @classmethod
+    def from_vectors(
+        cls,
+        basis: CelebBasis,
+        vectors: Tensor,
+        placeholder_token: str,
+        provenance: Mapping[str, str] | None = None,
+    ) -> Identity:
+        """The person with these vectors (2, dim), for the text encoders of a basis."""
         return cls(
             placeholder_token=placeholder_token,
-            vectors=basis.inverse_transform(coefficients.detach().float().cpu()),
+            vectors=vectors,
             encoder_dims=basis.encoder_dims,
             fingerprint=basis.fingerprint,
             model=basis.model,
@@ -101,7 +113,7 @@ class Identity:
             },
         )
 
-    def check(self, pipe: Any) -> None:
+    def check(self, pipe: Pipeline) -> None:
         """Raise IdentityError unless the identity was made for the pipeline's text encoders.
 
         A file of another program names no text encoder: then the widths decide.
@@ -131,7 +143,8 @@ class Identity:
         placeholder_token: replaces the one in the file, which otherwise falls back on the file's name.
         """
         path = Path(path)
-        tensors, metadata = _read_pickle(path) if path.suffix in {".pt", ".bin"} else load_safetensors(path)
+        is_pickle = path.suffix in {".pt", ".bin"}
+        tensors, metadata = _read_pickle(path) if is_pickle else load_safetensors(path, IdentityError)
         parts = (
             [tensors[key] for key in KEYS[2] if key in tensors]
             if len(tensors) == 2

@@ -7,15 +7,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import BasisError
 from ..files import load_safetensors, save_safetensors
+from ..models.card import ModelCard
 from ..models.encoders import embedding_dims, fingerprint, name_rows
-from ..models.load import model_name
+from ..models.pipeline import Pipeline, model_name
 
 MAX_COMPONENTS = 512  # the paper's
 
@@ -44,7 +44,7 @@ class CelebBasis:
     model: str  # what the model was called, for people
 
     @classmethod
-    def from_pipeline(cls, pipe: Any, names: Sequence[str], n_components: int | None = None) -> CelebBasis:
+    def from_pipeline(cls, pipe: Pipeline, names: Sequence[str], n_components: int | None = None) -> CelebBasis:
         """Make the basis of a pipeline from those of `names` that are exactly two tokens.
 
         n_components: how many directions to keep at each position; None keeps the rank, at most 512.
@@ -91,6 +91,13 @@ class CelebBasis:
             model=model_name(pipe),
         )
 
+    @classmethod
+    def from_card(cls, card: ModelCard) -> CelebBasis:
+        """The basis that a model brings along. Raises BasisError if it brings none."""
+        if card.basis is None:
+            raise BasisError("this model brings no basis: make one and give it with basis=")
+        return cls.load(card.basis)
+
     @property
     def n_components(self) -> int:
         """Coefficients at each of the two positions; a person is twice as many numbers."""
@@ -123,7 +130,7 @@ class CelebBasis:
         scale = _per_column(self.encoder_scale, self.encoder_dims)
         return scale.to(like), self.mean.to(like), self.components.to(like)
 
-    def check(self, pipe: Any) -> None:
+    def check(self, pipe: Pipeline) -> None:
         """Raise BasisError unless this basis was made from the pipeline's own text encoders."""
         if self.fingerprint != fingerprint(pipe):
             raise BasisError(
@@ -147,7 +154,7 @@ class CelebBasis:
     @classmethod
     def load(cls, path: str | Path) -> CelebBasis:
         """Read a basis from the file that `save` wrote; BasisError if it holds anything else."""
-        tensors, metadata = load_safetensors(path)
+        tensors, metadata = load_safetensors(path, BasisError)
         if metadata.get("format") != "celeb-basis basis 1" or set(tensors) != set(_TENSORS):
             raise BasisError(f"{path} is not a celeb basis")
         try:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import BasisError
 from ..files import load_safetensors, save_safetensors
+from ..models.card import ModelCard
 from .basis import CelebBasis
 
 SUFFIX = ".instant.safetensors"  # sd15.instant.safetensors is the map of the basis sd15.safetensors
@@ -28,8 +29,8 @@ class InstantMap:
     intercept: Tensor  # (2 * k,)
     alpha: float
     score: float  # leave-one-out R2 over all coefficients
-    fingerprint: str  # the basis' digest: coefficients mean nothing in another one
-    reader_name: str  # of the face reader whose features it takes
+    basis_digest: str  # coefficients mean nothing in another basis
+    face_reader: str  # of the face reader whose features it takes
 
     @classmethod
     def fit(
@@ -38,7 +39,7 @@ class InstantMap:
         coefficients: Tensor,
         *,
         basis: CelebBasis,
-        reader_name: str,
+        face_reader: str,
         alpha: float | None = None,
     ) -> InstantMap:
         """Learn from the celebrities' features (n, d), unit length, and coefficients (n, 2, k).
@@ -70,50 +71,55 @@ class InstantMap:
             intercept=(y_mean - coef @ x_mean).float(),
             alpha=best,
             score=1 - (left_out_error(best) / total).item(),
-            fingerprint=basis.digest,
-            reader_name=reader_name,
+            basis_digest=basis.digest,
+            face_reader=face_reader,
         )
+
+    @classmethod
+    def from_card(cls, card: ModelCard) -> InstantMap | None:
+        """The map that a model brings along, if it brings one."""
+        return None if card.instant_map is None else cls.load(card.instant_map)
 
     def predict(self, feature: Tensor) -> Tensor:
         """Coefficients (2, k) of a feature (d,), or (n, 2, k) of features (n, d)."""
         if feature.shape[-1] != self.coef.shape[1]:
             raise BasisError(
                 f"a face feature of {feature.shape[-1]} numbers, the instant map takes "
-                f"{self.coef.shape[1]} from {self.reader_name}: use that face reader"
+                f"{self.coef.shape[1]} from {self.face_reader}: use that face reader"
             )
         return (feature.float().cpu() @ self.coef.T + self.intercept).reshape(*feature.shape[:-1], 2, -1)
 
     def check(self, basis: CelebBasis) -> None:
         """Raise BasisError unless the map was learnt in this very basis."""
-        if self.fingerprint != basis.digest:
+        if self.basis_digest != basis.digest:
             raise BasisError(
-                "this instant map was learnt in another basis: make it again, or use init='mean'"
+                "this instant map was learnt in another basis: make it again, or start from the mean"
             )
 
     def save(self, path: str | Path) -> None:
         """Write the map to a .safetensors file."""
         metadata = {
-            "format": "celeb-basis instant map 1",
+            "format": "celeb-basis instant map 2",
             "alpha": repr(self.alpha),
             "score": repr(self.score),
-            "fingerprint": self.fingerprint,
-            "reader_name": self.reader_name,
+            "basis_digest": self.basis_digest,
+            "face_reader": self.face_reader,
         }
         save_safetensors(path, {name: getattr(self, name) for name in _TENSORS}, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> InstantMap:
         """Read a map from the file that `save` wrote; BasisError if it holds anything else."""
-        tensors, metadata = load_safetensors(path)
-        if metadata.get("format") != "celeb-basis instant map 1" or set(tensors) != set(_TENSORS):
+        tensors, metadata = load_safetensors(path, BasisError)
+        if metadata.get("format") != "celeb-basis instant map 2" or set(tensors) != set(_TENSORS):
             raise BasisError(f"{path} is not an instant map")
         try:
             return cls(
                 **tensors,
                 alpha=float(metadata["alpha"]),
                 score=float(metadata["score"]),
-                fingerprint=metadata["fingerprint"],
-                reader_name=metadata["reader_name"],
+                basis_digest=metadata["basis_digest"],
+                face_reader=metadata["face_reader"],
             )
         except (KeyError, ValueError) as error:
             raise BasisError(f"{path} is not a whole instant map (metadata: {error})") from error

@@ -1,31 +1,21 @@
-"""Which names a model knows: it draws each of them in a few ways, and the faces tell."""
+"""Portraits: the faces that a model draws for names tell which names it knows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..drawing.generate import generate
 from ..errors import BasisError
-from ..faces.face import FaceReader
 from ..files import load_safetensors, save_safetensors
-from ..models.encoders import fingerprint, name_rows
-from ..models.load import hints, model_name
+from ..models.encoders import name_rows
+from ..models.pipeline import Pipeline
 from .basis import CelebBasis
 from .instant_map import InstantMap
-
-PORTRAITS = (
-    "a close-up photo of {}",
-    "a portrait photo of {} smiling",
-    "a photo of the face of {} outdoors",
-    "a headshot of {} wearing a suit",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +28,7 @@ class Portraits:
     features: Tensor  # (names, pictures, d), unit length; zeros where the picture has no face, or several
     names: tuple[str, ...]
     drawn: str  # by which model and how, in words that only the very same drawing shares
-    reader_name: str
+    face_reader: str
 
     @property
     def found(self) -> Tensor:
@@ -94,7 +84,7 @@ class Portraits:
         where = {name: i for i, name in enumerate(self.names)}
         return replace(self, features=self.features[[where[name] for name in names]], names=tuple(names))
 
-    def instant_map(self, pipe: Any, basis: CelebBasis) -> InstantMap:
+    def instant_map(self, pipe: Pipeline, basis: CelebBasis) -> InstantMap:
         """Learn the map from face to coefficients from these pictures of the basis' own names."""
         if missing := sorted(set(basis.names) - set(self.names)):
             raise BasisError(f"{len(missing)} names of this basis were not drawn, {missing[0]} among them")
@@ -102,7 +92,7 @@ class Portraits:
         coefficients = basis.transform(name_rows(pipe, basis.names)[0])
         some = drawn.found > 0
         features = torch.nn.functional.normalize(drawn.features[some].sum(1), dim=-1)
-        return InstantMap.fit(features, coefficients[some], basis=basis, reader_name=self.reader_name)
+        return InstantMap.fit(features, coefficients[some], basis=basis, face_reader=self.face_reader)
 
     def save(self, path: str | Path) -> None:
         """Write the faces to a .safetensors file, from which drawing can go on."""
@@ -110,71 +100,21 @@ class Portraits:
             "format": FORMAT,
             "names": json.dumps(self.names),
             "drawn": self.drawn,
-            "reader_name": self.reader_name,
+            "face_reader": self.face_reader,
         }
         save_safetensors(path, {"features": self.features}, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Portraits:
         """Read the file that `save` wrote; BasisError if it holds anything else."""
-        tensors, metadata = load_safetensors(path)
+        tensors, metadata = load_safetensors(path, BasisError)
         try:
             if metadata["format"] != FORMAT:
                 raise ValueError(metadata["format"])
             names = tuple(json.loads(metadata["names"]))
-            return cls(tensors["features"], names, metadata["drawn"], metadata["reader_name"])
+            return cls(tensors["features"], names, metadata["drawn"], metadata["face_reader"])
         except (KeyError, ValueError) as error:
             raise BasisError(f"{path} does not hold the faces of names ({error})") from error
 
 
-FORMAT = "celeb-basis portraits 1"
-
-
-def draw_portraits(
-    pipe: Any,
-    names: Sequence[str],
-    reader: FaceReader,
-    *,
-    pictures: int = 4,
-    num_inference_steps: int | None = None,
-    guidance_scale: float | None = None,
-    seed: int = 0,
-    batch_size: int = 8,
-    start: Portraits | None = None,
-) -> Iterator[Portraits]:
-    """Draw every name and read the faces; yield what there is after every few names, so that it can be kept.
-
-    start: what an earlier drawing, perhaps one that was stopped, has already; its names are not drawn again.
-    Raises BasisError if it was drawn by another model, with another reader or otherwise.
-    """
-    prompts = hints(pipe).get("portraits", PORTRAITS)
-    prompts = [prompts[i % len(prompts)] for i in range(pictures)]
-    how = [model_name(pipe), fingerprint(pipe), prompts, num_inference_steps, guidance_scale, seed]
-    drawn = json.dumps(how)
-    if start is not None and (start.drawn, start.reader_name) != (drawn, reader.name):
-        raise BasisError(
-            "the faces drawn earlier are another model's, or were drawn with other settings: "
-            "remove their .faces.safetensors file, or name another output"
-        )
-    done = start or Portraits(torch.empty(0, pictures, 0), (), drawn, reader.name)
-    left = [name for name in names if name not in set(done.names)]
-    for first in range(0, len(left), batch_size):
-        batch = left[first : first + batch_size]
-        faces: list[list[Tensor | None]] = []  # of each picture, then of each name
-        for i, prompt in enumerate(prompts):
-            images = generate(
-                pipe,
-                [prompt.format(name) for name in batch],
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                seed=seed + i,
-                batch_size=batch_size,
-            )
-            faces.append([found[0].feature if len(found) == 1 else None for found in reader.read(images)])
-        width = max([len(f) for row in faces for f in row if f is not None], default=done.features.shape[-1])
-        blank = torch.zeros(width)
-        rows = [torch.stack([blank if f is None else f.float().cpu() for f in row]) for row in faces]
-        before = done.features if done.features.shape[-1] else torch.zeros(len(done.names), pictures, width)
-        features = torch.cat([before, torch.stack(rows, dim=1)])
-        done = Portraits(features, (*done.names, *batch), drawn, reader.name)
-        yield done
+FORMAT = "celeb-basis portraits 2"

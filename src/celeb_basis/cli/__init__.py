@@ -6,13 +6,14 @@ import argparse
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import CelebBasisError
-from . import info, names, page, people, pictures
+from . import basis, info, page, people, pictures
 from .options import Parser
 
 
@@ -31,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # One notice about torchvision, which nothing here needs.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     _import_torch()
-    _show_remarks()
+    _show_log()
     try:
         report = args.run(args)
-    except (CelebBasisError, OSError) as error:  # a path may be wrong in more ways than the rooms foresee
+    except (CelebBasisError, OSError) as error:  # a path may be wrong in more ways than the modules foresee
         return _complain(str(error))
     except KeyboardInterrupt:
         print("celeb-basis: stopped", file=sys.stderr)
@@ -50,23 +51,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+# What the library's messages call an argument, and what it is called here.
+OPTIONS = {
+    "largest=True": "--largest-face",
+    "device='cpu'": "--device cpu",
+    "init='instant'": "--init instant",
+    "basis=": "--basis ",
+    "config=": "--config ",
+    "learning_rate=": "--lr ",
+    "max_train_steps=": "--steps ",
+    "num_pictures=": "--num-pictures ",
+    "resolution=": "--resolution ",
+    "train_batch_size=": "--batch-size ",
+}
+
+
 def _complain(what: str) -> int:
     """One line on stderr; the exit code of wrong input."""
+    for argument, option in OPTIONS.items():
+        what = re.sub(rf"\b{re.escape(argument)}", option, what)
     print(f"celeb-basis: error: {' '.join(what.split())}", file=sys.stderr)
     return 2
 
 
-class _Remarks(logging.Handler):
-    """What the library remarks, one line each on stderr."""
+class _Notices(logging.Handler):
+    """The library's log, one line each on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"celeb-basis: {record.getMessage()}", file=sys.stderr)
 
 
-def _show_remarks() -> None:
+def _show_log() -> None:
     logger = logging.getLogger("celeb_basis")
     logger.setLevel(logging.INFO)
-    logger.handlers = [_Remarks()]
+    logger.handlers = [_Notices()]
 
 
 def _import_torch() -> None:
@@ -99,7 +117,7 @@ celeb-basis COMMAND --help shows more examples. Only fit photos of people who ag
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
-    names.add_commands(commands)
+    basis.add_commands(commands)
     people.add_commands(commands)
     pictures.add_commands(commands)
     info.add_commands(commands)

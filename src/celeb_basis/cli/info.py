@@ -19,7 +19,7 @@ MADE_BY = ("prompt", "seed", "model", "Software")  # what save_picture writes
 
 
 def add_commands(commands: Any) -> None:
-    """Add this room's command to the parser."""
+    """Add this command to the parser."""
     info = add_command(
         commands,
         "info",
@@ -56,7 +56,7 @@ def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
     if kind.startswith("celeb-basis basis"):
         return describe_basis(CelebBasis.load(file))
     if kind.startswith("celeb-basis instant map"):
-        return describe_instant(InstantMap.load(file))
+        return describe_instant_map(InstantMap.load(file))
     return describe_identity(Identity.load(file), CelebBasis.load(basis) if basis else None)
 
 
@@ -85,10 +85,10 @@ def describe_basis(basis: CelebBasis) -> dict[str, Any]:
     }
 
 
-def describe_instant(instant: InstantMap) -> dict[str, Any]:
+def describe_instant_map(instant: InstantMap) -> dict[str, Any]:
     """An instant map: from whose features to how many numbers, and how well for people left out."""
     return {
-        "instant_map": instant.reader_name,
+        "instant_map": instant.face_reader,
         "feature": instant.coef.shape[1],
         "numbers": instant.coef.shape[0],
         "alpha": instant.alpha,

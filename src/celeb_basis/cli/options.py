@@ -13,9 +13,14 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import Box, OutputError, PromptError, check_box, check_spelling
+from ..errors import OutputError, PromptError
+from ..models.card import DEFAULT_MODEL
+from ..notation import Box, check_box, check_spelling
+
+if TYPE_CHECKING:
+    from ..models.pipeline import Pipeline
 
 Run = Callable[[argparse.Namespace], dict[str, Any]]  # a command's answer, printed as text or as JSON
 
@@ -46,8 +51,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Add --model and how it is loaded."""
     parser.add_argument(
         "--model",
-        default="miniature",
-        help="miniature (default), a hub id, a folder or a .safetensors checkpoint",
+        default=DEFAULT_MODEL,
+        help=f"{DEFAULT_MODEL} (default), a hub id, a folder or a .safetensors checkpoint",
     )
     loading = parser.add_argument_group("loading the model")
     loading.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
@@ -58,7 +63,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     loading.add_argument("--no-safety-checker", action="store_true", help="leave out the one the model brings along")
 
 
-def add_face_reader(parser: argparse.ArgumentParser) -> None:
+def add_face_reader(parser: argparse._ActionsContainer) -> None:
     """Add --face-reader."""
     parser.add_argument(
         "--face-reader",
@@ -67,13 +72,13 @@ def add_face_reader(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_model(args: argparse.Namespace) -> Any:
+def load_model(args: argparse.Namespace) -> Pipeline:
     """The pipeline asked for; loading bars only where somebody watches a large one come in."""
     import torch
 
     from ..models.load import load_pipeline
 
-    if args.model == "miniature" or not sys.stderr.isatty():
+    if args.model == DEFAULT_MODEL or not sys.stderr.isatty():
         hide_loading_bars()
     # What it says of black pictures, `generate` says with their seeds.
     logging.getLogger("diffusers.pipelines.stable_diffusion.safety_checker").setLevel(logging.ERROR)
@@ -91,7 +96,7 @@ def load_model(args: argparse.Namespace) -> Any:
 def model_again(args: argparse.Namespace) -> str:
     """The words that name the same model in another command."""
     given = {key: getattr(args, key) for key in ("model", "revision", "variant", "config")}
-    words = [f" --{key} {shlex.quote(value)}" for key, value in given.items() if value not in (None, "miniature")]
+    words = [f" --{key} {shlex.quote(value)}" for key, value in given.items() if value not in (None, DEFAULT_MODEL)]
     return "".join(words)
 
 

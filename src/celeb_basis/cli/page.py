@@ -20,7 +20,7 @@ PASSWORD = "CELEB_BASIS_PASSWORD"
 
 
 def add_commands(commands: Any) -> None:
-    """Add this room's command to the parser."""
+    """Add this command to the parser."""
     web = add_command(
         commands,
         "web",

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BasisError, OutputError, PhotoError, PromptError
+from ..models.card import DEFAULT_MODEL, card_of
+from ..training.recipe import DEFAULTS, Recipe
 from .info import describe_identity
 from .options import (
     Progress,
@@ -34,9 +36,11 @@ if TYPE_CHECKING:
     from ..basis.basis import CelebBasis
     from ..basis.instant_map import InstantMap
 
+METHOD = "celeb-basis"
+
 
 def add_commands(commands: Any) -> None:
-    """Add this room's commands to the parser."""
+    """Add these commands to the parser."""
     fit = add_command(
         commands,
         "fit",
@@ -46,8 +50,8 @@ def add_commands(commands: Any) -> None:
         fit me.jpg --name ada
         fit ada1.jpg ada2.png --name ada --largest-face -o people/ada.safetensors
         fit --person ada=ada.jpg --person bo=bo1.jpg,bo2.jpg -o people
-        fit --person ada=ada.jpg --person bo=bo.jpg --company .3
         fit me.jpg --name ada --steps 0
+        fit me.jpg --name ada --method textual-inversion
         fit me.jpg --name ada --model stable-diffusion-v1-5/stable-diffusion-v1-5 --basis sd15.safetensors
         fit me.jpg --name ada --minutes 3 --batch-size 1 --resolution 256 --model sd15 --basis sd15.safetensors""",
         "With --steps 0 the closed form alone places the person, at once.",
@@ -68,17 +72,20 @@ def add_commands(commands: Any) -> None:
     add_model(fit)
     _add_basis(fit)
     fit.add_argument("--instant", type=Path, metavar="FILE", help="instant map (default: the basis' own)")
+    fit.add_argument("--method", choices=DEFAULTS, default=METHOD, help=f"(default: {METHOD})")
     fit.add_argument("--init", choices=("instant", "mean"), help="start (default: instant where there is a map)")
-    fit.add_argument("--steps", type=whole, metavar="N", help="of optimisation (default: the library's)")
+    fit.add_argument("--steps", type=whole, metavar="N", help=f"of optimisation ({_defaults('max_train_steps')})")
     fit.add_argument("--minutes", type=positive, metavar="M", help="stop in time, with as many steps as fit")
-    fit.add_argument("--batch-size", type=count, metavar="N", help="pictures a step (default: the library's)")
-    fit.add_argument("--num-pictures", type=count, metavar="N", help="different ones; few are faster on a CPU")
-    fit.add_argument("--resolution", type=count, metavar="PIXELS", help="of the pictures (default: the model's)")
+    fit.add_argument("--lr", type=positive, metavar="RATE", help=f"learning rate ({_defaults('learning_rate')})")
+    fit.add_argument("--batch-size", type=count, metavar="N", help=f"pictures a step ({_defaults('train_batch_size')})")
     fit.add_argument(
-        "--company", type=share, metavar="SHARE", help="of the steps that show two people of --person (default: 0)"
+        "--num-pictures",
+        type=count,
+        default=Recipe.num_pictures,
+        metavar="N",
+        help=f"different ones; few are faster on a CPU (default: {Recipe.num_pictures})",
     )
-    fit.add_argument("--lr", type=positive, metavar="RATE", help="learning rate (default: the library's)")
-    fit.add_argument("--unit-norm", action="store_true", help="coefficients of length 1, as in the paper")
+    fit.add_argument("--resolution", type=count, metavar="PIXELS", help="of the pictures (default: the model's)")
     fit.add_argument("--largest-face", action="store_true", help="of several faces take the largest")
     add_face_reader(fit)
     fit.add_argument("--seed", type=whole, default=0, help="the same seed gives the same person (default: 0)")
@@ -110,49 +117,61 @@ def add_commands(commands: Any) -> None:
     sample.add_argument("--name", required=True, type=placeholder, help="what prompts call the person")
     sample.add_argument("--seed", type=whole, default=0, help="which person (default: 0)")
     sample.add_argument("-o", "--out", type=Path, metavar="FILE", help="(default: NAME.safetensors)")
+    sample.add_argument("--model", default=DEFAULT_MODEL, help=f"whose basis it is (default: {DEFAULT_MODEL})")
     _add_basis(sample)
 
 
+def _defaults(setting: str) -> str:
+    """What a setting is by default, and where a method has a default of its own."""
+    usual = getattr(DEFAULTS[METHOD], setting)
+    others = [f"{name}: {value:g}" for name, own in DEFAULTS.items() if (value := getattr(own, setting)) != usual]
+    return f"default: {usual:g}; {', '.join(others)}" if others else f"default: {usual:g}"
+
+
 def _add_basis(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--basis", type=Path, metavar="FILE", help="celeb basis (default: the miniature's own)")
+    parser.add_argument("--basis", type=Path, metavar="FILE", help="celeb basis (default: the model's own)")
 
 
 def _out(args: argparse.Namespace) -> Path:
     return check_file(args.out or Path(f"{args.name[1:-1]}.safetensors"), ".safetensors")
 
 
-def _basis(file: Path | None, model: str = "miniature") -> CelebBasis:
+def _basis(args: argparse.Namespace) -> CelebBasis:
     """The basis asked for, else the one that comes with the model."""
     from ..basis.basis import CelebBasis
 
-    if file:
-        return CelebBasis.load(file)
-    if model != "miniature":
-        raise BasisError(f"{model} needs --basis FILE; this makes it: celeb-basis basis --model {model} -o FILE")
-    from .. import miniature
+    if args.basis:
+        return CelebBasis.load(args.basis)
+    card = card_of(args.model)
+    if card.basis is None:
+        made = f"celeb-basis basis --model {shlex.quote(args.model)} -o FILE"
+        raise BasisError(f"{args.model} needs --basis FILE; this makes it: {made}")
+    return CelebBasis.from_card(card)
 
-    return CelebBasis.load(miniature.basis())
 
-
-def _instant(args: argparse.Namespace) -> InstantMap | None:
-    """The map from face to coefficients asked for, else the miniature's own, else none."""
+def _instant_map(args: argparse.Namespace) -> InstantMap | None:
+    """The map from face to coefficients asked for, else the basis' own, else none."""
     from ..basis.instant_map import SUFFIX, InstantMap
 
+    if args.method != METHOD:
+        for option in ("instant", "init"):
+            if getattr(args, option):
+                raise BasisError(f"--{option} is for --method {METHOD}: leave it out")
+        return None
     if args.init == "mean":
         if args.instant:
             raise BasisError("--init mean starts without --instant: leave one of the two out")
         return None
     if args.instant:
         return InstantMap.load(args.instant)
-    if args.basis and args.basis.with_suffix(SUFFIX).exists():
-        return InstantMap.load(args.basis.with_suffix(SUFFIX))
-    if args.model == "miniature" and not args.basis:
-        from .. import miniature
-
-        return InstantMap.load(miniature.instant())
-    if args.init == "instant":
+    if args.basis:
+        own = args.basis.with_suffix(SUFFIX)
+        found = InstantMap.load(own) if own.exists() else None
+    else:
+        found = InstantMap.from_card(card_of(args.model))
+    if found is None and args.init == "instant":
         raise BasisError("an instant start needs a map for this basis: give --instant FILE, or --init mean")
-    return None
+    return found
 
 
 def _people(args: argparse.Namespace) -> dict[str, list[Path]]:
@@ -183,41 +202,36 @@ def _outs(args: argparse.Namespace, names: Iterable[str]) -> list[Path]:
 
 
 def fit_people(args: argparse.Namespace) -> dict[str, Any]:
-    from ..faces.face import find_face, open_photo
-    from ..models.load import face_reader
+    from ..faces.face import find_face
+    from ..faces.face_reader import face_reader
+    from ..faces.photo import open_photo
     from ..training.fit import fit_identities
-    from ..training.recipe import Recipe
 
     people = _people(args)
     names = list(people)
     outs = _outs(args, names)
     photos = [[open_photo(path) for path in paths] for paths in people.values()]
-    basis, instant = _basis(args.basis, args.model), _instant(args)
+    basis, instant = _basis(args), _instant_map(args)
     if args.steps == 0 and instant is None:
         raise BasisError(
             "--steps 0 needs an instant map of this basis (--instant FILE): "
-            "without one it would be nobody in particular"
+            "without one every person would be the mean person"
         )
     pipe = load_model(args)
     basis.check(pipe)
     reader = face_reader(pipe, args.face_reader)
     faces = [[find_face(photo, reader, largest=args.largest_face) for photo in own] for own in photos]
-    chosen = {
-        "max_train_steps": args.steps,
-        "max_train_minutes": args.minutes,
-        "train_batch_size": args.batch_size,
-        "num_pictures": args.num_pictures,
-        "resolution": args.resolution,
-        "learning_rate": args.lr,
-        "company": args.company,
-    }
     recipe = Recipe(
-        init="instant" if instant else "mean",
-        coefficient_norm="unit" if args.unit_norm else "calibrated",
+        max_train_steps=args.steps,
+        max_train_minutes=args.minutes,
+        learning_rate=args.lr,
+        train_batch_size=args.batch_size,
+        num_pictures=args.num_pictures,
+        resolution=args.resolution,
         seed=args.seed,
-        **{key: value for key, value in chosen.items() if value is not None},
     )
-    if instant is None and args.init is None:
+    total = DEFAULTS[args.method].max_train_steps if args.steps is None else args.steps
+    if args.method == METHOD and instant is None and args.init is None:
         print("no instant map for this basis: starting from the mean person", file=sys.stderr)
     start = time.perf_counter()
     what = f"fitting {names[0] if len(names) == 1 else f'{len(names)} people'}"
@@ -228,8 +242,9 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
             faces,
             names,
             recipe,
+            method=args.method,
             instant=instant,
-            progress=lambda at: bar(at.step, recipe.max_train_steps, what),
+            progress=lambda at: bar(at.step, total, what),
         )
     seconds = time.perf_counter() - start
     make_folder(outs[0].parent)
@@ -267,7 +282,7 @@ def sample_person(args: argparse.Namespace) -> dict[str, Any]:
     from ..identity import Identity
 
     out = _out(args)
-    basis = _basis(args.basis)
+    basis = _basis(args)
     identity = Identity.sample(basis, args.name, torch.Generator().manual_seed(args.seed))
     identity.save(out)
     return describe_identity(identity, basis) | {"seed": args.seed, "file": str(out)}

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import Box, OutputError, PromptError
+from ..errors import OutputError, PromptError
+from ..notation import Box
 from .options import (
     Progress,
     add_command,
@@ -15,6 +16,7 @@ from .options import (
     check_file,
     check_folder,
     count,
+    hide_loading_bars,
     load_model,
     make_folder,
     named_file,
@@ -25,7 +27,7 @@ from .options import (
 
 
 def add_commands(commands: Any) -> None:
-    """Add this room's commands to the parser."""
+    """Add these commands to the parser."""
     generate = add_command(
         commands,
         "generate",
@@ -77,13 +79,15 @@ def add_commands(commands: Any) -> None:
         commands,
         "evaluate",
         score,
-        "measure likeness and obedience to the prompt on the miniature, beside its own celebrities",
+        "measure likeness and prompt fidelity, beside the model's own celebrities",
         """
         evaluate --identity ada.safetensors --photo me.jpg
         evaluate --identity ada.safetensors --photo me.jpg --seeds 4 --json""",
     )
     evaluate.add_argument("--identity", required=True, type=Path, metavar="FILE")
     evaluate.add_argument("--photo", required=True, type=Path, help="of the person, to compare with")
+    evaluate.add_argument("--largest-face", action="store_true", help="of several faces take the largest")
+    add_model(evaluate)
     evaluate.add_argument("--seeds", type=count, default=2, metavar="N", help="pictures of each prompt (default: 2)")
 
     demo = add_command(
@@ -115,10 +119,11 @@ def add_commands(commands: Any) -> None:
 
 
 def draw(args: argparse.Namespace) -> dict[str, Any]:
-    from ..drawing.generate import generate, save_picture
+    from ..drawing.generate import generate
+    from ..drawing.picture_file import save_picture
     from ..drawing.regions import columns
     from ..identity import Identity
-    from ..models.load import model_name
+    from ..models.pipeline import model_name
 
     files = _picture_files(args)
     identities = [Identity.load(file, token) for file, token in args.identity]
@@ -167,29 +172,29 @@ def _picture_files(args: argparse.Namespace) -> list[Path]:
         if args.num_images > 1:
             raise OutputError(f"{args.num_images} pictures do not fit in {args.out}: name a folder")
         return [check_file(args.out, ".png")]
-    from ..drawing.generate import file_stem
+    from ..drawing.picture_file import file_stem
 
     check_folder(args.out)
     return [args.out / f"{file_stem(args.prompt, args.seed + i)}.png" for i in range(args.num_images)]
 
 
 def score(args: argparse.Namespace) -> dict[str, Any]:
-    from ..faces.face import open_photo
+    from ..faces.photo import open_photo
     from ..identity import Identity
     from ..measuring.evaluate import evaluate
-    from ..models.load import load_pipeline
 
     photo = open_photo(args.photo)
     identity = Identity.load(args.identity)
-    pipe = load_pipeline("miniature")
+    pipe = load_model(args)
     with Progress() as progress:
-        return evaluate(pipe, identity, photo, seeds=args.seeds, progress=progress)
+        return evaluate(pipe, identity, photo, seeds=args.seeds, largest=args.largest_face, progress=progress)
 
 
 def show(args: argparse.Namespace) -> dict[str, Any]:
     from ..miniature.demo import run
 
     check_folder(args.out)
+    hide_loading_bars()
     with Progress() as progress:
         return run(args.out, args.photo, args.seed, progress, largest=args.largest_face)
 

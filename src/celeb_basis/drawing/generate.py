@@ -1,24 +1,20 @@
-"""Prompts with identities in them become pictures; pictures become files that say how they were made."""
+"""Prompts with identities in them become pictures."""
 
 from __future__ import annotations
 
 import logging
 import math
 import re
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from ..errors import PLACEHOLDER, OutputError, PromptError
-from ..files import write_atomically
+from ..errors import PromptError
 from ..identity import Identity
 from ..models.encoders import knows, placeholders, token_ids
-from ..models.load import hints
+from ..models.pipeline import Pipeline, model_card
+from ..notation import PLACEHOLDER, Box
 from .regions import Regions, apart, layouts
 
 logger = logging.getLogger(__name__)
@@ -26,7 +22,7 @@ ANY_CASE = re.compile(PLACEHOLDER.pattern, re.IGNORECASE)
 
 
 def generate(
-    pipe: Any,
+    pipe: Pipeline,
     prompt: str | Sequence[str],
     identities: Sequence[Identity] = (),
     *,
@@ -57,6 +53,9 @@ def generate(
     prompt lacks or whose box is none.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    for name, number in {"num_images_per_prompt": num_images_per_prompt, "batch_size": batch_size}.items():
+        if number < 1:
+            raise PromptError(f"{name}={number} must be at least 1")
     for identity in identities:
         identity.check(pipe)
     tokens = [identity.placeholder_token for identity in identities]
@@ -68,7 +67,7 @@ def generate(
         if not any(token in text for text in prompts):
             raise PromptError(f"the prompt does not mention {token}: write the token where a name would stand")
     if regions is not None and not isinstance(regions, str):
-        regions = {_spelt(pipe, name, tokens): box for name, box in regions.items()}
+        regions = _spelt_regions(pipe, regions, tokens)
     read = layouts(prompts, regions, tokens)
     options = {
         "num_inference_steps": num_inference_steps,
@@ -77,9 +76,9 @@ def generate(
         "width": width,
     }
     options = {
-        key: hints(pipe).get(key) if value is None else value
-        for key, value in options.items()
-        if value is not None or key in hints(pipe)
+        key: value
+        for key, own in options.items()
+        if (value := getattr(model_card(pipe), key, None) if own is None else own) is not None
     }
     _check_options(pipe, num_inference_steps, height=height, width=width)
     jobs = [(p, r, seed + i) for p, r in zip(prompts, read, strict=True) for i in range(num_images_per_prompt)]
@@ -104,7 +103,7 @@ def generate(
     return pictures
 
 
-def _spelt(pipe: Any, prompt: str, tokens: Sequence[str]) -> str:
+def _spelt(pipe: Pipeline, prompt: str, tokens: Sequence[str]) -> str:
     """A prompt with its tokens in lower case. Raises PromptError for a token that nobody has."""
     for written in ANY_CASE.findall(prompt):
         if written.lower() in tokens:
@@ -115,7 +114,17 @@ def _spelt(pipe: Any, prompt: str, tokens: Sequence[str]) -> str:
     return prompt
 
 
-def _check_options(pipe: Any, num_inference_steps: int | None, **sides: int | None) -> None:
+def _spelt_regions(pipe: Pipeline, regions: Mapping[str, Box], tokens: Sequence[str]) -> dict[str, Box]:
+    """The regions, with tokens in lower case. Raises PromptError for two names that differ in case alone."""
+    spelt: dict[str, Box] = {}
+    for name, box in regions.items():
+        if any(name.lower() == other.lower() for other in spelt):
+            raise PromptError(f"two regions are called {name!r}, as case makes no difference: name each once")
+        spelt[_spelt(pipe, name, tokens)] = box
+    return spelt
+
+
+def _check_options(pipe: Pipeline, num_inference_steps: int | None, **sides: int | None) -> None:
     """Raise PromptError for what the model cannot do, which diffusers says late and not in one line."""
     most = pipe.scheduler.config.num_train_timesteps
     if num_inference_steps is not None and not 1 <= num_inference_steps <= most:
@@ -124,42 +133,3 @@ def _check_options(pipe: Any, num_inference_steps: int | None, **sides: int | No
     for name, side in sides.items():
         if side is not None and (side < 1 or side % grid):
             raise PromptError(f"{name} {side}: it must be a multiple of {grid} pixels in this model")
-
-
-def file_stem(prompt: str, seed: int) -> str:
-    """What a picture's file is called: the words of its prompt, as far as they fit, and its seed."""
-    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:60].rstrip("-")
-    return f"{words or 'picture'}-{seed}"
-
-
-def save_picture(image: Image.Image, path: str | Path, *, prompt: str, seed: int, model: str) -> None:
-    """Write a PNG that says, to people and to programs, that and how a model made it.
-
-    Beside prompt, seed, model and software in text chunks it carries the IPTC's digital source type
-    "trainedAlgorithmicMedia" as XMP, which viewers and platforms use to label generated pictures.
-
-    Raises OutputError for another suffix than .png or a place that cannot be written.
-    """
-    if Path(path).suffix.lower() != ".png":
-        raise OutputError(f"{path}: pictures are written as PNG, end the name in .png")
-    try:
-        software = f"celeb-basis {version('celeb-basis')}"
-    except PackageNotFoundError:  # run from its sources
-        software = "celeb-basis"
-    info = PngInfo()
-    for key, value in {"prompt": prompt, "seed": str(seed), "model": model, "Software": software}.items():
-        info.add_text(key, value)
-    info.add_itxt("XML:com.adobe.xmp", XMP)
-    with write_atomically(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=info)
-
-
-XMP = """\
-<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/">
- <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-  <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
-   Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>
- </rdf:RDF>
-</x:xmpmeta>
-<?xpacket end="w"?>"""

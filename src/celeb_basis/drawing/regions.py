@@ -10,7 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..errors import PLACEHOLDER, Box, PromptError, check_box
+from ..errors import PromptError
+from ..models.denoiser import Denoiser, denoiser_of
+from ..models.pipeline import Pipeline
+from ..notation import PLACEHOLDER, Box, check_box
 
 Regions = Mapping[str, Box] | Literal["auto"] | None
 
@@ -111,12 +114,12 @@ def _pattern(names: Sequence[str]) -> re.Pattern[str]:
 
 @contextmanager
 def apart(
-    pipe: Any, prompts: Sequence[str], layouts: Sequence[Mapping[str, Box]], unwanted: str | None
+    pipe: Pipeline, prompts: Sequence[str], layouts: Sequence[Mapping[str, Box]], unwanted: str | None
 ) -> Iterator[dict[str, Any]]:
     """Yield the text to call a pipeline with inside the block, where each region reads its own version of it.
 
     layouts: `{version: box}` of each prompt. The states of all versions are given one after the other, the prompt's
-    own first, and a mask in the UNet's cross-attention shows a pixel those of its boxes, or outside every box the
+    own first, and a mask in the denoiser's cross-attention shows a pixel those of its boxes, or outside every box the
     prompt's own. Weights and attention processors stay as they are, and the hooks are gone afterwards.
     """
     if not any(layouts):
@@ -146,14 +149,14 @@ def apart(
     if pooled:
         text |= {"pooled_prompt_embeds": pooled[0][::most], "negative_pooled_prompt_embeds": pooled[1][::most]}
     with ExitStack() as undo:
-        for hook in _mask_attention(pipe.unet, [list(layout.values()) for layout in layouts], states.shape[1]):
+        for hook in _mask_attention(denoiser_of(pipe), [list(layout.values()) for layout in layouts], states.shape[1]):
             undo.callback(hook.remove)
         yield text
 
 
-def _mask_attention(unet: nn.Module, boxes: Sequence[Sequence[Box]], length: int) -> list[Any]:
+def _mask_attention(denoiser: Denoiser, boxes: Sequence[Sequence[Box]], length: int) -> list[Any]:
     """Hooks by which a pixel of picture i attends to no other version's states, `length` each, than its boxes'."""
-    size = [0, 0]  # of the latents in the UNet
+    size = [0, 0]  # of the latents
     masks: dict[int, Tensor] = {}
 
     def measure(_: nn.Module, args: tuple[Any, ...]) -> None:
@@ -171,15 +174,14 @@ def _mask_attention(unet: nn.Module, boxes: Sequence[Sequence[Box]], length: int
         # With guidance the pictures come twice, without their text and with it.
         return args, kwargs | {"attention_mask": shown.repeat(len(pixels) // len(shown), 1, 1)}
 
-    cross = [module for name, module in unet.named_modules() if name.endswith(".attn2")]
     return [
-        unet.register_forward_pre_hook(measure),
-        *(module.register_forward_pre_hook(mask, with_kwargs=True) for module in cross),
+        denoiser.network.register_forward_pre_hook(measure),
+        *(module.register_forward_pre_hook(mask, with_kwargs=True) for module in denoiser.cross_attention()),
     ]
 
 
 def _halved(height: int, width: int, pixels: int) -> tuple[int, int]:
-    """The size that the UNet's halvings give a feature map of so many pixels."""
+    """The size that the network's halvings give a feature map of so many pixels."""
     while height * width > pixels:
         height, width = -(-height // 2), -(-width // 2)
     return height, width

@@ -18,7 +18,8 @@ from PIL import Image
 
 from ..errors import ModelError
 from ..models.quiet import quiet
-from .face import Face, cut_square, upright_square
+from .crop import cut_square, upright_square
+from .face import Face
 
 logger = logging.getLogger(__name__)
 

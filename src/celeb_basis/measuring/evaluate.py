@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ..basis.basis import CelebBasis
 from ..drawing.generate import generate
 from ..errors import ModelError
 from ..faces.face import FaceReader, find_face
 from ..identity import Identity
-from ..models.load import model_name
+from ..models.card import installed
+from ..models.pipeline import Pipeline, model_card, model_name
 
 PROMPTS = (
     "a photo of {} on the beach wearing a red shirt",
@@ -30,6 +32,23 @@ PROMPTS = (
     "a photo of {} in a studio wearing a black suit holding a balloon",
 )
 CELEBRITIES = 10
+
+
+class Judge(Protocol):
+    """Looks at a model's pictures; no fit has seen it.
+
+    reader: finds and describes faces.
+    """
+
+    reader: FaceReader
+
+    def prompt_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        """The share of what each prompt asks for that its picture shows."""
+        ...
+
+    def photograph(self, name: str) -> Image.Image:
+        """A photograph of one of the model's own celebrities."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,22 +80,17 @@ def interval(values: NDArray[np.float64], resamples: int = 2000) -> tuple[float,
     return float(low), float(high)
 
 
-def score(images: Sequence[Image.Image], prompts: Sequence[str], people: Tensor, reader: FaceReader) -> Scores:
-    """Score pictures of one person each against evaluation features `people (n, d)` and their prompts."""
-    from ..miniature.captions import asked
-    from ..miniature.readers import judge
-
-    identity, prompt, detection = [], [], []
-    for text, person, faces, seen in zip(prompts, people, reader.read(images), judge(images), strict=True):
-        wanted = asked(text)
+def score(images: Sequence[Image.Image], prompts: Sequence[str], people: Tensor, judge: Judge) -> Scores:
+    """Score pictures of one person each against the judge's own features `people (n, d)` and their prompts."""
+    identity, detection = [], []
+    for person, faces in zip(people, judge.reader.read(images), strict=True):
         identity.append(float(faces[0].feature @ person) if faces else 0.0)
-        prompt.append(float(np.mean([seen.get(key) == value for key, value in wanted.items()])))
         detection.append(float(len(faces) == 1))
-    return Scores(np.array(identity), np.array(prompt), np.array(detection))
+    return Scores(np.array(identity), np.array(judge.prompt_scores(images, prompts)), np.array(detection))
 
 
 def draw_prompts(
-    pipe: Any,
+    pipe: Pipeline,
     name: str,
     identities: Sequence[Identity],
     seeds: int,
@@ -90,25 +104,26 @@ def draw_prompts(
 
 
 def celebrity_scores(
-    pipe: Any, chosen: Sequence[int], seeds: int, progress: Callable[[int], None] | None = None
+    pipe: Pipeline,
+    names: Sequence[str],
+    chosen: Sequence[int],
+    seeds: int,
+    judge: Judge,
+    progress: Callable[[int], None] | None = None,
 ) -> Scores:
-    """The miniature's own celebrities, by number, in every prompt: scores `(people, pictures)`; the ceiling."""
-    from ..miniature.people import celebrities, celebrity_identities, portraits
-    from ..miniature.readers import evaluation_reader
-
+    """The model's own celebrities, `chosen` among `names`: scores `(people, pictures)`, the ceiling of a fit."""
     known = []
     for done, i in enumerate(chosen):
         if progress:
             progress(done)
-        [portrait] = portraits(celebrity_identities()[i][None])
-        feature = find_face(portrait, evaluation_reader()).feature
-        images, texts = draw_prompts(pipe, celebrities()[i], [], seeds, seed=10 * i)
-        known.append(score(images, texts, feature.expand(len(images), -1), evaluation_reader()))
+        feature = find_face(judge.photograph(names[i]), judge.reader).feature
+        images, texts = draw_prompts(pipe, names[i], [], seeds, seed=10 * i)
+        known.append(score(images, texts, feature.expand(len(images), -1), judge))
     return Scores(*(np.stack([getattr(scores, key) for scores in known]) for key in vars(known[0])))
 
 
 def evaluate(
-    pipe: Any,
+    pipe: Pipeline,
     identity: Identity,
     photo: Image.Image,
     *,
@@ -118,18 +133,16 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure an identity against a photograph of the person, and the model's own celebrities beside it.
 
-    Ten prompts, `seeds` pictures each; ten celebrities in the same prompts. The face reader and the judge are
-    ones that no fit has seen. Raises ModelError for a model that brings no such judges, PhotoError for a
-    photograph without a face or with several, of which `largest` takes the largest.
+    Ten prompts, `seeds` pictures each; ten celebrities in the same prompts. The judge is the one that the model's card
+    names. Raises ModelError for a model whose card names none, PhotoError for a photograph without a face or with
+    several, of which `largest` takes the largest.
     """
-    if model_name(pipe) != "miniature":
-        raise ModelError(
-            f"{model_name(pipe)} brings no independent judges of faces and prompts: evaluate measures the miniature"
-        )
-    from ..miniature.people import celebrities
-    from ..miniature.readers import evaluation_reader
-
-    person = find_face(photo, evaluation_reader(), largest=largest).feature
+    card = model_card(pipe)
+    if card.judge is None:
+        raise ModelError(f"the card of {model_name(pipe)} names no judge of faces and prompts: evaluate needs one")
+    judge: Judge = installed("judges", card.judge)()
+    names = CelebBasis.from_card(card).names
+    person = find_face(photo, judge.reader, largest=largest).feature
     total = 1 + CELEBRITIES
 
     def report(done: int) -> None:
@@ -138,8 +151,8 @@ def evaluate(
 
     report(0)
     images, texts = draw_prompts(pipe, identity.placeholder_token, [identity], seeds)
-    result = score(images, texts, person.expand(len(images), -1), evaluation_reader()).summary()
-    chosen = range(0, len(celebrities()), len(celebrities()) // CELEBRITIES)[:CELEBRITIES]
-    famous = celebrity_scores(pipe, chosen, seeds, lambda done: report(1 + done))
+    result = score(images, texts, person.expand(len(images), -1), judge).summary()
+    chosen = range(0, len(names), len(names) // CELEBRITIES)[:CELEBRITIES]
+    famous = celebrity_scores(pipe, names, chosen, seeds, judge, lambda done: report(1 + done))
     report(total)
     return result | {"celebrities": famous.summary()}

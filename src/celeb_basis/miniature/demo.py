@@ -12,13 +12,17 @@ from PIL import Image, ImageDraw, ImageFont
 from .. import miniature
 from ..basis.basis import CelebBasis
 from ..basis.instant_map import InstantMap
-from ..drawing.generate import generate, save_picture
-from ..faces.face import find_face, open_photo
+from ..drawing.generate import generate
+from ..drawing.picture_file import save_picture
+from ..faces.face import find_face
+from ..faces.face_reader import face_reader
+from ..faces.photo import open_photo
 from ..files import write_atomically
 from ..measuring.evaluate import evaluate
-from ..models.load import face_reader, load_pipeline, model_name
+from ..models.load import load_pipeline
+from ..models.pipeline import model_card, model_name
 from ..training.fit import fit_identities
-from ..training.recipe import Recipe
+from ..training.recipe import DEFAULTS, Recipe
 
 TOKEN = "<you>"
 SCENES = {
@@ -54,12 +58,12 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     picture = open_photo(photo) if photo else miniature.person(FIRST_UNSEEN + seed)
     pipe = load_pipeline("miniature")
-    basis, instant = CelebBasis.load(miniature.basis()), InstantMap.load(miniature.instant())
+    basis, instant = CelebBasis.from_card(model_card(pipe)), InstantMap.from_card(model_card(pipe))
     face = find_face(picture, face_reader(pipe), largest=largest)
     loaded = time.perf_counter()
 
     recipe = Recipe(seed=seed)
-    total = recipe.max_train_steps
+    total = recipe.max_train_steps or DEFAULTS["celeb-basis"].max_train_steps
 
     def report(step: int, whole: int, what: str) -> None:
         if progress:
@@ -71,7 +75,7 @@ def run(
     )  # fmt: skip
     fitted = time.perf_counter()
 
-    friends = [miniature.names()[(11 * seed + i) % len(miniature.names())] for i in (3, 8)]
+    friends = [basis.names[(11 * seed + i) % len(basis.names)] for i in (3, 8)]
     prompts = [prompt.format(TOKEN) for prompt in SCENES.values()]
     prompts += [prompt.format(TOKEN, name) for prompt, name in zip(COMPANY, friends, strict=True)]
     titles = [*SCENES, *(f"with {name}" for name in friends)]

@@ -143,7 +143,7 @@ class MiniatureReader:
 
     hint = (
         "the miniature sees only the drawn people of its own world (celeb-basis miniature person draws one); "
-        "real photographs need a real model: --model"
+        "real photographs need a real model, like Stable Diffusion"
     )
 
     def __init__(self, recogniser: str) -> None:
@@ -232,7 +232,7 @@ def evaluation_reader() -> MiniatureReader:
 
 
 @torch.no_grad()
-def judge(images: Sequence[Image.Image]) -> list[dict[str, int]]:
+def shown(images: Sequence[Image.Image]) -> list[dict[str, int]]:
     """What each picture shows: `{attribute: index}`; a picture without a face has no attributes of the face."""
     pictures = _tensor(images, SIZE)
     boxes = _load("finder").boxes(pictures)

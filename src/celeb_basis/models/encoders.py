@@ -17,7 +17,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..errors import PromptError, check_spelling
+from ..errors import PromptError
+from ..notation import check_spelling
+from .pipeline import Pipeline
 
 TOKENS = 2  # a name is a first and a last token
 
@@ -25,7 +27,7 @@ _fingerprints: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary
 _extended: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 
 
-def _pairs(pipe: Any) -> list[tuple[str, Any, Any]]:
+def _pairs(pipe: Pipeline) -> list[tuple[str, Any, Any]]:
     """(suffix of the pipeline's attribute, tokenizer, text encoder), one for each text encoder."""
     found = [
         (s, getattr(pipe, f"tokenizer{s}", None), getattr(pipe, f"text_encoder{s}", None)) for s in ("", "_2")
@@ -33,12 +35,12 @@ def _pairs(pipe: Any) -> list[tuple[str, Any, Any]]:
     return [(s, tokenizer, encoder) for s, tokenizer, encoder in found if encoder is not None]
 
 
-def embedding_dims(pipe: Any) -> tuple[int, ...]:
+def embedding_dims(pipe: Pipeline) -> tuple[int, ...]:
     """Width of the input embeddings of each text encoder: (768,) for SD 1, (768, 1280) for SDXL."""
     return tuple(encoder.get_input_embeddings().weight.shape[1] for _, _, encoder in _pairs(pipe))
 
 
-def name_rows(pipe: Any, names: Sequence[str]) -> tuple[Tensor, list[str]]:
+def name_rows(pipe: Pipeline, names: Sequence[str]) -> tuple[Tensor, list[str]]:
     """Look up the embedding rows of the names that can be used: `unusable_names` says which cannot, and why.
 
     Returns rows (n, 2, dim), float32 on the CPU, dim concatenated over encoders, and the n names kept.
@@ -52,12 +54,12 @@ def name_rows(pipe: Any, names: Sequence[str]) -> tuple[Tensor, list[str]]:
     return torch.cat(rows, dim=-1), list(kept.values())
 
 
-def unusable_names(pipe: Any, names: Sequence[str]) -> dict[str, str]:
+def unusable_names(pipe: Pipeline, names: Sequence[str]) -> dict[str, str]:
     """The names that are not exactly two known tokens of their own in every tokenizer: `{name: why}`."""
     return _sorted_names(pipe, names)[1]
 
 
-def nonsense_names(pipe: Any, names: Sequence[str], count: int) -> list[str]:
+def nonsense_names(pipe: Pipeline, names: Sequence[str], count: int) -> list[str]:
     """Make up `count` names that can be used, always the same, of words of the vocabulary that no name has in it."""
     tokenizer = _pairs(pipe)[0][1]
     taken = {i for ids in tokenizer(list(names), add_special_tokens=False).input_ids for i in ids} if names else set()
@@ -69,7 +71,7 @@ def nonsense_names(pipe: Any, names: Sequence[str], count: int) -> list[str]:
 
 
 def _sorted_names(
-    pipe: Any, names: Sequence[str]
+    pipe: Pipeline, names: Sequence[str]
 ) -> tuple[dict[tuple[tuple[int, ...], ...], str], dict[str, str]]:
     """Tokens in every tokenizer -> name, and name -> why it cannot be used."""
     names = list(dict.fromkeys(names))
@@ -89,7 +91,7 @@ def _sorted_names(
     return kept, dropped
 
 
-def fingerprint(pipe: Any) -> str:
+def fingerprint(pipe: Pipeline) -> str:
     """Name the text encoders by a hash: the same for one model in any precision, another for any other.
 
     Hashed are each tokenizer's own vocabulary and the sign bits of its rows of the embedding table: signs
@@ -114,7 +116,7 @@ def _hash_table(tokenizer: Any, table: Tensor) -> str:
     return digest.hexdigest()
 
 
-def check_placeholder(pipe: Any, token: str) -> None:
+def check_placeholder(pipe: Pipeline, token: str) -> None:
     """Raise PromptError, with the reason, unless `token` can stand for a new person in this model."""
     check_spelling(token)
     for part in _parts(token):
@@ -122,7 +124,7 @@ def check_placeholder(pipe: Any, token: str) -> None:
             raise PromptError(f"{part} already has a meaning in this model: choose another placeholder token")
 
 
-def knows(pipe: Any, token: str) -> bool:
+def knows(pipe: Pipeline, token: str) -> bool:
     """Whether `token` is one word of a tokenizer's vocabulary, tokens that were added to it included."""
     return any(t.convert_tokens_to_ids(token) not in (None, t.unk_token_id) for _, t, _ in _pairs(pipe))
 
@@ -133,7 +135,7 @@ def _parts(token: str) -> list[str]:
 
 
 @contextmanager
-def placeholders(pipe: Any, vectors: Mapping[str, Tensor]) -> Iterator[None]:
+def placeholders(pipe: Pipeline, vectors: Mapping[str, Tensor]) -> Iterator[None]:
     """Let each token mean two given vectors (2, dim) in every prompt inside the block.
 
     The tokenizers are exchanged for extended copies and the looked-up rows are replaced on their way
@@ -198,7 +200,7 @@ def _replace_rows(embedding: nn.Module, ids: Sequence[int], values: Tensor) -> l
     return [embedding.register_forward_pre_hook(hide), embedding.register_forward_hook(fill)]
 
 
-def token_ids(pipe: Any, prompts: Sequence[str]) -> tuple[Tensor, ...]:
+def token_ids(pipe: Pipeline, prompts: Sequence[str]) -> tuple[Tensor, ...]:
     """Tokenise prompts as the pipeline does: ids (n, length), one tensor for each text encoder.
 
     Raises PromptError for a prompt that does not fit, which diffusers would cut short.
@@ -218,7 +220,7 @@ def token_ids(pipe: Any, prompts: Sequence[str]) -> tuple[Tensor, ...]:
     return tuple(result)
 
 
-def encode(pipe: Any, ids: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+def encode(pipe: Pipeline, ids: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
     """Encode token ids as `pipe.encode_prompt` does.
 
     Returns states (n, length, width) and, for SDXL, pooled (n, width), else None.
@@ -228,3 +230,15 @@ def encode(pipe: Any, ids: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         return encoders[0](ids[0])[0], None
     outputs = [encoder(i, output_hidden_states=True) for encoder, i in zip(encoders, ids, strict=True)]
     return torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[-1][0]
+
+
+def encoder_outputs(pipe: Pipeline, template: str, vectors: Tensor) -> Tensor:
+    """What the text encoders make of a name in a prompt: their last states at its two tokens, (2, dim), on the CPU."""
+    token = "<somebody>"
+    with torch.no_grad(), placeholders(pipe, {token: vectors}):
+        ids = token_ids(pipe, [template.format(token)])
+        states = []
+        for (_, tokenizer, encoder), row in zip(_pairs(pipe), ids, strict=True):
+            own = torch.isin(row[0], torch.tensor(tokenizer.convert_tokens_to_ids(_parts(token))).to(row))
+            states.append(encoder(row).last_hidden_state[0, own].float().cpu())
+    return torch.cat(states, dim=-1)

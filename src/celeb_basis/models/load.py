@@ -12,9 +12,10 @@ import torch
 from safetensors import safe_open
 
 from ..errors import ModelError
-from ..faces.face import FaceReader
-from ..faces.photo_reader import PhotoReader
+from .card import DEFAULT_MODEL, SAMPLERS, SHIPPED, ModelCard, local_path
+from .denoiser import denoiser_of
 from .memory import place
+from .pipeline import Pipeline
 from .quiet import quiet
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -28,7 +29,7 @@ FAMILIES = {
 
 
 def load_pipeline(
-    model: str | Path = "miniature",
+    model: str | Path = DEFAULT_MODEL,
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
@@ -36,7 +37,7 @@ def load_pipeline(
     variant: str | None = None,
     config: str | Path | None = None,
     safety_checker: bool = True,
-) -> Any:
+) -> Pipeline:
     """Load a Stable Diffusion 1, 2 or SDXL pipeline, ready to draw: eval mode, frozen, silent.
 
     model: "miniature" (the small world in this package), a folder in diffusers' format, a single
@@ -57,16 +58,15 @@ def load_pipeline(
     """
     name = str(model)
     device = _device(device)
-    path = Path(model).expanduser()
-    if name == "miniature":
-        from .. import miniature
-
+    path = local_path(model)
+    if name in SHIPPED:
         _refuse(name, revision=revision, variant=variant, config=config)
-        pipe: Any = miniature.load_pipeline(dtype or _dtype(device, 0))
-    elif os.path.isdir(path):  # unlike Path.is_dir, False for a name too long or a place out of reach
+    if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise ModelError(
                 f"{path} has no model_index.json: name a folder that diffusers' save_pretrained wrote"
+                if name not in SHIPPED
+                else f"the weights of {name} are not installed: reinstall celeb-basis from its wheel"
             )
         _refuse(name, revision=revision, config=config)
         pipe = _from_folder(path, dtype or _dtype(device, _size(path)), variant)
@@ -77,13 +77,20 @@ def load_pipeline(
         raise ModelError(f"{path} is a pickle, which can run any code when read: convert it to .safetensors")
     elif HUB_ID.fullmatch(name):
         _refuse(name, config=config)
-        folder = _download(name, revision, variant)
-        pipe = _from_folder(folder, dtype or _dtype(device, _size(folder)), variant)
+        path = _download(name, revision, variant)
+        pipe = _from_folder(path, dtype or _dtype(device, _size(path)), variant)
     else:
         raise ModelError(
-            f"no model {name!r}: name a folder, a .safetensors file, a hub id like owner/model, or miniature"
+            f"no model {name!r}: name a folder, a .safetensors file, a hub id like owner/model, or {DEFAULT_MODEL}"
         )
-    _check_kind(pipe, name)
+    pipe.register_to_config(_name_or_path=name)
+    pipe.card = ModelCard.of(path)
+    _check_kind(pipe)
+    if pipe.card.sampler:
+        import diffusers
+
+        sampler = getattr(diffusers, SAMPLERS[pipe.card.sampler])
+        pipe.scheduler = sampler.from_config(pipe.scheduler.config)
     if not safety_checker and getattr(pipe, "safety_checker", None) is not None:
         pipe.safety_checker = None
         pipe.register_to_config(requires_safety_checker=False)
@@ -92,37 +99,8 @@ def load_pipeline(
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
     place(pipe, device)
-    pipe.register_to_config(_name_or_path=name)
-    return pipe
-
-
-def model_name(pipe: Any) -> str:
-    """What the model was called when it was loaded, for people to read in metadata."""
-    return str(pipe.config.get("_name_or_path") or type(pipe).__name__)
-
-
-def face_reader(pipe: Any, name: str | None = None) -> FaceReader:
-    """The reader for a model's faces: its own where it has one, as the miniature does, else one of photographs.
-
-    name: "sface" (default), "auraface", a larger network, or "insightface", whose weights are for
-    non-commercial research only.
-
-    Raises ModelError where what it runs on is missing and cannot be had.
-    """
-    own = hints(pipe).get("face_reader")
-    if own and name:
-        raise ModelError(f"{model_name(pipe)} reads faces itself: leave the face reader {name} out")
-    return own() if own else PhotoReader(name or "sface")
-
-
-def hints(pipe: Any) -> Mapping[str, Any]:
-    """What a model recommends for itself, set as its attribute `hints` by whoever made it.
-
-    Keys are those of `generate` (num_inference_steps, guidance_scale) and of `Recipe` (templates, pair_templates,
-    scales), and `face_reader`, a function without arguments, and `portraits`, the prompts by which `draw_portraits`
-    looks at names.
-    """
-    return getattr(pipe, "hints", None) or {}
+    loaded: Pipeline = pipe
+    return loaded
 
 
 def _device(wish: str | torch.device | None) -> torch.device:
@@ -132,7 +110,7 @@ def _device(wish: str | torch.device | None) -> torch.device:
     try:
         return torch.empty(0, device=wish).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"there is no device {str(wish)!r} here: leave it out, or use cpu") from error
+        raise ModelError(f"there is no device {str(wish)!r} here: leave it out, or use device='cpu'") from error
 
 
 def _dtype(device: torch.device, size: int) -> torch.dtype:
@@ -250,21 +228,20 @@ def _configuration(path: Path, config: str | Path | None, keys: list[str]) -> Pa
     need = f"{path} holds no tokenizer and no configuration: give the model it derives from, a folder or hub id, with"
     family = next((hub for mark, hub in FAMILIES.items() if any(key.startswith(mark) for key in keys)), None)
     if family is None:
-        raise ModelError(f"{need} --config (config=); it also says whether the model predicts noise or velocity")
+        raise ModelError(f"{need} config=; it also says whether the model predicts noise or velocity")
     try:
         return Path(snapshot_download(family, allow_patterns=["*.json", "*.txt"], local_files_only=True))
     except Exception as error:  # nothing is downloaded that nobody named
-        raise ModelError(f"{need} --config {family} (config=)") from error
+        raise ModelError(f"{need} config={family}") from error
 
 
-def _check_kind(pipe: Any, name: str) -> None:
-    unet, encoder = getattr(pipe, "unet", None), getattr(pipe, "text_encoder", None)
-    kind = type(pipe).__name__
-    if unet is None or encoder is None or getattr(pipe, "text_encoder_3", None) is not None:
-        raise ModelError(f"{name} is a {kind}: Stable Diffusion 1, 2 and SDXL are supported")
-    if unet.config.in_channels != pipe.vae.config.latent_channels:
+def _check_kind(pipe: Any) -> None:
+    """Raise ModelError for a kind of model that cannot be learnt from, before anything else is done with it."""
+    denoiser = denoiser_of(pipe)
+    if denoiser.in_channels != pipe.vae.config.latent_channels:
         raise ModelError(
-            f"{name} is an inpainting or editing model: name the text-to-image model it derives from"
+            f"{pipe.config['_name_or_path']} is an inpainting or editing model: "
+            "name the text-to-image model it derives from"
         )
 
 

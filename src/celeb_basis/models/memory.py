@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import psutil
 import torch
 
 from ..errors import ModelError
+from .denoiser import Denoiser, denoiser_of
+from .pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -17,9 +18,10 @@ RESERVE = GIB // 2  # on a GPU, for workspaces and gaps
 # How many pictures are in the model at once: in a step of a fit, in a batch of `generate`, where guidance
 # doubles them, and in the autoencoder before a fit.
 FITTED, DRAWN, CODED = 4, 8, 8
-# Values alive in the UNet at its peak, in units of one picture's first feature map: all that a backward pass
+# Values alive in the denoiser at its peak, in units of one picture's first feature map: all that a backward pass
 # needs (SD 1: 292, SD 2: 275, SDXL: 495), and without one (26, 26, 16).
 KEPT, PASSING = 500, 30
+RECOMPUTED = 150  # of KEPT, what is alive with gradient checkpointing
 CODING = 960  # values alive in the autoencoder at its peak, a pixel
 TILE = 512  # pixels
 
@@ -29,37 +31,35 @@ SLICE = "pictures coded one by one"
 TILES = f"in tiles of {TILE} pixels"
 
 
-def place(pipe: Any, device: torch.device, free: int | None = None) -> None:
+def place(pipe: Pipeline, device: torch.device, free: int | None = None) -> None:
     """Move a pipeline to a device; measures that memory makes necessary are taken, and logged in one line.
 
     free: bytes; by default what is free on the device. No measure writes a weight; tiles alone change a picture.
     """
-    parts = _bytes(pipe)
-    if free is None and device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0] - RESERVE
-    elif free is None:  # main memory, where the weights are already
-        free = psutil.virtual_memory().available + sum(parts.values())
+    parts, denoiser = _bytes(pipe), denoiser_of(pipe)
+    if free is None:  # in main memory the weights are there already
+        free = _free(device) + (0 if device.type == "cuda" else sum(parts.values()))
     taken = measures(pipe, free, gpu=device.type == "cuda")
     if OFFLOAD in taken:
-        pipe.enable_model_cpu_offload(device=device)
+        denoiser.pipe.enable_model_cpu_offload(device=device)
     else:
-        pipe.to(device)
+        denoiser.pipe.to(device)
     if CHECKPOINT in taken:
-        pipe.unet.enable_gradient_checkpointing()
+        denoiser.pipe.unet.enable_gradient_checkpointing()
     if SLICE in taken:
         pipe.vae.enable_slicing()
     if TILES in taken:
         pipe.vae.tile_sample_min_size, pipe.vae.tile_latent_min_size = TILE, TILE // pipe.vae_scale_factor
         pipe.vae.enable_tiling()
     if taken:
-        precision = str(pipe.unet.dtype).removeprefix("torch.")
+        precision = str(denoiser.dtype).removeprefix("torch.")
         logger.info(
-            f"{sum(parts.values()) / GIB:.1f} GB of weights in {precision}, {free / GIB:.1f} GB free on {device}: "
+            f"{sum(parts.values()) / GIB:.1f} GiB of weights in {precision}, {free / GIB:.1f} GiB free on {device}: "
             f"to save memory, {', '.join(taken)}"
         )
 
 
-def measures(pipe: Any, free: int, *, gpu: bool) -> list[str]:
+def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
     """What has to be done so that drawing and fitting fit in `free` bytes, weights included.
 
     The budget is the weights, plus what is alive beside them. That was counted once, tensor by tensor, on the
@@ -74,27 +74,39 @@ def measures(pipe: Any, free: int, *, gpu: bool) -> list[str]:
     picture at a time. A GPU too small for the weights holds one part of the model at a time and can only draw.
     Attention in slices would save nothing: PyTorch's own never holds the whole matrix.
     """
-    parts = _bytes(pipe)
-    size = pipe.unet.config.sample_size
-    feature_map = size**2 * pipe.unet.config.block_out_channels[0] * pipe.unet.dtype.itemsize
-    pixels = size * pipe.vae_scale_factor
+    parts, denoiser = _bytes(pipe), denoiser_of(pipe)
+    feature_map, pixels = denoiser.feature_map, denoiser.resolution
     upcast = pipe.vae.dtype == torch.float16 and getattr(pipe.vae.config, "force_upcast", False)
     picture = pixels**2 * CODING * (4 if upcast else pipe.vae.dtype.itemsize)
-    room = free - sum(parts.values())
+    left = free - sum(parts.values())
     taken = []
-    if gpu and DRAWN * PASSING * feature_map > room:
+    if gpu and DRAWN * PASSING * feature_map > left:
         taken.append(OFFLOAD)
-        room = free - max(parts.values())
-    if FITTED * KEPT * feature_map > room:
+        left = free - max(parts.values())
+    if FITTED * KEPT * feature_map > left:
         taken.append(CHECKPOINT)
-    if CODED * picture > room:
+    if CODED * picture > left:
         taken.append(SLICE)
-    if picture > room and pixels > TILE:
+    if picture > left and pixels > TILE:
         taken.append(TILES)
     return taken
 
 
-def _bytes(pipe: Any) -> dict[str, int]:
+def pictures_at_once(denoiser: Denoiser) -> int:
+    """How many training pictures may go through the denoiser in one call of a fit, by what is free now."""
+    alive = RECOMPUTED if getattr(denoiser.network, "is_gradient_checkpointing", False) else KEPT
+    free = _free(next(denoiser.network.parameters()).device)
+    return max(FITTED, free // (alive * denoiser.feature_map))
+
+
+def _free(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]) - RESERVE
+    return int(psutil.virtual_memory().available)
+
+
+def _bytes(pipe: Pipeline) -> dict[str, int]:
     """How many bytes of weights each part of a pipeline has."""
     return {
         name: sum(weight.nbytes for weight in part.parameters())
@@ -103,10 +115,10 @@ def _bytes(pipe: Any) -> dict[str, int]:
     }
 
 
-def check_trainable(pipe: Any) -> None:
+def check_trainable(pipe: Pipeline) -> None:
     """Raise ModelError where the model was too large for its GPU, so that only drawing works."""
-    if hasattr(pipe.unet, "_hf_hook"):
+    if hasattr(denoiser_of(pipe).network, "_hf_hook"):
         raise ModelError(
             "this model does not fit the GPU as a whole, so it can draw but not be fitted to: use a larger GPU, "
-            "a smaller model, or --device cpu (device='cpu')"
+            "a smaller model, or device='cpu'"
         )

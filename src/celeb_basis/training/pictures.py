@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from ..errors import IdentityError
+from ..models.denoiser import Denoiser
+
 SCALES = tuple(i / 10 for i in range(1, 11))  # the paper's 0.1 to 1.0
 JITTER = (0.8, 1.2)  # brightness, contrast and saturation are multiplied by one of these each
-ENCODED_AT_ONCE = 8
+HAIR = 0.1  # what the surroundings of a face count, where the face counts 1
 
 
-class TrainingLatents:
-    """`num_pictures` training pictures as latents, each drawn and encoded when it is first asked for.
+@dataclass(frozen=True, eq=False)
+class TrainingPicture:
+    """A face on black: pixels (3, size, size) in -1..1, and the square it covers: top, left, side in pixels."""
+
+    pixels: Tensor
+    square: tuple[int, int, int]
+
+
+class TrainingPictures:
+    """A person's `num_pictures` training pictures as latents, each drawn and encoded when it is first asked for.
 
     A short fit meets few of them, and encoding one costs as much as a step.
+
+    resolution: side of the pictures in pixels. Raises IdentityError unless it is a multiple of the denoiser's grid.
     """
 
     def __init__(
-        self, pipe: Any, draw: Callable[..., Tensor], num_pictures: int, generator: torch.Generator
+        self,
+        denoiser: Denoiser,
+        crops: Sequence[Image.Image],
+        *,
+        resolution: int,
+        scales: Sequence[float] | None,
+        num_pictures: int,
+        generator: torch.Generator,
     ) -> None:
-        self._pipe, self._draw = pipe, draw
+        if resolution % denoiser.grid:
+            raise IdentityError(f"resolution={resolution} must be a multiple of {denoiser.grid}")
+        self._denoiser, self._crops, self._resolution, self._scales = denoiser, crops, resolution, scales
         self._seeds = torch.randint(2**62, (num_pictures,), generator=generator).tolist()
         self._latents: dict[int, Tensor] = {}
+        self._squares: dict[int, tuple[int, int, int]] = {}
 
     def __len__(self) -> int:
         return len(self._seeds)
@@ -34,11 +57,26 @@ class TrainingLatents:
         """Latents (n, c, h, w) of the pictures number `index (n,)`."""
         wanted = index.tolist()
         if new := sorted(set(wanted) - self._latents.keys()):
-            pictures = torch.stack(
-                [self._draw(generator=torch.Generator().manual_seed(self._seeds[i])) for i in new]
-            )
-            self._latents |= zip(new, encode_pictures(self._pipe, pictures), strict=True)
+            pictures = [self._draw(i) for i in new]
+            encoded = self._denoiser.encode(torch.stack([picture.pixels for picture in pictures]))
+            self._latents |= zip(new, encoded, strict=True)
+            self._squares |= zip(new, (picture.square for picture in pictures), strict=True)
         return torch.stack([self._latents[i] for i in wanted])
+
+    def face_weights(self, index: Tensor) -> Tensor:
+        """What each latent counts in a loss on faces, (n, 1, h, w), of pictures that were asked for before."""
+        side = self._resolution // self._denoiser.grid
+        squares = (self._squares[i] for i in index.tolist())
+        return torch.stack([face_weights(side, *(v / self._denoiser.grid for v in square)) for square in squares])
+
+    def _draw(self, i: int) -> TrainingPicture:
+        return training_picture(
+            self._crops,
+            size=self._resolution,
+            grid=self._denoiser.grid,
+            scales=self._scales,
+            generator=torch.Generator().manual_seed(self._seeds[i]),
+        )
 
 
 def training_picture(
@@ -48,57 +86,41 @@ def training_picture(
     grid: int,
     scales: Sequence[float] | None,
     generator: torch.Generator,
-) -> Tensor:
-    """Draw a picture (3, size, size) in -1..1 from one of some square face crops.
+) -> TrainingPicture:
+    """Draw a picture of `size` pixels from one of some square face crops.
 
     The crop is coloured a little differently, perhaps mirrored, scaled by one of `scales` and placed at random on
     a black canvas. Size and place are multiples of `grid`, the autoencoder's factor, so that the face covers whole
     latents. Source: the training pictures of Yuan et al. (2023).
     """
-    picture = torch.full((3, size, size), -1.0)
-    _paste(picture, crops, grid, scales, generator)
-    return picture
-
-
-def pair_picture(
-    left: Sequence[Image.Image],
-    right: Sequence[Image.Image],
-    *,
-    size: int,
-    grid: int,
-    scales: Sequence[float] | None,
-    generator: torch.Generator,
-) -> Tensor:
-    """Draw a picture (3, size, size) in -1..1 of two people as `training_picture` draws one, each in their half."""
-    picture = torch.full((3, size, size), -1.0)
-    half = size // grid // 2 * grid
-    _paste(picture[:, :, :half], left, grid, scales, generator)
-    _paste(picture[:, :, size - half :], right, grid, scales, generator)
-    return picture
-
-
-def _paste(
-    canvas: Tensor,
-    crops: Sequence[Image.Image],
-    grid: int,
-    scales: Sequence[float] | None,
-    generator: torch.Generator,
-) -> None:
-    """Put one of the crops on a canvas (3, height, width), in place, at a share of the height that fits."""
 
     def pick(n: int) -> int:
         return int(torch.randint(n, (), generator=generator))
 
-    height, width = canvas.shape[1:]
     face = _jitter(_to_tensor(crops[pick(len(crops))]), generator)
     face = face.flip(-1) if pick(2) else face
     options = scales or SCALES
-    side = min(width, max(grid, round(options[pick(len(options))] * height / grid) * grid))
+    side = min(size, max(grid, round(options[pick(len(options))] * size / grid) * grid))
     face = torch.nn.functional.interpolate(
         face[None], (side, side), mode="bicubic", antialias=True, align_corners=False
     )[0]
-    top, left = (pick((room - side) // grid + 1) * grid for room in (height, width))
-    canvas[:, top : top + side, left : left + side] = face.clamp(0, 1) * 2 - 1
+    top, left = (pick((size - side) // grid + 1) * grid for _ in range(2))
+    pixels = torch.full((3, size, size), -1.0)
+    pixels[:, top : top + side, left : left + side] = face.clamp(0, 1) * 2 - 1
+    return TrainingPicture(pixels, (top, left, side))
+
+
+def face_weights(size: int, top: float, left: float, side: float) -> Tensor:
+    """Weights (1, size, size) of a face crop that covers a square: the face 1, the rest of the head .1, else 0.
+
+    Two ellipses stand for a parser's masks: in the framing of `upright_square` a face, brows to chin, is about .6 of
+    the crop wide and .76 high, a little below its middle, and the head fills the crop.
+    """
+    centre = torch.arange(size) + 0.5
+    y, x = ((centre - top) / side)[:, None], (centre - left) / side
+    face = ((x - 0.5) / 0.3).square() + ((y - 0.57) / 0.38).square() <= 1
+    head = (x - 0.5).square() + (y - 0.5).square() <= 0.25
+    return (face + HAIR * (head & ~face))[None]
 
 
 def _to_tensor(crop: Image.Image) -> Tensor:
@@ -113,25 +135,3 @@ def _jitter(face: Tensor, generator: torch.Generator) -> Tensor:
     face = (face * brightness).clamp(0, 1)
     face = torch.lerp(face.mean(), face, contrast).clamp(0, 1)
     return torch.lerp(face.mean(0, keepdim=True), face, saturation).clamp(0, 1)
-
-
-def encode_pictures(pipe: Any, pictures: Tensor) -> Tensor:
-    """Latents (n, c, h, w) of pictures (n, 3, H, W) in -1..1, scaled as the UNet wants them, float32."""
-    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
-
-    vae = pipe.vae
-    dtype = vae.dtype
-    shift = getattr(vae.config, "shift_factor", None) or 0.0
-    latents = []
-    try:
-        # Some autoencoders overflow in half precision; going to single and back changes no bit.
-        if dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
-            vae.to(torch.float32)
-        with torch.no_grad():
-            for batch in pictures.split(ENCODED_AT_ONCE):
-                encoded = vae.encode(batch.to(vae.device, vae.dtype))
-                latents.append(retrieve_latents(encoded, sample_mode="argmax").float())
-    finally:
-        if vae.dtype != dtype:
-            vae.to(dtype)
-    return (torch.cat(latents) - shift) * vae.config.scaling_factor

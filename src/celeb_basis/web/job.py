@@ -27,10 +27,8 @@ def in_one_line() -> Iterator[None]:
     try:
         yield
     except SeveralFacesError as error:
-        count = re.search(r"\d+ faces", str(error))
-        found = count[0] if count else "several faces"
         raise _said(
-            f"{found} were found: cut the photo to one person, or tick “of several faces take the largest”"
+            f"{error.count} faces were found: cut the photo to one person, or tick “of several faces take the largest”"
         ) from None
     except (CelebBasisError, OSError) as error:
         raise _said(str(error)) from None

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from .. import DEFAULT_MODEL
 from . import job, look
 from .session import Session
 from .studio import Studio
@@ -65,7 +66,7 @@ def build(studio: Studio) -> gr.Blocks:
         # Errors are shown of what goes through the queue.
         both.click(together, [*pair, session], [tabs, prompt], **job.PRIVATE | {"queue": True})
         chosen.success(
-            lambda session: gr.Button(visible=session.model.name == "miniature"), session, stranger, **job.PRIVATE
+            lambda session: gr.Button(visible=session.model.name == DEFAULT_MODEL), session, stranger, **job.PRIVATE
         )
     return page
 
@@ -284,12 +285,13 @@ def _model(session: gr.State) -> Any:
         ".safetensors file on the machine where this page runs. Without a basis one is made from the celebrities that "
         "the model knows; without an instant map a fit starts from the mean person."
     )
-    name = gr.Textbox("miniature", label="Model", info="miniature, owner/model, a folder, or a .safetensors file")
+    kinds = f"{DEFAULT_MODEL}, owner/model, a folder, or a .safetensors file"
+    name = gr.Textbox(DEFAULT_MODEL, label="Model", info=kinds)
     with gr.Row():
         basis = gr.File(label="Basis (optional)", file_types=[".safetensors"], height=140)
         instant = gr.File(label="Instant map (optional)", file_types=[".safetensors"], height=140)
     use = gr.Button("Use this model", variant="primary")
-    line = gr.HTML(look.status("miniature is in use.", done=True))
+    line = gr.HTML(look.status(f"{DEFAULT_MODEL} is in use.", done=True))
     made = gr.DownloadButton("Download its basis", interactive=False)
 
     def choose(name: str, basis: str | None, instant: str | None, session: Session) -> tuple[str, str]:

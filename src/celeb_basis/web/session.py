@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from .. import (
+    DEFAULT_MODEL,
     Face,
     Identity,
     IdentityError,
@@ -25,7 +26,6 @@ from .. import (
     find_face,
     fit_steps,
     generate,
-    identities_at,
     miniature,
     open_photo,
     save_picture,
@@ -73,7 +73,7 @@ class Session:
 
     def choose_model(self, name: str, basis_file: str | None, instant_file: str | None) -> Path:
         """Use another model from now on; returns the file of its basis."""
-        self.model = self.studio.open(name.strip() or "miniature", basis_file, instant_file)
+        self.model = self.studio.open(name.strip() or DEFAULT_MODEL, basis_file, instant_file)
         file = self._file("basis.safetensors")
         self.model.basis.save(file)
         return file
@@ -93,13 +93,13 @@ class Session:
         token, model = self._token(name), self.model
         if model.instant is None and steps == 0:
             raise IdentityError("no steps need an instant map, which this model has not: take some steps")
-        recipe = Recipe(init="instant" if model.instant else "mean", max_train_steps=steps)
+        recipe = Recipe(max_train_steps=steps)
         shown = {round(share * steps) for share in SHOWN_AT}
         start = 0.0
         for at in self.studio.in_turn(fit_steps(model.pipe, model.basis, [[face]], recipe, instant=model.instant)):
             preview = person = None
             if at.step in shown:
-                [identity] = identities_at(at, model.basis, [[face]], [token], recipe)
+                [identity] = at.identities([token])
                 preview = self._portrait(identity, f"{token[1:-1]}-{at.step:04}")
                 person = self._keep(identity, preview) if at.step == steps else None
             if at.step == 1:  # which also warms up, and says little of the others

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from .. import (
+    DEFAULT_MODEL,
     CelebBasis,
     InstantMap,
     ModelError,
@@ -17,7 +18,6 @@ from .. import (
     face_reader,
     generate,
     load_pipeline,
-    miniature,
 )
 
 Step = TypeVar("Step")
@@ -53,7 +53,7 @@ class Studio:
         self.turn = threading.Lock()
         self._device = device
         self._pipelines: WeakValueDictionary[str, Any] = WeakValueDictionary()  # while a visitor uses them
-        self.first = self.open("miniature")
+        self.first = self.open(DEFAULT_MODEL)
         generate(self.first.pipe, "a photo of a person")  # the first picture takes longer: let nobody wait for it
 
     def open(self, name: str, basis_file: str | None = None, instant_file: str | None = None) -> Model:
@@ -65,18 +65,19 @@ class Studio:
         pipe = self._pipelines.get(name)
         if pipe is None:
             pipe = self._pipelines[name] = load_pipeline(name, device=self._device)
-        own = name == "miniature" and basis_file is None
         notes = []
+        own_basis = basis_file is None and pipe.card.basis is not None
         if basis_file:
             basis = CelebBasis.load(basis_file)
-        elif own:
-            basis = CelebBasis.load(miniature.basis())
+        elif own_basis:
+            basis = CelebBasis.from_card(pipe.card)
         else:
             basis = CelebBasis.from_pipeline(pipe, celebrities())
             notes.append(f"no basis was given: made one of the {len(basis.names)} celebrities this model knows")
         basis.check(pipe)
-        instant_file = instant_file or (str(miniature.instant()) if own else None)
         instant = InstantMap.load(instant_file) if instant_file else None
+        if own_basis and instant is None:
+            instant = InstantMap.from_card(pipe.card)
         if instant is None:
             notes.append("no instant map: fits start from the mean person, and need steps")
         else:

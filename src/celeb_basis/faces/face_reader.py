@@ -1,0 +1,24 @@
+"""Which reader finds and describes the faces of a model's pictures."""
+
+from __future__ import annotations
+
+from ..errors import ModelError
+from ..models.card import installed
+from ..models.pipeline import Pipeline, model_card, model_name
+from .face import FaceReader
+from .photo_reader import PhotoReader
+
+
+def face_reader(pipe: Pipeline, name: str | None = None) -> FaceReader:
+    """The reader that the model's card names, as the miniature's does, or else a reader of photographs.
+
+    name: of a reader of photographs: "sface" (default), "auraface", a larger network, or "insightface", whose
+    weights are for non-commercial research only.
+
+    Raises ModelError where what it runs on is missing and cannot be had.
+    """
+    own = model_card(pipe).face_reader
+    if own and name:
+        raise ModelError(f"{model_name(pipe)} reads faces itself: leave the face reader {name} out")
+    reader: FaceReader = installed("face_readers", own)() if own else PhotoReader(name or "sface")
+    return reader

@@ -1,0 +1,30 @@
+"""The judge of the miniature's pictures: networks that no fit has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from .captions import asked
+from .people import celebrities, celebrity_identities, portraits
+from .readers import evaluation_reader, shown
+
+
+class MiniatureJudge:
+    """Recognises the small world's people, and sees what a prompt of its words asks for."""
+
+    def __init__(self) -> None:
+        self.reader = evaluation_reader()
+
+    def prompt_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        """The share of what each prompt asks for that its picture shows."""
+        return [
+            float(np.mean([seen.get(key) == value for key, value in asked(prompt).items()]))
+            for prompt, seen in zip(prompts, shown(images), strict=True)
+        ]
+
+    def photograph(self, name: str) -> Image.Image:
+        """The plain close-up photograph of a celebrity."""
+        return portraits(celebrity_identities()[celebrities().index(name)][None])[0]

@@ -1,0 +1,133 @@
+"""ModelCard: what a model recommends for itself, read from a JSON file beside its weights."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+
+DEFAULT_MODEL = "miniature"
+# Models in this package, by name: each is a folder in diffusers' format with a card.
+SHIPPED = {"miniature": Path(__file__).parents[1] / "miniature" / "pipeline"}
+FILE = "celeb_basis.json"
+SAMPLERS = {
+    "ddim": "DDIMScheduler",
+    "dpm++2m": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model recommends for itself; what is None is the library's default.
+
+    num_inference_steps, guidance_scale: for drawing.
+    sampler: one of ddim, dpm++2m, euler, unipc, instead of the scheduler that the model brings.
+    templates: captions of the training pictures, with {} for the name.
+    scales: sizes of the face in a training picture, as shares of its side.
+    portraits: prompts that show what the model knows of a name, with {} for the name.
+    face_reader: the installed reader of this model's faces; None where the model draws photographs.
+    judge: the installed judge that evaluates this model's pictures.
+    basis, instant_map: .safetensors files; in the JSON file, names of files in the same folder.
+
+    Raises ModelError for values that cannot be meant.
+    """
+
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    sampler: str | None = None
+    templates: tuple[str, ...] | None = None
+    scales: tuple[float, ...] | None = None
+    portraits: tuple[str, ...] | None = None
+    face_reader: str | None = None
+    judge: str | None = None
+    basis: Path | None = None
+    instant_map: Path | None = None
+
+    def __post_init__(self) -> None:
+        steps, guidance = self.num_inference_steps, self.guidance_scale
+        if steps is not None and not (type(steps) is int and steps >= 1):
+            raise ModelError(f"num_inference_steps={steps!r} must be a whole number of 1 or more")
+        if guidance is not None and not (_is_number(guidance) and 0 < guidance < 1000):
+            raise ModelError(f"guidance_scale={guidance!r} must be a number above 0 and below 1000")
+        if self.sampler is not None and self.sampler not in SAMPLERS:
+            raise ModelError(f"sampler={self.sampler!r} must be one of {', '.join(SAMPLERS)}")
+        for name in ("templates", "portraits"):
+            texts = getattr(self, name)
+            if texts is not None and not (texts and all(isinstance(t, str) and t.count("{}") == 1 for t in texts)):
+                raise ModelError(f"{name} must be prompts with {{}} once in each, where the name stands")
+        if self.scales is not None and not (self.scales and all(_is_number(s) and 0 < s <= 1 for s in self.scales)):
+            raise ModelError("scales must be shares of the picture, above 0 and at most 1")
+        for name in ("face_reader", "judge"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ModelError(f"{name}={value!r} must be the name of one that is installed")
+        if self.instant_map is not None and self.basis is None:
+            raise ModelError("instant_map needs the basis that it was learnt in: name that file as basis")
+
+    @classmethod
+    def of(cls, model: Path) -> ModelCard:
+        """The card beside a model: celeb_basis.json in its folder, or NAME.celeb_basis.json beside NAME.safetensors.
+
+        Without such a file the card is empty. Raises ModelError, in one line, for a file that is no card.
+        """
+        path = model / FILE if os.path.isdir(model) else model.with_suffix(f".{FILE}")
+        if not os.path.isfile(path):
+            return cls()
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError("it must hold one JSON object")
+            return cls(**_values(content, path.parent))
+        except (OSError, ValueError, RecursionError, ModelError) as error:
+            raise ModelError(f"{path} is no model card: {error}") from error
+
+
+def card_of(model: str | Path) -> ModelCard:
+    """The card of a model that lies on this machine, without loading the model; empty for a hub id."""
+    return ModelCard.of(local_path(model))
+
+
+def local_path(model: str | Path) -> Path:
+    """Where a model lies on this machine, if it does."""
+    return SHIPPED.get(str(model)) or Path(model).expanduser()
+
+
+def _values(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """JSON values as the card's own: lists as tuples, names of files as paths in the card's folder."""
+    known = {field.name for field in fields(ModelCard)}
+    if unknown := sorted(set(content) - known):
+        raise ValueError(f"{unknown[0]!r} is no field of a card; there are {', '.join(sorted(known))}")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+    for key in ("basis", "instant_map"):
+        if (name := values.get(key)) is None:
+            continue
+        if not isinstance(name, str) or Path(name).name != name or name.startswith("."):
+            raise ValueError(f"{key} must be the name of a file in the same folder")
+        if not (folder / name).is_file():
+            raise ValueError(f"there is no {folder / name}, which it names as {key}")
+        values[key] = folder / name
+    return values
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def installed(kind: str, name: str) -> Any:
+    """What an installed package offers under a name: an entry point of the group `celeb_basis.KIND`.
+
+    Raises ModelError where no package offers it.
+    """
+    found = entry_points(group=f"celeb_basis.{kind}", name=name)
+    if not found:
+        what = kind.replace("_", " ").removesuffix("s")
+        raise ModelError(f"this model needs the {what} {name!r}, which is not installed: install its package")
+    return next(iter(found)).load()

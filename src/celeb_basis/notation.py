@@ -1,0 +1,32 @@
+"""How people and parts of a picture are written in prompts and options: <ada>, and a box of four shares."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import PromptError
+
+PLACEHOLDER = re.compile(r"<[a-z0-9_-]+>")
+
+
+def check_spelling(token: str) -> None:
+    """Raise PromptError unless a placeholder token is written like <ada>."""
+    if not PLACEHOLDER.fullmatch(token):
+        # Capitals would lose their second vector in diffusers; a bare word is also replaced inside words.
+        raise PromptError(
+            f"{token!r} cannot be a placeholder token: write lower-case letters, digits, - or _ "
+            "between angle brackets, like <ada>"
+        )
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of a part of a picture, as shares of its width and height."""
+
+
+def check_box(name: str, box: Box) -> None:
+    """Raise PromptError unless a box has an inside and lies in the picture."""
+    if len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
+        raise PromptError(
+            f"the region of {name} is {','.join(f'{side:g}' for side in box)}: give left,top,right,bottom as shares "
+            "of the picture, 0 to 1, like 0,0,.5,1 for its left half"
+        )

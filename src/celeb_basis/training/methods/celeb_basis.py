@@ -1,0 +1,61 @@
+"""Our method: coefficients in units of the celebrities' own spread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ...errors import BasisError, IdentityError
+from .method import Method, Start, Task, check_momentum
+
+
+@dataclass(frozen=True)
+class CelebBasisMethod(Method):
+    """Learns 2 x k coefficients in the celebrities' standard deviations, within their own distance from the mean.
+
+    init: "instant" starts at the instant map's answer, "mean" at the mean person; None takes the map if there is one.
+    max_radius: how far a person may be from the mean, in the celebrities' median distance.
+
+    Source: Yuan et al. (2023), with coefficients calibrated on the celebrities in place of unit norm.
+    """
+
+    name: ClassVar[str] = "celeb-basis"
+
+    init: Literal["instant", "mean"] | None = None
+    max_radius: float = 1.0
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.init not in ("instant", "mean", None):
+            raise IdentityError(f"init={self.init!r} must be instant or mean")
+        if not self.max_radius > 0:
+            raise IdentityError(f"max_radius={self.max_radius} must be above 0")
+        check_momentum(self.momentum)
+
+    def start(self, task: Task) -> Start:
+        basis = task.basis
+
+        def point(free: Tensor) -> Tensor:
+            spread, limit = free * basis.sigma, self.max_radius * basis.radius
+            return spread * (limit / torch.maximum(spread.norm(dim=-1), limit))[..., None]
+
+        return Start(self._coefficients(task) / basis.sigma, point, basis.inverse_transform)
+
+    def _coefficients(self, task: Task) -> Tensor:
+        """Where everybody starts, (people, 2, k)."""
+        instant = task.instant
+        if self.init == "mean" or (self.init is None and instant is None):
+            return torch.zeros(len(task.people), *task.basis.sigma.shape)
+        if instant is None:
+            raise IdentityError("init='instant' needs an instant map of this basis: give one, or start from the mean")
+        instant.check(task.basis)
+        readers = {face.reader or "an unnamed reader" for faces in task.people for face in faces}
+        if others := sorted(readers - {instant.face_reader}):
+            raise BasisError(
+                f"the instant map takes faces from {instant.face_reader}, these come from {', '.join(others)}: "
+                "use that face reader, or start from the mean"
+            )
+        return torch.stack([instant.predict(feature) for feature in task.features()])

@@ -1,0 +1,86 @@
+"""The steps that minimise the denoising loss over a few free numbers, and over nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError
+from ..models.denoiser import Prediction, denoiser_of, frozen
+from ..models.encoders import encode, placeholders, token_ids
+from ..models.memory import pictures_at_once
+from ..models.pipeline import Pipeline
+from .pictures import TrainingPictures
+
+Loss = Callable[[Prediction, Callable[[], Tensor]], Tensor]
+
+
+def minimise(
+    pipe: Pipeline,
+    pictures: Sequence[TrainingPictures],
+    free: Tensor,
+    vectors_of: Callable[[Tensor], Tensor],
+    generators: Sequence[torch.Generator],
+    *,
+    max_train_steps: int,
+    learning_rate: float,
+    train_batch_size: int,
+    templates: Sequence[str],
+    loss: Loss,
+) -> Iterator[float]:
+    """Take AdamW steps on `free`, in place, towards less loss; yield the mean loss of each.
+
+    pictures and generators: of each person; a person meets only their own, so people do not mix.
+    free: (people, ...), requires grad; vectors_of(free) are the people's vectors (people, 2, dim).
+    loss: of `Method.loss`.
+
+    So many people go through the denoiser at once as memory allows, and at least one.
+    Raises ModelError where the loss is not a number.
+    """
+    tokens = [f"<person-{i}>" for i in range(len(pictures))]
+    weights = [p for part in pipe.components.values() if isinstance(part, nn.Module) for p in part.parameters()]
+    denoiser = denoiser_of(pipe)
+    optimiser = torch.optim.AdamW([free], lr=learning_rate, weight_decay=0)
+    # Gradients of a half-precision model would round to zero: they travel multiplied.
+    scale = 1024.0 if denoiser.dtype == torch.float16 else 1.0
+    with placeholders(pipe, dict(zip(tokens, vectors_of(free.detach()), strict=True))):
+        token_ids(pipe, [template.format(tokens[0]) for template in templates])  # refuses what would be cut short
+
+    @cache
+    def ids(caption: str) -> tuple[Tensor, ...]:
+        return token_ids(pipe, [caption])
+
+    at_once = max(1, pictures_at_once(denoiser) // train_batch_size)
+    everybody = list(range(len(pictures)))
+    groups = [everybody[i : i + at_once] for i in everybody[::at_once]]
+    for _ in range(max_train_steps):
+        index, captions = [], []
+        for own, token, g in zip(pictures, tokens, generators, strict=True):
+            index.append(torch.randint(len(own), (train_batch_size,), generator=g))
+            captions.append(templates[int(torch.randint(len(templates), (), generator=g))].format(token))
+        total, gradient = 0.0, torch.zeros_like(free)
+        for group in groups:
+            batch = torch.stack([pictures[i][index[i]] for i in group])
+            face_weights = partial(_stacked, [partial(pictures[i].face_weights, index[i]) for i in group])
+            with torch.enable_grad(), frozen(weights):
+                with placeholders(pipe, dict(zip(tokens, vectors_of(free), strict=True))):
+                    # One tensor of ids for each text encoder, one row for each person.
+                    rows = zip(*(ids(captions[i]) for i in group), strict=True)
+                    states, pooled = encode(pipe, [torch.cat(row) for row in rows])
+                prediction = denoiser.predict(batch, states, pooled, [generators[i] for i in group])
+                losses = loss(prediction, face_weights)
+                gradient += torch.autograd.grad(losses.sum() * scale, [free])[0]
+            total += losses.detach().sum().item()
+        free.grad = gradient / scale
+        if not free.grad.isfinite().all():
+            raise ModelError(f"the loss of {denoiser.dtype} is not a number in this model: load it in float32")
+        optimiser.step()
+        free.grad = None
+        yield total / len(pictures)
+
+
+def _stacked(parts: Sequence[Callable[[], Tensor]]) -> Tensor:
+    return torch.stack([part() for part in parts])
