@@ -40,7 +40,7 @@ def clip():
 
 def header() -> list[int]:
     """Names, first tokens and last tokens, as the head of the file counts them."""
-    text = (Path(names.__file__).parent / "data" / "celebrities.txt").read_text(encoding="utf-8")
+    text = (Path(names.__file__).with_name("celebrities.txt")).read_text(encoding="utf-8")
     return [int(n) for n in re.search(r"# Names: (\d+); .* first tokens: (\d+); .* last tokens: (\d+)", text).groups()]
 
 

@@ -17,7 +17,7 @@ def celebrities(basis, n=60, d=8, noise=0.1):
 def test_is_ridge_regression(basis):
     linear_model = pytest.importorskip("sklearn.linear_model")
     features, coefficients = celebrities(basis)
-    ours = InstantMap.fit(features, coefficients, basis=basis, reader_name="test", alpha=0.3)
+    ours = InstantMap.fit(features, coefficients, basis=basis, face_reader="test", alpha=0.3)
     theirs = linear_model.Ridge(alpha=0.3).fit(features.double(), coefficients.flatten(1).double())
     np.testing.assert_allclose(ours.coef, theirs.coef_, atol=1e-4)
     np.testing.assert_allclose(ours.intercept, theirs.intercept_, atol=1e-4)
@@ -28,11 +28,11 @@ def test_is_ridge_regression(basis):
 
 def test_closed_form_error_is_that_of_leaving_one_out(basis):
     features, coefficients = celebrities(basis, n=12, noise=1.0)
-    ours = InstantMap.fit(features, coefficients, basis=basis, reader_name="test", alpha=0.1)
+    ours = InstantMap.fit(features, coefficients, basis=basis, face_reader="test", alpha=0.1)
     left_out = 0.0
     for i in range(12):
         others = [j for j in range(12) if j != i]
-        m = InstantMap.fit(features[others], coefficients[others], basis=basis, reader_name="test", alpha=0.1)
+        m = InstantMap.fit(features[others], coefficients[others], basis=basis, face_reader="test", alpha=0.1)
         plain = features[i] @ m.coef.T + m.intercept
         left_out += (plain - coefficients[i].flatten()).square().sum().item()
     total = (coefficients - coefficients.mean(0)).square().sum().item()
@@ -41,7 +41,7 @@ def test_closed_form_error_is_that_of_leaving_one_out(basis):
 
 def test_the_penalty_follows_the_noise(basis):
     alphas = [
-        InstantMap.fit(*celebrities(basis, noise=noise), basis=basis, reader_name="test").alpha
+        InstantMap.fit(*celebrities(basis, noise=noise), basis=basis, face_reader="test").alpha
         for noise in (0.01, 5.0)
     ]
     assert alphas[0] < alphas[1]
@@ -49,7 +49,7 @@ def test_the_penalty_follows_the_noise(basis):
 
 def test_a_face_that_tells_nothing_is_the_mean_person(basis):
     features, coefficients = celebrities(basis)
-    m = InstantMap.fit(features, coefficients, basis=basis, reader_name="test")
+    m = InstantMap.fit(features, coefficients, basis=basis, face_reader="test")
     assert m.predict(features[0]).shape == (2, basis.n_components)
     assert m.predict(features).shape == (60, 2, basis.n_components)
     assert torch.allclose(m.predict(features.mean(0)), coefficients.mean(0), atol=1e-4)
@@ -57,11 +57,11 @@ def test_a_face_that_tells_nothing_is_the_mean_person(basis):
 
 def test_file_and_checks(tmp_path, basis):
     features, coefficients = celebrities(basis)
-    m = InstantMap.fit(features, coefficients, basis=basis, reader_name="test")
+    m = InstantMap.fit(features, coefficients, basis=basis, face_reader="test")
     m.save(tmp_path / "m.safetensors")
     again = InstantMap.load(tmp_path / "m.safetensors")
     assert torch.equal(again.predict(features), m.predict(features))
-    assert (again.alpha, again.score, again.reader_name) == (m.alpha, m.score, "test")
+    assert (again.alpha, again.score, again.face_reader) == (m.alpha, m.score, "test")
     again.check(basis)
     tensors, metadata = load_safetensors(tmp_path / "m.safetensors")
     del metadata["alpha"]
@@ -71,7 +71,7 @@ def test_file_and_checks(tmp_path, basis):
     with pytest.raises(BasisError, match="8 from test"):
         m.predict(torch.zeros(5))
     with pytest.raises(BasisError, match="at least 3"):
-        InstantMap.fit(features, coefficients[:5], basis=basis, reader_name="test")
+        InstantMap.fit(features, coefficients[:5], basis=basis, face_reader="test")
     basis.save(tmp_path / "b.safetensors")
     with pytest.raises(BasisError, match="not an instant map"):
         InstantMap.load(tmp_path / "b.safetensors")

@@ -7,7 +7,7 @@ from conftest import NAMES, make_pipeline, state_of
 from PIL import Image
 from torch.nn.functional import normalize
 
-from celeb_basis import BasisError, Face, Portraits, draw_portraits
+from celeb_basis import BasisError, Face, ModelCard, Portraits, draw_portraits
 from celeb_basis.models.encoders import name_rows
 
 
@@ -73,7 +73,7 @@ def test_a_file_holds_all_of_it(tmp_path, basis):
     drawn.save(tmp_path / "faces.safetensors")
     again = Portraits.load(tmp_path / "faces.safetensors")
     assert again.features.equal(drawn.features)
-    assert (again.names, again.drawn, again.reader_name) == (drawn.names, drawn.drawn, drawn.reader_name)
+    assert (again.names, again.drawn, again.face_reader) == (drawn.names, drawn.drawn, drawn.face_reader)
     basis.save(tmp_path / "basis.safetensors")
     with pytest.raises(BasisError, match="does not hold the faces"):
         Portraits.load(tmp_path / "basis.safetensors")
@@ -88,7 +88,7 @@ def test_the_instant_map_finds_the_names_again(pipe, basis):
     drawn = portraits(features[order], tuple(basis.names[i] for i in order))
     instant = drawn.instant_map(pipe, basis)
     instant.check(basis)
-    assert instant.reader_name == "test"
+    assert instant.face_reader == "test"
     found = instant.predict(features[:, 0])
     assert torch.cosine_similarity(found, coefficients, -1).mean() > 0.8
     with pytest.raises(BasisError, match="were not drawn"):
@@ -111,7 +111,7 @@ class Colours:
 @pytest.fixture
 def short(pipe, monkeypatch):
     """A pipeline for whose few words the usual prompts are too long."""
-    monkeypatch.setattr(pipe, "hints", {"portraits": ("a photo of {}", "the face of {}")}, raising=False)
+    monkeypatch.setattr(pipe, "card", ModelCard(portraits=("a photo of {}", "the face of {}")), raising=False)
     return pipe
 
 
@@ -134,7 +134,7 @@ def test_faces_of_another_drawing_are_not_mixed_in(short):
     how = {"pictures": 2, "num_inference_steps": 1}
     *_, drawn = draw_portraits(short, NAMES[:2], Colours(), **how)
     others = make_pipeline(short.config["_name_or_path"].split()[-1], seed=1)
-    others.hints = short.hints
+    others.card = short.card
     for other, changed in ((others, how), (short, how | {"seed": 5}), (short, how | {"pictures": 3})):
         with pytest.raises(BasisError, match="drawn with other settings"):
             next(draw_portraits(other, NAMES[:3], Colours(), **changed, start=drawn))

@@ -4,7 +4,7 @@ import torch
 from conftest import add_safety_checker, make_pipeline, state_of
 from PIL import Image
 
-from celeb_basis import Identity, IdentityError, OutputError, PromptError, generate, save_picture
+from celeb_basis import Identity, IdentityError, ModelCard, OutputError, PromptError, generate, save_picture
 from celeb_basis.cli import main
 from celeb_basis.models.encoders import placeholders
 
@@ -52,14 +52,14 @@ def test_no_identity_is_fine_too(pipe):
 
 def test_models_may_recommend_their_own_steps(pipe, ada):
     seen = []
-    pipe.hints = {"num_inference_steps": 3, "templates": ("{}",)}
+    pipe.card = ModelCard(num_inference_steps=3, templates=("{}",))
     try:
         generate(pipe, "<ada>", [ada])
         count = pipe.scheduler.num_inference_steps
         generate(pipe, "<ada>", [ada], num_inference_steps=2)
         seen = [count, pipe.scheduler.num_inference_steps]
     finally:
-        del pipe.hints
+        del pipe.card
     assert seen == [3, 2]
 
 

@@ -9,7 +9,9 @@ import torch
 from PIL import Image, features
 
 from celeb_basis.errors import NoFaceError, PhotoError, SeveralFacesError
-from celeb_basis.faces.face import GREY, LONG_SIDE, Face, find_face, open_photo, upright_square
+from celeb_basis.faces.crop import upright_square
+from celeb_basis.faces.face import Face, find_face
+from celeb_basis.faces.photo import GREY, LONG_SIDE, open_photo
 
 AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 RED, BLUE = (220, 30, 30), (30, 30, 220)

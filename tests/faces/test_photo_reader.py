@@ -23,7 +23,9 @@ from celeb_basis import CelebBasis, InstantMap
 from celeb_basis.cli import main
 from celeb_basis.errors import ModelError, NoFaceError, SeveralFacesError
 from celeb_basis.faces import photo_reader as readers
-from celeb_basis.faces.face import find_face, open_photo, upright_square
+from celeb_basis.faces.crop import upright_square
+from celeb_basis.faces.face import find_face
+from celeb_basis.faces.photo import open_photo
 from celeb_basis.faces.photo_reader import RECOGNISERS, TEMPLATE, YUNET, PhotoReader, aligned
 
 # The eye on the picture's left, the other, nose, mouth corners: a face as wide apart as 1 between the eyes.
@@ -201,7 +203,7 @@ def test_a_face_of_any_size_is_found_once(reader, scale):
     assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx(tuple(middle), abs=0.1 * scale)
     for (x, y), colour in zip(place_in_crop(face, 512), DOTS, strict=True):
         assert np.abs(np.subtract(face.crop.getpixel((round(x), round(y))), colour)).max() < 90
-    assert face.crop.size == (512, 512) and face.reader == "sface-2021dec"
+    assert face.crop.size == (512, 512) and face.face_reader == "sface-2021dec"
     assert face.feature.shape == (128,) and face.feature.norm().item() == pytest.approx(1)
 
 
@@ -265,7 +267,7 @@ def test_each_recogniser_is_fed_as_it_was_trained(cached, hub, name):
     right, wrong = (as_bytes, as_signed) if name == "sface" else (as_signed, as_bytes)
     assert cosine_with(right) > 0.998
     assert cosine_with(right[:, :, ::-1]) < 0.99 and cosine_with(wrong) < 0.9
-    assert face.reader == RECOGNISERS[name].name and len({each.name for each in RECOGNISERS.values()}) == 3
+    assert face.face_reader == RECOGNISERS[name].name and len({each.name for each in RECOGNISERS.values()}) == 3
 
 
 def test_alignment_is_that_of_opencv(cached):
@@ -381,7 +383,7 @@ def test_a_photograph_is_fitted_from_the_command_line(cached, tmp_path, monkeypa
     basis = CelebBasis.from_pipeline(pipe, NAMES)
     basis.save("basis.safetensors")
     features = torch.nn.functional.normalize(torch.randn(20, 512), dim=-1)
-    instant = InstantMap.fit(features, torch.randn(20, 2, 7), basis=basis, reader_name="auraface-v1")
+    instant = InstantMap.fit(features, torch.randn(20, 2, 7), basis=basis, face_reader="auraface-v1")
     instant.save("map.safetensors")
     photo_of(((300, 240), 40, 10)).save("me.jpg", quality=95)
     photo_of(*(((x, 200), 30, 0) for x in (100, 300, 500))).save("three.png")

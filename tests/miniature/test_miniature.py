@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 
 from celeb_basis import (
+    DEFAULT_MODEL,
     CelebBasis,
     Identity,
     InstantMap,
     Recipe,
+    card_of,
     find_face,
     fit_identities,
     generate,
@@ -23,8 +25,10 @@ from celeb_basis import (
 from celeb_basis.measuring.evaluate import score
 from celeb_basis.miniature import world
 from celeb_basis.miniature.captions import WORDS, Sampler, asked
+from celeb_basis.miniature.judge import MiniatureJudge
 from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
-from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, judge
+from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, shown
+from celeb_basis.models.card import SHIPPED
 from celeb_basis.models.encoders import name_rows
 
 
@@ -96,7 +100,7 @@ def test_stock_diffusers_draws_the_same_picture_with_nothing_of_ours(pipe, tmp_p
     script = f"""
 import sys, torch
 from diffusers import StableDiffusionPipeline
-pipe = StableDiffusionPipeline.from_pretrained({str(miniature.WEIGHTS / "pipeline")!r}, local_files_only=True)
+pipe = StableDiffusionPipeline.from_pretrained({str(SHIPPED[DEFAULT_MODEL])!r}, local_files_only=True)
 picture = pipe({prompt!r}, num_inference_steps=4, guidance_scale=2.0, generator=torch.Generator().manual_seed(3))
 picture.images[0].save({str(tmp_path / "stock.png")!r})
 assert not any(name.startswith("celeb_basis") for name in sys.modules)
@@ -142,7 +146,7 @@ def test_recognisers_tell_unseen_people_apart(reader):
 def test_the_judge_reads_unseen_pictures():
     sampler = Sampler(9)
     scene = sampler.scenes(sampler.people(200))
-    seen = judge(images(world.draw(scene)))
+    seen = shown(images(world.draw(scene)))
     for attribute in WORDS:
         truth = getattr(scene, attribute).reshape(200).tolist()
         assert np.mean([s.get(attribute) == t for s, t in zip(seen, truth, strict=True)]) >= 0.9, attribute
@@ -155,15 +159,15 @@ def test_scores_of_true_pictures_are_high_and_of_other_people_low():
     scene.style = torch.zeros(40).long()
     prompts = sampler.captions(scene, [("ada lovell",)] * 40)
     known = torch.stack([f[0].feature for f in evaluation_reader().read(portraits(identity[:, 0], 128))])
-    right = score(images(world.draw(scene)), prompts, known, evaluation_reader())
-    wrong = score(images(world.draw(scene)), prompts, known.roll(1, 0), evaluation_reader())
+    right = score(images(world.draw(scene)), prompts, known, MiniatureJudge())
+    wrong = score(images(world.draw(scene)), prompts, known.roll(1, 0), MiniatureJudge())
     assert right.identity.mean() > 0.6 and abs(wrong.identity.mean()) < 0.2
     assert right.prompt.mean() > 0.95 and right.detection.mean() > 0.95
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    return CelebBasis.load(miniature.basis()), InstantMap.load(miniature.instant())
+    return CelebBasis.from_card(card_of(DEFAULT_MODEL)), InstantMap.from_card(card_of(DEFAULT_MODEL))
 
 
 def test_the_shipped_basis_is_the_one_its_pipeline_gives(pipe, shipped):
@@ -192,7 +196,7 @@ def test_stock_diffusers_loads_an_identity_and_draws_the_same(pipe, shipped, tmp
     identity = Identity.sample(shipped[0], "<eve>", torch.Generator().manual_seed(1))
     identity.save(tmp_path / "eve.safetensors")
     ours = generate(pipe, "a photo of <eve> in space", [identity], num_inference_steps=3, guidance_scale=2.0)[0]
-    stock = miniature.load_pipeline()
+    stock = load_pipeline()
     stock.set_progress_bar_config(disable=True)
     stock.load_textual_inversion(tmp_path / "eve.safetensors", token="<eve>")
     options = {"num_inference_steps": 3, "guidance_scale": 2.0}

@@ -11,8 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from celeb_basis import Face, ModelError, fit_identity, generate, load_pipeline
+from celeb_basis.faces.face_reader import face_reader
 from celeb_basis.models.encoders import fingerprint
-from celeb_basis.models.load import FAMILIES, _dtype, face_reader, model_name
+from celeb_basis.models.load import FAMILIES, _dtype
+from celeb_basis.models.pipeline import model_name
 
 LAYOUTS = {"sd1": ("clip",), "sd2": ("open_clip",), "sdxl": ("clip", "open_clip")}
 
@@ -245,7 +247,7 @@ def test_nothing_is_fitted_or_drawn_in_float64(pipe, basis):
     face = Face(Image.radial_gradient("L").convert("RGB"), (0, 0, 256, 256), torch.eye(4)[0])
     with NoFloat64():
         person = fit_identity(
-            pipe, basis, [face], placeholder_token="<sks>", init="mean", max_train_steps=2, num_pictures=2
+            pipe, basis, [face], placeholder_token="<sks>", max_train_steps=2, num_pictures=2
         )
         generate(pipe, "a photo of <sks>", [person], num_inference_steps=2)
     with NoFloat64(), pytest.raises(AssertionError):

@@ -7,7 +7,7 @@ import torch
 from conftest import NAMES, TEMPLATES, make_pipeline, state_of
 from PIL import Image
 
-from celeb_basis import CelebBasis, Face, ModelError, fit_identity, generate
+from celeb_basis import CelebBasis, CelebBasisMethod, Face, ModelError, fit_identity, generate
 from celeb_basis.models.memory import CHECKPOINT, GIB, OFFLOAD, RESERVE, SLICE, TILES, measures, place
 
 CPU = torch.device("cpu")
@@ -41,8 +41,8 @@ def test_main_memory_has_nowhere_to_offload_to():
 def fit(pipe):
     basis = CelebBasis.from_pipeline(pipe, NAMES)
     face = Face(Image.radial_gradient("L").convert("RGB"), (0, 0, 256, 256), torch.eye(4)[0])
-    recipe = {"init": "mean", "max_train_steps": 3, "num_pictures": 3, "templates": TEMPLATES, "scales": (1.0,)}
-    return fit_identity(pipe, basis, [face], placeholder_token="<sks>", **recipe)
+    recipe = {"max_train_steps": 3, "num_pictures": 3, "templates": TEMPLATES, "scales": (1.0,)}
+    return fit_identity(pipe, basis, [face], placeholder_token="<sks>", method=CelebBasisMethod(init="mean"), **recipe)
 
 
 @pytest.mark.parametrize("kind", ["sd1", "sdxl"])

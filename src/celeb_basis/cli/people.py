@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -206,6 +205,7 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     from ..faces.face_reader import face_reader
     from ..faces.photo import open_photo
     from ..training.fit import fit_identities
+    from ..training.methods import CelebBasisMethod
 
     people = _people(args)
     names = list(people)
@@ -231,8 +231,6 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
         seed=args.seed,
     )
     total = DEFAULTS[args.method].max_train_steps if args.steps is None else args.steps
-    if args.method == METHOD and instant is None and args.init is None:
-        print("no instant map for this basis: starting from the mean person", file=sys.stderr)
     start = time.perf_counter()
     what = f"fitting {names[0] if len(names) == 1 else f'{len(names)} people'}"
     with Progress() as bar:
@@ -242,7 +240,7 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
             faces,
             names,
             recipe,
-            method=args.method,
+            method=CelebBasisMethod(init=args.init) if args.method == METHOD else args.method,
             instant=instant,
             progress=lambda at: bar(at.step, total, what),
         )

@@ -11,8 +11,9 @@ from torch import Tensor
 from ..basis.portraits import Portraits
 from ..errors import BasisError
 from ..faces.face import FaceReader
+from ..models.denoiser import denoiser_of
 from ..models.encoders import fingerprint
-from ..models.pipeline import Pipeline, model_card, model_name
+from ..models.pipeline import Pipeline, model_card
 from .generate import generate
 
 PORTRAITS = (
@@ -42,7 +43,7 @@ def draw_portraits(
     """
     prompts = model_card(pipe).portraits or PORTRAITS
     prompts = [prompts[i % len(prompts)] for i in range(pictures)]
-    how = [model_name(pipe), fingerprint(pipe), prompts, num_inference_steps, guidance_scale, seed]
+    how = [fingerprint(pipe), denoiser_of(pipe).fingerprint, prompts, num_inference_steps, guidance_scale, seed]
     drawn = json.dumps(how)
     if start is not None and (start.drawn, start.face_reader) != (drawn, reader.name):
         raise BasisError(

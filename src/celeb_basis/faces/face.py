@@ -19,13 +19,13 @@ class Face:
     crop: square RGB picture, the head with some room around it.
     box: (left, top, right, bottom) of the face in the photograph, in pixels.
     feature: (d,) float32 of length one; the cosine of two features tells how alike two faces are.
-    reader: the name of the reader that said so; features of two readers cannot be compared.
+    face_reader: the name of the reader that described it; features of two readers cannot be compared.
     """
 
     crop: Image.Image
     box: tuple[float, float, float, float]
     feature: torch.Tensor
-    reader: str = ""
+    face_reader: str = ""
 
 
 class FaceReader(Protocol):

@@ -174,7 +174,7 @@ class PhotoReader:
                     crop=upright_square(photo, landmarks),
                     box=(left, top, left + width, top + height),
                     feature=torch.nn.functional.normalize(feature, dim=0),
-                    reader=self.name,
+                    face_reader=self.name,
                 )
             )
         return faces

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -93,6 +95,18 @@ class Denoiser:
         """Bytes of one picture's first feature map, the unit in which memory is counted."""
         latents = int(self.pipe.unet.config.sample_size) ** 2
         return latents * int(self.pipe.unet.config.block_out_channels[0]) * self.dtype.itemsize
+
+    @property
+    def fingerprint(self) -> str:
+        """Name the weights by a hash: the same for one network in any precision, another for any other.
+
+        Hashed are the signs, which survive rounding to half precision.
+        """
+        digest = hashlib.sha256()
+        for name, weight in self.network.named_parameters():
+            digest.update(name.encode())
+            digest.update(np.packbits(torch.signbit(weight.detach()).cpu().numpy()).tobytes())
+        return digest.hexdigest()
 
     def cross_attention(self) -> list[nn.Module]:
         """The modules in which pixels attend to the prompt."""

@@ -139,7 +139,7 @@ def fit_steps(
         "seed": str(recipe.seed),
         **_settings(method, instant),
     }
-    provenance = [how | {"photos": str(len(faces)), "face_reader": faces[0].reader} for faces in people]
+    provenance = [how | {"photos": str(len(faces)), "face_reader": faces[0].face_reader} for faces in people]
     free = start.free.requires_grad_()
 
     def at(step: int, loss: float) -> FitStep:

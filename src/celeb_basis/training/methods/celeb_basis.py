@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from ...errors import BasisError, IdentityError
 from .method import Method, Start, Task, check_momentum
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,14 @@ class CelebBasisMethod(Method):
     def _coefficients(self, task: Task) -> Tensor:
         """Where everybody starts, (people, 2, k)."""
         instant = task.instant
+        if self.init is None and instant is None:
+            logger.info("no instant map for this basis: starting from the mean person")
         if self.init == "mean" or (self.init is None and instant is None):
             return torch.zeros(len(task.people), *task.basis.sigma.shape)
         if instant is None:
             raise IdentityError("init='instant' needs an instant map of this basis: give one, or start from the mean")
         instant.check(task.basis)
-        readers = {face.reader or "an unnamed reader" for faces in task.people for face in faces}
+        readers = {face.face_reader or "an unnamed reader" for faces in task.people for face in faces}
         if others := sorted(readers - {instant.face_reader}):
             raise BasisError(
                 f"the instant map takes faces from {instant.face_reader}, these come from {', '.join(others)}: "
