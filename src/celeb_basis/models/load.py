@@ -61,7 +61,7 @@ def load_pipeline(
     path = local_path(model)
     if name in SHIPPED:
         _refuse(name, revision=revision, variant=variant, config=config)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, False for a name too long or a place out of reach
         if not (path / "model_index.json").is_file():
             raise ModelError(
                 f"{path} has no model_index.json: name a folder that diffusers' save_pretrained wrote"
