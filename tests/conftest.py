@@ -30,11 +30,7 @@ from transformers import (
 torch.set_num_threads(1)
 
 FIRST = ["ada", "bo", "cy", "dee", "eli", "fay", "gus", "hal"]
-LAST = [
-    a + b
-    for a in ("ash", "birch", "cedar", "dale", "elm")
-    for b in ("wood", "field", "stone", "ford", "well")
-]
+LAST = [a + b for a in ("ash", "birch", "cedar", "dale", "elm") for b in ("wood", "field", "stone", "ford", "well")]
 NAMES = [f"{FIRST[i % len(FIRST)]} {last}" for i, last in enumerate(LAST)]  # 25 people, 8 first names
 WORDS = ["a", "photo", "of", "the", "face", "person", "on", "beach", "and", "left", "right"]
 TEMPLATES = ("a photo of {}", "a photo of the face of {}")
@@ -197,11 +193,7 @@ def state_of(pipe: Any) -> dict[str, Any]:
             state[f"{name} flags"] = [(p.requires_grad, p.grad is None) for p in part.parameters()]
             state[f"{name} modes"] = [(m.training, getattr(m, "eos_token_id", None)) for m in part.modules()]
             # Only ours: transformers itself adds hooks on the first call that asks for hidden states.
-            hooks = [
-                h
-                for m in part.modules()
-                for h in [*m._forward_hooks.values(), *m._forward_pre_hooks.values()]
-            ]
+            hooks = [h for m in part.modules() for h in [*m._forward_hooks.values(), *m._forward_pre_hooks.values()]]
             state[f"{name} hooks"] = [h for h in hooks if h.__module__.startswith("celeb_basis")]
         elif hasattr(part, "get_vocab"):
             state[f"{name} vocabulary"] = part.get_vocab()

@@ -33,9 +33,7 @@ def test_stock_diffusers_draws_the_same_picture(tmp_path, kind):
 
     def draw():
         g = torch.Generator().manual_seed(0)
-        return pipe(
-            "a photo of <ada> on the beach", num_inference_steps=2, generator=g, output_type="np"
-        ).images
+        return pipe("a photo of <ada> on the beach", num_inference_steps=2, generator=g, output_type="np").images
 
     with placeholders(pipe, {"<ada>": Identity.load(file).vectors}):
         ours = draw()
@@ -73,10 +71,7 @@ def test_algebra(basis, ada):
 
 def test_samples_are_spread_as_the_celebrities(basis):
     draws = torch.stack(
-        [
-            Identity.sample(basis, "<x>", torch.Generator().manual_seed(i)).coefficients(basis)
-            for i in range(400)
-        ]
+        [Identity.sample(basis, "<x>", torch.Generator().manual_seed(i)).coefficients(basis) for i in range(400)]
     )
     assert torch.allclose(draws.std(0), basis.sigma, rtol=0.2)
     again = Identity.sample(basis, "<x>", torch.Generator().manual_seed(3))

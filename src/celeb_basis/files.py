@@ -36,9 +36,7 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def save_safetensors(
-    path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
-) -> None:
+def save_safetensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors (copied to the CPU, contiguous) and string metadata to `path`, atomically."""
     content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, dict(metadata))
     with write_atomically(path) as temporary:

@@ -44,8 +44,10 @@ class Identity:
                 f"{self.placeholder_token}: vectors of shape {tuple(self.vectors.shape)}, an identity has "
                 f"({TOKENS}, {sum(self.encoder_dims)})"
             )
-        if not self.vectors.isfinite().all():
-            raise IdentityError(f"{self.placeholder_token}: the vectors hold values that are not numbers")
+        if self.vectors.dtype != torch.float32 or not self.vectors.isfinite().all():
+            raise IdentityError(
+                f"{self.placeholder_token}: the vectors hold values that are not numbers, or are not float32"
+            )
 
     @classmethod
     def from_coefficients(
@@ -78,9 +80,7 @@ class Identity:
         )
 
     @classmethod
-    def sample(
-        cls, basis: CelebBasis, placeholder_token: str, generator: torch.Generator | None = None
-    ) -> Identity:
+    def sample(cls, basis: CelebBasis, placeholder_token: str, generator: torch.Generator | None = None) -> Identity:
         """A fictional person, the same in every picture: a draw from the celebrities' distribution."""
         coefficients = torch.randn(basis.sigma.shape, generator=generator) * basis.sigma
         return cls.from_coefficients(basis, coefficients, placeholder_token, {"made_by": "sample"})
@@ -89,8 +89,7 @@ class Identity:
         """Where the identity stands in a basis, (2, k)."""
         if self.encoder_dims != basis.encoder_dims or self.fingerprint not in ("", basis.fingerprint):
             raise IdentityError(
-                f"{self.placeholder_token} was made for {self.model or 'another model'}, "
-                f"the basis for {basis.model}"
+                f"{self.placeholder_token} was made for {self.model or 'another model'}, the basis for {basis.model}"
             )
         return basis.transform(self.vectors)
 
@@ -145,11 +144,7 @@ class Identity:
         path = Path(path)
         is_pickle = path.suffix in {".pt", ".bin"}
         tensors, metadata = _read_pickle(path) if is_pickle else load_safetensors(path, IdentityError)
-        parts = (
-            [tensors[key] for key in KEYS[2] if key in tensors]
-            if len(tensors) == 2
-            else list(tensors.values())
-        )
+        parts = [tensors[key] for key in KEYS[2] if key in tensors] if len(tensors) == 2 else list(tensors.values())
         if len(parts) != len(tensors) or not parts or any(t.ndim != 2 or len(t) != TOKENS for t in parts):
             shapes = ", ".join(f"{key} {tuple(t.shape)}" for key, t in tensors.items()) or "nothing"
             raise IdentityError(f"{path} is not an identity of two vectors: it holds {shapes}")
@@ -173,9 +168,7 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a foreign pickle can fail in any way
-        raise IdentityError(
-            f"{path} is not an embedding that can be read without running code in it"
-        ) from error
+        raise IdentityError(f"{path} is not an embedding that can be read without running code in it") from error
     content = content.get("string_to_param", content) if isinstance(content, dict) else content
     content = content if isinstance(content, dict) else {"*": content}
     return {key: t.detach() for key, t in content.items() if isinstance(t, Tensor)}, {}

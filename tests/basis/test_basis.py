@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -23,9 +25,7 @@ def test_agrees_with_scikit_learn(pipe):
         np.testing.assert_allclose(basis.mean[j], pca.mean_, atol=1e-6)
         np.testing.assert_allclose(basis.components[j], pca.components_, atol=1e-5)
         np.testing.assert_allclose(basis.explained_variance[j], pca.explained_variance_, rtol=1e-5)
-        np.testing.assert_allclose(
-            basis.explained_variance_ratio[j], pca.explained_variance_ratio_, rtol=1e-5
-        )
+        np.testing.assert_allclose(basis.explained_variance_ratio[j], pca.explained_variance_ratio_, rtol=1e-5)
 
 
 def test_the_rank_is_that_of_distinct_rows(pipe):
@@ -99,3 +99,63 @@ def test_another_model_is_refused(pipe, basis):
     basis.check(pipe)
     with pytest.raises(BasisError, match="does not fit tiny sd1"):
         basis.check(make_pipeline("sd1", seed=4))
+
+
+def test_rows_alone_make_a_basis(pipe, basis):
+    rows, kept = name_rows(pipe, NAMES)
+    ours = CelebBasis.fit(rows, kept, encoder_dims=embedding_dims(pipe))
+    for name in ("mean", "components", "explained_variance", "radius"):
+        assert torch.equal(getattr(ours, name), getattr(basis, name))
+    with pytest.raises(BasisError, match="at least 3"):
+        CelebBasis.fit(rows[:2], kept[:2])
+    with pytest.raises(BasisError, match="is needed"):
+        CelebBasis.fit(rows[:4], kept[:5])
+
+
+def spoilt(tensor, how):
+    if how == "nan":
+        return torch.where(torch.arange(tensor.numel()).reshape(tensor.shape) == 0, torch.nan, tensor)
+    return {
+        "infinite": tensor * torch.inf,
+        "half": tensor.half(),
+        "short": tensor[:, :-1] if tensor.ndim > 1 else tensor[:-1],
+        "flat": tensor.flatten(),
+        "negative": -tensor.abs(),
+        "scaled": tensor * 3,
+    }[how]
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *((name, how) for name in ("mean", "components", "radius") for how in ("nan", "infinite", "half", "short")),
+        ("components", "scaled"),
+        ("components", "flat"),
+        ("explained_variance", "negative"),
+        ("radius", "negative"),
+    ],
+)
+def test_a_basis_checks_itself(basis, tmp_path, name, how):
+    with pytest.raises(BasisError, match="no celeb basis"):
+        replace(basis, **{name: spoilt(getattr(basis, name), how)})
+    basis.save(tmp_path / "b.safetensors")
+    tensors, metadata = load_safetensors(tmp_path / "b.safetensors")
+    save_safetensors(tmp_path / "b.safetensors", tensors | {name: spoilt(tensors[name], how)}, metadata)
+    with pytest.raises(BasisError, match=r"b\.safetensors: this is no celeb basis"):
+        CelebBasis.load(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"rank": (1, 1)},
+        {"rank": ("7", 7)},
+        {"encoder_dims": (3,)},
+        {"encoder_scale": (0.0,)},
+        {"encoder_scale": (float("nan"),)},
+        {"encoder_dims": (-1, 33), "encoder_scale": (1.0, 1.0)},
+    ],
+)
+def test_numbers_beside_the_tensors_are_checked(basis, values):
+    with pytest.raises(BasisError, match="no celeb basis"):
+        replace(basis, **values)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,8 +43,7 @@ def test_closed_form_error_is_that_of_leaving_one_out(basis):
 
 def test_the_penalty_follows_the_noise(basis):
     alphas = [
-        InstantMap.fit(*celebrities(basis, noise=noise), basis=basis, face_reader="test").alpha
-        for noise in (0.01, 5.0)
+        InstantMap.fit(*celebrities(basis, noise=noise), basis=basis, face_reader="test").alpha for noise in (0.01, 5.0)
     ]
     assert alphas[0] < alphas[1]
 
@@ -75,3 +76,19 @@ def test_file_and_checks(tmp_path, basis):
     basis.save(tmp_path / "b.safetensors")
     with pytest.raises(BasisError, match="not an instant map"):
         InstantMap.load(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize("how", ["nan", "half", "odd", "flat", "alpha", "score"])
+def test_a_map_checks_itself(basis, how):
+    features, coefficients = celebrities(basis)
+    m = InstantMap.fit(features, coefficients, basis=basis, face_reader="test")
+    values = {
+        "nan": {"coef": m.coef * torch.nan},
+        "half": {"intercept": m.intercept.half()},
+        "odd": {"coef": m.coef[1:], "intercept": m.intercept[1:]},
+        "flat": {"coef": m.coef.flatten()},
+        "alpha": {"alpha": float("nan")},
+        "score": {"score": float("inf")},
+    }[how]
+    with pytest.raises(BasisError, match="no instant map"):
+        replace(m, **values)

@@ -22,9 +22,7 @@ PROMPT = "a photo of <ada> and <bo-2> on the beach"
 def encode_prompt(pipe, prompt):
     return [
         t
-        for t in pipe.encode_prompt(
-            prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
+        for t in pipe.encode_prompt(prompt, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
         if t is not None
     ]
 
@@ -86,9 +84,7 @@ def test_same_picture_as_stock_textual_inversion(kind):
     vectors = some_vectors(pipe)
 
     def draw():
-        return pipe(
-            PROMPT, num_inference_steps=2, generator=torch.Generator().manual_seed(3), output_type="np"
-        ).images
+        return pipe(PROMPT, num_inference_steps=2, generator=torch.Generator().manual_seed(3), output_type="np").images
 
     with placeholders(pipe, vectors):
         ours = draw()

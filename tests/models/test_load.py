@@ -246,9 +246,7 @@ class NoFloat64(TorchDispatchMode):
 def test_nothing_is_fitted_or_drawn_in_float64(pipe, basis):
     face = Face(Image.radial_gradient("L").convert("RGB"), (0, 0, 256, 256), torch.eye(4)[0])
     with NoFloat64():
-        person = fit_identity(
-            pipe, basis, [face], placeholder_token="<sks>", max_train_steps=2, num_pictures=2
-        )
+        person = fit_identity(pipe, basis, [face], placeholder_token="<sks>", max_train_steps=2, num_pictures=2)
         generate(pipe, "a photo of <sks>", [person], num_inference_steps=2)
     with NoFloat64(), pytest.raises(AssertionError):
         torch.zeros(1).double()

@@ -11,6 +11,8 @@ from celeb_basis import CelebBasis, CelebBasisMethod, Face, ModelError, fit_iden
 from celeb_basis.models.memory import CHECKPOINT, GIB, OFFLOAD, RESERVE, SLICE, TILES, measures, place
 
 CPU = torch.device("cpu")
+
+
 def published(kind):
     """A pipeline as large as the published one, in float16, whose weights have a shape and no memory."""
     try:

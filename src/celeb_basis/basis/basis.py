@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +16,11 @@ from torch import Tensor
 from ..errors import BasisError
 from ..files import load_safetensors, save_safetensors
 from ..models.card import ModelCard
-from ..models.encoders import embedding_dims, fingerprint, name_rows
+from ..models.encoders import TOKENS, embedding_dims, fingerprint, name_rows
 from ..models.pipeline import Pipeline, model_name
 
 MAX_COMPONENTS = 512  # the paper's
+TENSORS = ("mean", "components", "explained_variance", "explained_variance_ratio", "radius")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,21 +46,87 @@ class CelebBasis:
     fingerprint: str  # of the text encoders
     model: str  # what the model was called, for people
 
+    def __post_init__(self) -> None:
+        wrong = self._inconsistency()
+        if wrong:
+            raise BasisError(f"this is no celeb basis: {wrong}")
+
+    def _inconsistency(self) -> str | None:
+        """What is wrong with the values, if anything is."""
+        for name in TENSORS:
+            tensor = getattr(self, name)
+            if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32:
+                return f"{name} is not in float32"
+            if not tensor.isfinite().all():
+                return f"{name} holds values that are not finite numbers"
+        if self.components.ndim != 3 or self.mean.ndim != 2:
+            return f"components have the shape {tuple(self.components.shape)}, mean {tuple(self.mean.shape)}"
+        _, k, dim = self.components.shape
+        shapes = {
+            "mean": (TOKENS, dim),
+            "components": (TOKENS, k, dim),
+            "explained_variance": (TOKENS, k),
+            "explained_variance_ratio": (TOKENS, k),
+            "radius": (TOKENS,),
+        }
+        for name, shape in shapes.items():
+            if tuple(getattr(self, name).shape) != shape:
+                return f"{name} has the shape {tuple(getattr(self, name).shape)}, {shape} is needed"
+        gram = self.components @ self.components.mT
+        if not torch.allclose(gram, torch.eye(k).expand_as(gram), atol=1e-3):
+            return "its components are not orthonormal"
+        if not ((self.explained_variance > 0).all() and (self.radius > 0).all()):
+            return "the celebrities do not spread along every component"
+        if len(self.encoder_dims) != len(self.encoder_scale) or not all(
+            type(d) is int and d > 0 for d in self.encoder_dims
+        ):
+            return f"encoder_dims {self.encoder_dims} and encoder_scale {self.encoder_scale} do not match"
+        if sum(self.encoder_dims) != dim or not all(0 < s < math.inf for s in self.encoder_scale):
+            return f"encoder_dims {self.encoder_dims} do not sum to {dim}, or an encoder_scale is not above 0"
+        if len(self.rank) != TOKENS or not all(type(r) is int and k <= r for r in self.rank):
+            return f"rank {self.rank} is not {TOKENS} numbers of at least {k}"
+        return None
+
     @classmethod
     def from_pipeline(cls, pipe: Pipeline, names: Sequence[str], n_components: int | None = None) -> CelebBasis:
-        """Make the basis of a pipeline from those of `names` that are exactly two tokens.
+        """Make the basis of a pipeline from those of `names` that are exactly two tokens; see `fit`."""
+        rows, kept = name_rows(pipe, names)
+        if len(kept) < 3:
+            raise BasisError(f"{len(kept)} of {len(names)} names are two tokens in this model: at least 3 are needed")
+        return cls.fit(
+            rows,
+            kept,
+            n_components,
+            encoder_dims=embedding_dims(pipe),
+            fingerprint=fingerprint(pipe),
+            model=model_name(pipe),
+        )
+
+    @classmethod
+    def fit(
+        cls,
+        rows: Tensor,
+        names: Sequence[str],
+        n_components: int | None = None,
+        *,
+        encoder_dims: Sequence[int] | None = None,
+        fingerprint: str = "",
+        model: str = "",
+    ) -> CelebBasis:
+        """Make a basis of the embedding rows (n, 2, dim) of n names.
 
         n_components: how many directions to keep at each position; None keeps the rank, at most 512.
+        encoder_dims: how many columns each text encoder has; None for one encoder.
+        fingerprint, model: of the text encoders that the rows come from.
 
-        Raises BasisError if fewer than three names can be used, or more components are asked for than
-        the names span at the poorer position (first names repeat, so distinct rows count, not names).
+        Raises BasisError if there are fewer than three names, or more components are asked for than the names span
+        at the poorer position (first names repeat, so distinct rows count, not names).
         """
-        rows, kept = name_rows(pipe, names)  # (n, 2, dim)
-        if len(kept) < 3:
-            raise BasisError(
-                f"{len(kept)} of {len(names)} names are two tokens in this model: at least 3 are needed"
-            )
-        dims = embedding_dims(pipe)
+        if len(names) < 3:
+            raise BasisError(f"{len(names)} names: at least 3 are needed")
+        if rows.ndim != 3 or rows.shape[:2] != (len(names), TOKENS):
+            raise BasisError(f"rows of shape {tuple(rows.shape)}: ({len(names)}, {TOKENS}, dim) is needed")
+        dims = tuple(encoder_dims or (rows.shape[-1],))
         rows = rows.double()
         spread = [part.var(dim=0).sum().item() for part in rows.split(dims, dim=-1)]
         scale = tuple((sum(spread) / len(spread) / s) ** 0.5 if s > 0 else 1.0 for s in spread)
@@ -70,12 +139,12 @@ class CelebBasis:
         if not 1 <= k <= min(ranks):
             raise BasisError(
                 f"n_components={n_components} must be between 1 and {min(ranks)}, the rank of these "
-                f"{len(kept)} names (first tokens {ranks[0]}, last tokens {ranks[1]})"
+                f"{len(names)} names (first tokens {ranks[0]}, last tokens {ranks[1]})"
             )
         # Signs as in sklearn: the entry of largest magnitude is positive.
         largest = directions.gather(-1, directions.abs().argmax(-1, keepdim=True))
         components = (directions * largest.sign())[:, :k]
-        variance = singular**2 / (len(kept) - 1)
+        variance = singular**2 / (len(names) - 1)
         coefficients = torch.einsum("jnd,jkd->jnk", centred, components)
         return cls(
             mean=mean.float(),
@@ -86,9 +155,9 @@ class CelebBasis:
             rank=tuple(ranks),
             encoder_dims=dims,
             encoder_scale=scale,
-            names=tuple(kept),
-            fingerprint=fingerprint(pipe),
-            model=model_name(pipe),
+            names=tuple(names),
+            fingerprint=fingerprint,
+            model=model,
         )
 
     @classmethod
@@ -149,29 +218,27 @@ class CelebBasis:
             "fingerprint": self.fingerprint,
             "model": self.model,
         }
-        save_safetensors(path, {name: getattr(self, name) for name in _TENSORS}, metadata)
+        save_safetensors(path, {name: getattr(self, name) for name in TENSORS}, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> CelebBasis:
         """Read a basis from the file that `save` wrote; BasisError if it holds anything else."""
         tensors, metadata = load_safetensors(path, BasisError)
-        if metadata.get("format") != "celeb-basis basis 1" or set(tensors) != set(_TENSORS):
+        if metadata.get("format") != "celeb-basis basis 1" or set(tensors) != set(TENSORS):
             raise BasisError(f"{path} is not a celeb basis")
         try:
+            values: dict[str, Any] = dict(tensors)
+            for name in ("rank", "encoder_dims", "encoder_scale", "names"):
+                values[name] = tuple(json.loads(metadata[name]))
             return cls(
-                **tensors,
-                rank=tuple(json.loads(metadata["rank"])),
-                encoder_dims=tuple(json.loads(metadata["encoder_dims"])),
-                encoder_scale=tuple(json.loads(metadata["encoder_scale"])),
-                names=tuple(json.loads(metadata["names"])),
+                **values,
                 fingerprint=metadata["fingerprint"],
                 model=metadata["model"],
             )
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
             raise BasisError(f"{path} is not a whole celeb basis (metadata: {error})") from error
-
-
-_TENSORS = ("mean", "components", "explained_variance", "explained_variance_ratio", "radius")
+        except BasisError as error:
+            raise BasisError(f"{path}: {error}") from None
 
 
 def _per_column(scale: Sequence[float], dims: Sequence[int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from torch import Tensor
 from ..errors import BasisError
 from ..files import load_safetensors, save_safetensors
 from ..models.card import ModelCard
+from ..models.encoders import TOKENS
 from .basis import CelebBasis
 
 SUFFIX = ".instant.safetensors"  # sd15.instant.safetensors is the map of the basis sd15.safetensors
+TENSORS = ("coef", "intercept")
 ALPHAS = tuple(10.0 ** (e / 4) for e in range(-16, 17))  # for features of unit length
 
 
@@ -31,6 +34,17 @@ class InstantMap:
     score: float  # leave-one-out R2 over all coefficients
     basis_digest: str  # coefficients mean nothing in another basis
     face_reader: str  # of the face reader whose features it takes
+
+    def __post_init__(self) -> None:
+        for name in TENSORS:
+            tensor = getattr(self, name)
+            if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32 or not tensor.isfinite().all():
+                raise BasisError(f"this is no instant map: {name} is not finite numbers in float32")
+        if self.coef.ndim != 2 or not self.coef.numel() or self.intercept.shape != self.coef.shape[:1]:
+            shapes = f"{tuple(self.coef.shape)} and {tuple(self.intercept.shape)}"
+            raise BasisError(f"this is no instant map: coef and intercept have the shapes {shapes}")
+        if len(self.coef) % TOKENS or not (math.isfinite(self.alpha) and self.alpha >= 0 and self.score <= 1):
+            raise BasisError(f"this is no instant map: {len(self.coef)} rows, alpha {self.alpha}, score {self.score}")
 
     @classmethod
     def fit(
@@ -62,7 +76,8 @@ class InstantMap:
             shrink = s**2 / (s**2 + a)
             leverage = (u**2 * shrink).sum(1) + 1 / len(x)
             residual = (y - y_mean) - u @ (shrink[:, None] * projected)
-            return (residual / (1 - leverage).clamp(min=1e-9)[:, None]).square().sum()
+            error: Tensor = (residual / (1 - leverage).clamp(min=1e-9)[:, None]).square().sum()
+            return error
 
         best = alpha if alpha is not None else min(ALPHAS, key=lambda a: left_out_error(a).item())
         coef = (vt.T @ ((s / (s**2 + best))[:, None] * projected)).T
@@ -87,14 +102,13 @@ class InstantMap:
                 f"a face feature of {feature.shape[-1]} numbers, the instant map takes "
                 f"{self.coef.shape[1]} from {self.face_reader}: use that face reader"
             )
-        return (feature.float().cpu() @ self.coef.T + self.intercept).reshape(*feature.shape[:-1], 2, -1)
+        flat: Tensor = feature.float().cpu() @ self.coef.T + self.intercept
+        return flat.reshape(*feature.shape[:-1], TOKENS, -1)
 
     def check(self, basis: CelebBasis) -> None:
         """Raise BasisError unless the map was learnt in this very basis."""
-        if self.basis_digest != basis.digest:
-            raise BasisError(
-                "this instant map was learnt in another basis: make it again, or start from the mean"
-            )
+        if self.basis_digest != basis.digest or len(self.coef) != basis.sigma.numel():
+            raise BasisError("this instant map was learnt in another basis: make it again, or start from the mean")
 
     def save(self, path: str | Path) -> None:
         """Write the map to a .safetensors file."""
@@ -105,13 +119,13 @@ class InstantMap:
             "basis_digest": self.basis_digest,
             "face_reader": self.face_reader,
         }
-        save_safetensors(path, {name: getattr(self, name) for name in _TENSORS}, metadata)
+        save_safetensors(path, {name: getattr(self, name) for name in TENSORS}, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> InstantMap:
         """Read a map from the file that `save` wrote; BasisError if it holds anything else."""
         tensors, metadata = load_safetensors(path, BasisError)
-        if metadata.get("format") != "celeb-basis instant map 2" or set(tensors) != set(_TENSORS):
+        if metadata.get("format") != "celeb-basis instant map 2" or set(tensors) != set(TENSORS):
             raise BasisError(f"{path} is not an instant map")
         try:
             return cls(
@@ -123,6 +137,5 @@ class InstantMap:
             )
         except (KeyError, ValueError) as error:
             raise BasisError(f"{path} is not a whole instant map (metadata: {error})") from error
-
-
-_TENSORS = ("coef", "intercept")
+        except BasisError as error:
+            raise BasisError(f"{path}: {error}") from None

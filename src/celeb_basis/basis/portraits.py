@@ -30,6 +30,13 @@ class Portraits:
     drawn: str  # by which model and how, in words that only the very same drawing shares
     face_reader: str
 
+    def __post_init__(self) -> None:
+        features = self.features
+        if not isinstance(features, Tensor) or features.dtype != torch.float32 or not features.isfinite().all():
+            raise BasisError("these are no portraits: the features are not finite numbers in float32")
+        if features.ndim != 3 or len(features) != len(self.names) or len(set(self.names)) != len(self.names):
+            raise BasisError(f"these are no portraits: {tuple(features.shape)} features of {len(self.names)} names")
+
     @property
     def found(self) -> Tensor:
         """In how many of its pictures each name has exactly one face, (names,)."""
@@ -113,7 +120,7 @@ class Portraits:
                 raise ValueError(metadata["format"])
             names = tuple(json.loads(metadata["names"]))
             return cls(tensors["features"], names, metadata["drawn"], metadata["face_reader"])
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, TypeError, RecursionError, BasisError) as error:
             raise BasisError(f"{path} does not hold the faces of names ({error})") from error
 
 

@@ -41,8 +41,8 @@ def draw_portraits(
     start: what an earlier drawing, perhaps one that was stopped, has already; its names are not drawn again.
     Raises BasisError if it was drawn by another model, with another reader or otherwise.
     """
-    prompts = model_card(pipe).portraits or PORTRAITS
-    prompts = [prompts[i % len(prompts)] for i in range(pictures)]
+    known = model_card(pipe).portraits or PORTRAITS
+    prompts = [known[i % len(known)] for i in range(pictures)]
     how = [fingerprint(pipe), denoiser_of(pipe).fingerprint, prompts, num_inference_steps, guidance_scale, seed]
     drawn = json.dumps(how)
     if start is not None and (start.drawn, start.face_reader) != (drawn, reader.name):

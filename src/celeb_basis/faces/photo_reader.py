@@ -58,7 +58,7 @@ class HubFile:
                 # Not the link but what it points to in the hub's cache.
                 where = Path(path).resolve()
                 raise ModelError(f"{where} is not the file expected (its SHA-256 differs): delete it and try again")
-        return path
+        return str(path)
 
 
 def _opencv() -> Any:

@@ -6,8 +6,8 @@ people and no fit ever sees them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,8 @@ class Recogniser(nn.Module):
         self.feature = nn.Linear(widths[-1] * side * side, FEATURES)
 
     def forward(self, faces: Tensor) -> Tensor:
-        return self.feature(self.trunk(faces).flatten(1))
+        features: Tensor = self.feature(self.trunk(faces).flatten(1))
+        return features
 
 
 class Finder(nn.Module):
@@ -76,7 +77,8 @@ class Finder(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         fine = self.fine(pictures)
-        return self.heads(fine + interpolate(self.coarse(fine), scale_factor=2))
+        scores: Tensor = self.heads(fine + interpolate(self.coarse(fine), scale_factor=2))
+        return scores
 
     @torch.no_grad()
     def boxes(self, pictures: Tensor) -> list[Tensor]:
@@ -125,10 +127,13 @@ FITTING, EVALUATION = (32, 64, 96), (24, 48, 72, 128)
 
 @cache
 def _load(name: str) -> Any:
-    model = {
-        "finder": Finder, "judge": Judge,
-        "fitting": lambda: Recogniser(*FITTING), "evaluation": lambda: Recogniser(*EVALUATION),
-    }[name]()  # fmt: skip
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "finder": Finder,
+        "judge": Judge,
+        "fitting": partial(Recogniser, *FITTING),
+        "evaluation": partial(Recogniser, *EVALUATION),
+    }
+    model = builders[name]()
     model.load_state_dict({key: value.float() for key, value in load_file(WEIGHTS / f"{name}.safetensors").items()})
     return model.eval().requires_grad_(False)
 
@@ -156,7 +161,7 @@ class MiniatureReader:
         The world's own pictures are of 64 pixels. What is larger may be a photograph of anything, and chance
         resemblances are common there: a face must be seen again when the picture is a little smaller.
         """
-        found = self._finder.boxes(_tensor(squares, SIZE))
+        found: list[Tensor] = self._finder.boxes(_tensor(squares, SIZE))
         for i, square in enumerate(squares):
             if square.width > SIZE and len(found[i]):
                 [seen] = self._finder.boxes(_tensor([_smaller(square)], SIZE))

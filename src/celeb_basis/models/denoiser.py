@@ -156,14 +156,25 @@ class Denoiser:
             added_cond_kwargs=self._added_conditions(clean, pooled, batch),
         ).sample.float()
         kind = scheduler.config.prediction_type
-        target = {
-            "epsilon": lambda: noise,
-            "v_prediction": lambda: scheduler.get_velocity(clean, noise, t),
-            "sample": lambda: clean,
-        }[kind]()
+        target = clean if kind == "sample" else noise
+        if kind == "v_prediction":
+            target = scheduler.get_velocity(clean, noise, t)
         alphas = scheduler.alphas_cumprod.to(device)[t][:, None, None, None]
-        values = (x.unflatten(0, (people, batch)) for x in (output, target, clean, noise, noisy, t, alphas))
-        return Prediction(*values, prediction_type=kind)
+
+        def each(values: Tensor) -> Tensor:
+            unflat: Tensor = values.unflatten(0, (people, batch))
+            return unflat
+
+        return Prediction(
+            output=each(output),
+            target=each(target),
+            clean=each(clean),
+            noise=each(noise),
+            noisy=each(noisy),
+            timesteps=each(t),
+            alphas_cumprod=each(alphas),
+            prediction_type=kind,
+        )
 
     def _added_conditions(self, latents: Tensor, pooled: Tensor | None, batch: int) -> dict[str, Tensor] | None:
         """What the network is told beside the caption."""
@@ -188,9 +199,7 @@ def denoiser_of(pipe: Pipeline) -> Denoiser:
     """The denoiser of a pipeline's family. Raises ModelError for a family or a scheduler that is not supported."""
     parts = pipe.components
     if parts.get("unet") is None or parts.get("text_encoder") is None or parts.get("text_encoder_3") is not None:
-        raise ModelError(
-            f"{model_name(pipe)} is a {type(pipe).__name__}: Stable Diffusion 1, 2 and SDXL are supported"
-        )
+        raise ModelError(f"{model_name(pipe)} is a {type(pipe).__name__}: Stable Diffusion 1, 2 and SDXL are supported")
     return SDXLDenoiser(pipe) if "text_encoder_2" in parts else Denoiser(pipe)
 
 

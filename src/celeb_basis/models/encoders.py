@@ -29,9 +29,7 @@ _extended: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 
 def _pairs(pipe: Pipeline) -> list[tuple[str, Any, Any]]:
     """(suffix of the pipeline's attribute, tokenizer, text encoder), one for each text encoder."""
-    found = [
-        (s, getattr(pipe, f"tokenizer{s}", None), getattr(pipe, f"text_encoder{s}", None)) for s in ("", "_2")
-    ]
+    found = [(s, getattr(pipe, f"tokenizer{s}", None), getattr(pipe, f"text_encoder{s}", None)) for s in ("", "_2")]
     return [(s, tokenizer, encoder) for s, tokenizer, encoder in found if encoder is not None]
 
 
@@ -148,9 +146,7 @@ def placeholders(pipe: Pipeline, vectors: Mapping[str, Tensor]) -> Iterator[None
     for token, rows in vectors.items():
         check_placeholder(pipe, token)
         if tuple(rows.shape) != (TOKENS, width):
-            raise PromptError(
-                f"{token}: vectors of shape {tuple(rows.shape)}, this model needs ({TOKENS}, {width})"
-            )
+            raise PromptError(f"{token}: vectors of shape {tuple(rows.shape)}, this model needs ({TOKENS}, {width})")
     parts = [part for token in vectors for part in _parts(token)]
     values = torch.cat(list(vectors.values())) if vectors else torch.empty(0, width)
     with ExitStack() as undo:

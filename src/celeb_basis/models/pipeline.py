@@ -19,6 +19,7 @@ class Pipeline(Protocol):
     tokenizer: Any
     text_encoder: Any
     device: Any
+    _execution_device: Any
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Draw pictures."""
@@ -26,6 +27,10 @@ class Pipeline(Protocol):
 
     def encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
         """Turn prompts into what the denoiser reads."""
+        ...
+
+    def set_progress_bar_config(self, **options: Any) -> None:
+        """Say how progress is shown."""
         ...
 
     def register_to_config(self, **values: Any) -> None:

@@ -151,9 +151,7 @@ def fit_steps(
         return
     check_trainable(pipe)
     denoiser = denoiser_of(pipe)
-    pictures = [
-        person_pictures(pipe, faces, recipe, g, denoiser) for faces, g in zip(people, generators, strict=True)
-    ]
+    pictures = [person_pictures(pipe, faces, recipe, g, denoiser) for faces, g in zip(people, generators, strict=True)]
     losses = minimise(
         pipe,
         pictures,

@@ -14,6 +14,8 @@ from .look import CSS, THEME
 from .page import build
 from .studio import Studio
 
+__all__ = ["Studio", "serve"]
+
 UPLOADS = "GRADIO_TEMP_DIR"
 MAX_UPLOAD = "64mb"  # of one photo, basis or identity file; a basis of SDXL takes 8
 
@@ -66,4 +68,4 @@ def _launch(page: gr.Blocks, **where: object) -> str:
         quiet=True,
         prevent_thread_lock=True,
     )
-    return address
+    return str(address)

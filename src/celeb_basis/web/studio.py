@@ -14,6 +14,7 @@ from .. import (
     CelebBasis,
     InstantMap,
     ModelError,
+    card_of,
     celebrities,
     face_reader,
     generate,
@@ -65,19 +66,19 @@ class Studio:
         pipe = self._pipelines.get(name)
         if pipe is None:
             pipe = self._pipelines[name] = load_pipeline(name, device=self._device)
-        notes = []
-        own_basis = basis_file is None and pipe.card.basis is not None
+        notes, card = [], card_of(name)
+        own_basis = basis_file is None and card.basis is not None
         if basis_file:
             basis = CelebBasis.load(basis_file)
         elif own_basis:
-            basis = CelebBasis.from_card(pipe.card)
+            basis = CelebBasis.from_card(card)
         else:
             basis = CelebBasis.from_pipeline(pipe, celebrities())
             notes.append(f"no basis was given: made one of the {len(basis.names)} celebrities this model knows")
         basis.check(pipe)
         instant = InstantMap.load(instant_file) if instant_file else None
         if own_basis and instant is None:
-            instant = InstantMap.from_card(pipe.card)
+            instant = InstantMap.from_card(card)
         if instant is None:
             notes.append("no instant map: fits start from the mean person, and need steps")
         else:

@@ -10,9 +10,19 @@ from .paper import Paper
 from .stable_identity import StableIdentity
 from .textual_inversion import TextualInversion
 
+__all__ = [
+    "METHODS",
+    "CelebBasisMethod",
+    "CrossInitialization",
+    "Method",
+    "Paper",
+    "StableIdentity",
+    "TextualInversion",
+    "method_of",
+]
+
 METHODS: dict[str, type[Method]] = {
-    method.name: method
-    for method in (CelebBasisMethod, Paper, TextualInversion, CrossInitialization, StableIdentity)
+    method.name: method for method in (CelebBasisMethod, Paper, TextualInversion, CrossInitialization, StableIdentity)
 }
 
 
