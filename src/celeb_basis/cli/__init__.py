@@ -29,13 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.run is None:
         parser.print_help()
         return 0
-    # One notice about torchvision, which nothing here needs.
+    # Silences a notice about torchvision, which nothing here needs.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     _import_torch()
     _show_log()
     try:
         report = args.run(args)
-    except (CelebBasisError, OSError) as error:  # a path may be wrong in more ways than the modules foresee
+    except (CelebBasisError, OSError) as error:  # OSError: a path can be wrong in more ways than are checked
         return _complain(str(error))
     except KeyboardInterrupt:
         print("celeb-basis: stopped", file=sys.stderr)
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
     try:
         print(json.dumps(report) if args.json else as_text(report), flush=True)
-    except BrokenPipeError:  # `| head -1` has read enough; Python's own flush at the end must not complain either
+    except BrokenPipeError:  # as with `| head -1`; Python flushes once more at exit, which must not fail either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
@@ -67,7 +67,7 @@ OPTIONS = {
 
 
 def _complain(what: str) -> int:
-    """One line on stderr; the exit code of wrong input."""
+    """Print one line on stderr and return the exit code of wrong input."""
     for argument, option in OPTIONS.items():
         what = re.sub(rf"\b{re.escape(argument)}", option, what)
     print(f"celeb-basis: error: {' '.join(what.split())}", file=sys.stderr)
@@ -107,9 +107,9 @@ def make_parser() -> Parser:
         prog="celeb-basis",
         description="Put a new person into any scene a text-to-image model can draw, from one photograph.",
         epilog="""start here:
-  celeb-basis miniature person --seed 7 -o person.jpg
-  celeb-basis fit person.jpg --name ada
-  celeb-basis generate "a photo of <ada> on the beach" --identity ada.safetensors
+  celeb-basis miniature person --seed 7 -o annika.jpg
+  celeb-basis fit annika.jpg --name annika
+  celeb-basis generate "a photo of <annika> on the beach" --identity annika.safetensors
 
 celeb-basis COMMAND --help shows more examples. Only fit photos of people who agree to it.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -32,22 +32,27 @@ def add_commands(commands: Any) -> None:
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 -o sd15.safetensors
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter -o sd15.safetensors
         basis --n-components 32 --json""",
-        "Names that are not exactly two tokens of the model are left out. With --filter the model draws every name "
-        "a few times (hours, for a large model): names it draws as nobody in particular are left out too, and the "
-        "same pictures give the instant map. Stopped, it continues where it was when the same command is given again.",
+        "Names that are not exactly two of the model's tokens are left out. With --filter the model draws every name a "
+        "few times, which takes hours with a large model. Names whose pictures do not show one and the same person are "
+        "then left out too, and the pictures also give the instant map. After an interruption, the same command "
+        "continues with the names that are not drawn yet.",
     )
     add_model(basis)
-    basis.add_argument("--names", type=Path, metavar="FILE", help="one name a line (default: the names that ship)")
-    basis.add_argument("--n-components", type=count, metavar="K", help="of each token (default: the rank, at most 512)")
-    basis.add_argument("--spectrum", type=Path, metavar="FILE.png", help="also plot how the celebrities spread")
-    basis.add_argument("--filter", action="store_true", help="keep the names whose pictures show one person")
-    drawing = basis.add_argument_group("drawing the names, with --filter")
-    drawing.add_argument("--num-images", type=count, metavar="N", help=f"of each name (default: {NUM_IMAGES})")
-    drawing.add_argument("--steps", type=count, metavar="N", help="of the sampler (default: the model's)")
-    drawing.add_argument("--guidance", type=positive, metavar="SCALE", help="(default: the model's)")
+    basis.add_argument("--names", type=Path, metavar="FILE", help="a text file, one name per line (default: our list)")
+    basis.add_argument(
+        "--n-components", type=count, metavar="K", help="components per token (default: the rank, up to 512)"
+    )
+    basis.add_argument("--spectrum", type=Path, metavar="FILE.png", help="also plot the spread of the celebrities")
+    basis.add_argument("--filter", action="store_true", help="draw the names and keep those the model knows")
+    drawing = basis.add_argument_group("drawing the names (with --filter only)")
+    drawing.add_argument("--num-images", type=count, metavar="N", help=f"pictures per name (default: {NUM_IMAGES})")
+    drawing.add_argument("--steps", type=count, metavar="N", help="sampler steps (default: the model's)")
+    drawing.add_argument("--guidance", type=positive, metavar="SCALE", help="guidance scale (default: the model's)")
     add_face_reader(drawing)
-    drawing.add_argument("--batch-size", type=count, metavar="N", help=f"pictures at once (default: {BATCH_SIZE})")
-    drawing.add_argument("--seed", type=whole, help="of the pictures (default: 0)")
+    drawing.add_argument(
+        "--batch-size", type=count, metavar="N", help=f"pictures drawn at once (default: {BATCH_SIZE})"
+    )
+    drawing.add_argument("--seed", type=whole, help="seed of the noise (default: 0)")
     basis.add_argument("-o", "--out", type=Path, default=Path("basis.safetensors"), metavar="FILE")
 
 

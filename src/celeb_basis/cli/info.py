@@ -1,4 +1,4 @@
-"""What a file is: the info command, and the facts that other commands report of what they made."""
+"""The info command, and the facts that other commands report about the files they write."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ def add_commands(commands: Any) -> None:
         commands,
         "info",
         info_of_file,
-        "say what a file is: an identity, a basis, an instant map or a picture",
+        "describe a file: an identity, a basis, an instant map or a picture",
         """
-        info ada.safetensors
-        info ada.safetensors --basis sd15.safetensors
+        info annika.safetensors
+        info annika.safetensors --basis sd15.safetensors
         info basis.safetensors --json
-        info a-photo-of-ada-0.png""",
-        "Radii from mean: how far a person's two tokens are from the mean person; celebrities are at 1.",
+        info a-photo-of-annika-0.png""",
+        "Radii from mean are the distances of a person's two tokens from the mean person, in the celebrities' median "
+        "distance.",
     )
     info.add_argument("file", type=Path, metavar="FILE")
-    info.add_argument("--basis", type=Path, metavar="FILE", help="say where in this basis an identity stands")
+    info.add_argument("--basis", type=Path, metavar="FILE", help="also say where an identity lies in this basis")
 
 
 def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
     else:
         found = _describe_tensors(args.file, args.basis)
     if args.basis and "identity" not in found:
-        raise BasisError(f"{args.file} is no identity: leave --basis out, it says where an identity stands")
+        raise BasisError(f"{args.file} is no identity: leave out --basis, which is for identities")
     return {"file": str(args.file)} | found
 
 
@@ -61,7 +62,7 @@ def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
 
 
 def describe_identity(identity: Identity, basis: CelebBasis | None = None) -> dict[str, Any]:
-    """A person: how many numbers, of which model, and how far from the mean person (a celebrity: 1)."""
+    """A person: the count of numbers, the model, and the distance from the mean person (a celebrity's: 1)."""
     found: dict[str, Any] = {"identity": identity.placeholder_token}
     if basis is not None:
         coefficients = identity.coefficients(basis)
@@ -72,7 +73,7 @@ def describe_identity(identity: Identity, basis: CelebBasis | None = None) -> di
 
 
 def describe_basis(basis: CelebBasis) -> dict[str, Any]:
-    """A basis: of how many people, how many numbers a person is, how much of the celebrities it explains."""
+    """A basis: how many names it is made of, how many numbers a person has in it, the variance it explains."""
     return {
         "basis": basis.model,
         "names": len(basis.names),
@@ -86,7 +87,7 @@ def describe_basis(basis: CelebBasis) -> dict[str, Any]:
 
 
 def describe_instant_map(instant: InstantMap) -> dict[str, Any]:
-    """An instant map: from whose features to how many numbers, and how well for people left out."""
+    """An instant map: the face reader, the size of input and output, and the score on people left out."""
     return {
         "instant_map": instant.face_reader,
         "feature": instant.coef.shape[1],
@@ -97,7 +98,7 @@ def describe_instant_map(instant: InstantMap) -> dict[str, Any]:
 
 
 def describe_picture(path: Path) -> dict[str, Any]:
-    """A picture: its size, and how it was made where it says so."""
+    """A picture: its size, and how it was made if the file says so."""
     from PIL import Image
 
     try:
@@ -105,5 +106,5 @@ def describe_picture(path: Path) -> dict[str, Any]:
             size = f"{image.width} x {image.height}"
             texts = {key: image.info[key] for key in MADE_BY if key in image.info}
     except (OSError, SyntaxError, ValueError):
-        raise CelebBasisError(f"{path} is no picture that can be read, nor a .safetensors file") from None
+        raise CelebBasisError(f"{path} is neither a readable picture nor a .safetensors file") from None
     return {"picture": size} | {key.lower(): value for key, value in texts.items()}

@@ -1,6 +1,6 @@
 """What the commands share: how options read, where output may go, how progress is drawn.
 
-Nothing here imports torch, so that help is instant.
+Nothing here imports torch, so that --help is fast.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -26,7 +27,7 @@ Run = Callable[[argparse.Namespace], dict[str, Any]]  # a command's answer, prin
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line."""
+    """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"celeb-basis: error: {message} (see {self.prog} --help)\n")
@@ -38,7 +39,7 @@ def add_command(commands: Any, name: str, run: Run, what: str, examples: str, mo
     parser: Parser = commands.add_parser(
         name,
         help=what,
-        description=f"{what[0].upper()}{what[1:]}. {more}".strip(),
+        description=textwrap.fill(f"{what[0].upper()}{what[1:]}. {more}", 98),
         epilog=f"examples:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -52,15 +53,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
-        help=f"{DEFAULT_MODEL} (default), a hub id, a folder or a .safetensors checkpoint",
+        help=f"{DEFAULT_MODEL} (default), a hub id, a folder in diffusers' format, or a .safetensors checkpoint",
     )
     loading = parser.add_argument_group("loading the model")
-    loading.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
-    loading.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="(default: what suits the device)")
-    loading.add_argument("--revision", metavar="NAME", help="of a hub model: branch, tag or commit")
-    loading.add_argument("--variant", metavar="NAME", help="of the weights, such as fp16")
-    loading.add_argument("--config", metavar="MODEL", help="folder or hub id that a .safetensors file derives from")
-    loading.add_argument("--no-safety-checker", action="store_true", help="leave out the one the model brings along")
+    loading.add_argument("--device", help="cpu, cuda or mps (default: a GPU if there is one)")
+    loading.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="precision (default: by device)")
+    loading.add_argument("--revision", metavar="NAME", help="branch, tag or commit of a hub model")
+    loading.add_argument("--variant", metavar="NAME", help="variant of the weights, such as fp16")
+    loading.add_argument("--config", metavar="MODEL", help="folder or hub id that a .safetensors file is based on")
+    loading.add_argument("--no-safety-checker", action="store_true", help="switch off the model's own safety checker")
 
 
 def add_face_reader(parser: argparse._ActionsContainer) -> None:
@@ -68,19 +69,19 @@ def add_face_reader(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--face-reader",
         choices=("sface", "auraface", "insightface"),
-        help="of photographs: sface (default), auraface (larger, 261 MB), insightface (non-commercial)",
+        help="for photographs: sface (default), auraface (larger, 261 MB) or insightface (non-commercial use only)",
     )
 
 
 def load_model(args: argparse.Namespace) -> Pipeline:
-    """The pipeline asked for; loading bars only where somebody watches a large one come in."""
+    """The pipeline asked for; loading bars are shown only for a large model in a terminal."""
     import torch
 
     from ..models.load import load_pipeline
 
     if args.model == DEFAULT_MODEL or not sys.stderr.isatty():
         hide_loading_bars()
-    # What it says of black pictures, `generate` says with their seeds.
+    # `generate` reports black pictures itself, with their seeds.
     logging.getLogger("diffusers.pipelines.stable_diffusion.safety_checker").setLevel(logging.ERROR)
     return load_pipeline(
         args.model,
@@ -101,7 +102,7 @@ def model_again(args: argparse.Namespace) -> str:
 
 
 def hide_loading_bars() -> None:
-    """Let models come in without the bars that diffusers and transformers draw."""
+    """Hide the loading bars of diffusers and transformers."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -146,7 +147,7 @@ def share(text: str) -> float:
 
 
 def placeholder(name: str) -> str:
-    """ada or <ada> -> <ada>"""
+    """annika or <annika> -> <annika>"""
     token = f"<{name.removeprefix('<').removesuffix('>')}>"
     try:
         check_spelling(token)
@@ -156,16 +157,16 @@ def placeholder(name: str) -> str:
 
 
 def person(text: str) -> tuple[str, list[Path]]:
-    """ada=1.jpg,2.jpg -> <ada>, and the photos; a comma in the name of a file that is there parts nothing"""
+    """annika=1.jpg,2.jpg -> <annika> and two photos; a comma does not split the name of an existing file"""
     name, _, files = text.partition("=")
     photos = [files] if os.path.exists(files) else files.split(",")
     if not name or not all(photos):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PHOTO or NAME=PHOTO,PHOTO, like ada=me.jpg")
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=PHOTO or NAME=PHOTO,PHOTO, like annika=me.jpg")
     return placeholder(name), [Path(photo) for photo in photos]
 
 
 def named_file(text: str) -> tuple[Path, str | None]:
-    """ada.safetensors as it is, or sks=ada.safetensors under another name: the file, <sks>"""
+    """bodil=annika.safetensors -> the file and <bodil>; annika.safetensors -> the file and no other name"""
     name, separator, file = text.partition("=")
     if separator and not os.path.exists(text):
         return Path(file), placeholder(name)
@@ -173,12 +174,12 @@ def named_file(text: str) -> tuple[Path, str | None]:
 
 
 def region(text: str) -> tuple[str, Box]:
-    """ada=0,0,.5,1 -> the name, and left, top, right and bottom of where it is"""
+    """annika=0,0,.5,1 -> the name and its box: left, top, right, bottom"""
     name, _, numbers = text.rpartition("=")
     try:
         left, top, right, bottom = map(float, numbers.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=LEFT,TOP,RIGHT,BOTTOM, like ada=0,0,.5,1") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=LEFT,TOP,RIGHT,BOTTOM, like annika=0,0,.5,1") from None
     try:
         check_box(name, (left, top, right, bottom))
     except PromptError as error:
@@ -187,7 +188,7 @@ def region(text: str) -> tuple[str, Box]:
 
 
 def check_file(path: Path, *suffixes: str) -> Path:
-    """Raise OutputError unless a file named like that can be written: said before the work, not after it."""
+    """Raise OutputError unless this file can be written. Called before the work starts, not after it."""
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; name a file in it")
     if path.suffix.lower() not in suffixes:

@@ -25,22 +25,27 @@ def add_commands(commands: Any) -> None:
         commands,
         "web",
         show_page,
-        "open a page in the browser, where all of this is done by looking and clicking",
+        "serve a page in the browser that does all of this",
         """
         web
         web -o pictures --port 8000
         web --host 0.0.0.0""",
-        f"With --host a password is asked for, or taken from the environment variable {PASSWORD}: as an option it "
-        "would stand in the shell's history and in the list of processes.",
+        f"With --host the command asks for a password, or takes it from the environment variable {PASSWORD}. There is "
+        "no option for it, because the shell's history and the list of processes would show it.",
     )
     web.add_argument(
-        "-o", "--out", type=Path, default=Path("pictures"), metavar="DIR", help="for what is made (default: pictures)"
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("pictures"),
+        metavar="DIR",
+        help="folder for pictures and identities (default: pictures)",
     )
     web.add_argument(
-        "--host", default="127.0.0.1", help="let others in, under this address (default: this machine only)"
+        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in (default: 127.0.0.1)"
     )
-    web.add_argument("--port", type=count, metavar="N", help="(default: the first free one from 7860 on)")
-    web.add_argument("--device", help="cpu, cuda, mps (default: the best there is)")
+    web.add_argument("--port", type=count, metavar="N", help="(default: the first free port from 7860)")
+    web.add_argument("--device", help="cpu, cuda or mps (default: a GPU if there is one)")
 
 
 def show_page(args: argparse.Namespace) -> dict[str, Any]:
@@ -65,13 +70,13 @@ def show_page(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _sees_a_screen() -> bool:
-    """Whether a browser would open beside this terminal, rather than in it or nowhere."""
+    """Whether a browser can open in a window of its own."""
     screen = sys.platform in {"darwin", "win32"} or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
     return sys.stdout.isatty() and bool(screen)
 
 
 def _password(host: str) -> str | None:
-    """What others have to know; nothing where nobody else gets in."""
+    """The password of the page; None if only this machine can open it."""
     password = os.environ.get(PASSWORD)
     if not password and host not in LOCAL:
         if not sys.stdin.isatty():

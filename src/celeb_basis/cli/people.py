@@ -46,46 +46,50 @@ def add_commands(commands: Any) -> None:
         fit_people,
         "learn a person from one photo, or several of the same person; or several people at once",
         """
-        fit me.jpg --name ada
-        fit ada1.jpg ada2.png --name ada --largest-face -o people/ada.safetensors
-        fit --person ada=ada.jpg --person bo=bo1.jpg,bo2.jpg -o people
-        fit me.jpg --name ada --steps 0
-        fit me.jpg --name ada --method textual-inversion
-        fit me.jpg --name ada --model stable-diffusion-v1-5/stable-diffusion-v1-5 --basis sd15.safetensors
-        fit me.jpg --name ada --minutes 3 --batch-size 1 --resolution 256 --model sd15 --basis sd15.safetensors""",
-        "With --steps 0 the closed form alone places the person, at once.",
+        fit me.jpg --name annika
+        fit 1.jpg 2.png --name annika --largest-face -o people/annika.safetensors
+        fit --person annika=me.jpg --person tovik=1.jpg,2.jpg -o people
+        fit me.jpg --name annika --steps 0
+        fit me.jpg --name annika --method textual-inversion
+        fit me.jpg --name annika --model stable-diffusion-v1-5/stable-diffusion-v1-5 --basis sd15.safetensors
+        fit me.jpg --name annika --minutes 3 --batch-size 1 --resolution 256 --model sd15 --basis sd15.safetensors""",
+        "With --steps 0 the instant map alone places the person, without any training.",
     )
-    fit.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="of one person, with --name")
-    fit.add_argument("--name", type=placeholder, help="what prompts call the person: ada for <ada>")
+    fit.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="photos of one person, whose name is --name")
+    fit.add_argument("--name", type=placeholder, help="the name in prompts: annika for <annika>")
     fit.add_argument(
         "--person",
         type=person,
         action="append",
         default=[],
         metavar="NAME=PHOTO[,PHOTO...]",
-        help="instead, one of several people; may be given several times",
+        help="one of several people, instead of PHOTO and --name; repeat for each",
     )
     fit.add_argument(
         "-o", "--out", type=Path, metavar="FILE|DIR", help="(default: NAME.safetensors); with --person a folder"
     )
     add_model(fit)
     _add_basis(fit)
-    fit.add_argument("--instant", type=Path, metavar="FILE", help="instant map (default: the basis' own)")
-    fit.add_argument("--method", choices=DEFAULTS, default=METHOD, help=f"(default: {METHOD})")
-    fit.add_argument("--init", choices=("instant", "mean"), help="start (default: instant where there is a map)")
-    fit.add_argument("--steps", type=whole, metavar="N", help=f"of optimisation ({_defaults('max_train_steps')})")
-    fit.add_argument("--minutes", type=positive, metavar="M", help="stop in time, with as many steps as fit")
+    fit.add_argument("--instant", type=Path, metavar="FILE", help="instant map (default: the one beside the basis)")
+    fit.add_argument("--method", choices=DEFAULTS, default=METHOD, help=f"what is learnt, and how (default: {METHOD})")
+    fit.add_argument("--init", choices=("instant", "mean"), help="where to start (default: instant if there is a map)")
+    fit.add_argument("--steps", type=whole, metavar="N", help=f"steps of training ({_defaults('max_train_steps')})")
+    fit.add_argument("--minutes", type=positive, metavar="M", help="time limit: take as many steps as it allows")
     fit.add_argument("--lr", type=positive, metavar="RATE", help=f"learning rate ({_defaults('learning_rate')})")
-    fit.add_argument("--batch-size", type=count, metavar="N", help=f"pictures a step ({_defaults('train_batch_size')})")
+    fit.add_argument(
+        "--batch-size", type=count, metavar="N", help=f"pictures per step ({_defaults('train_batch_size')})"
+    )
     fit.add_argument(
         "--num-pictures",
         type=count,
         default=Recipe.num_pictures,
         metavar="N",
-        help=f"different ones; few are faster on a CPU (default: {Recipe.num_pictures})",
+        help=f"different training pictures; fewer start faster on a CPU (default: {Recipe.num_pictures})",
     )
-    fit.add_argument("--resolution", type=count, metavar="PIXELS", help="of the pictures (default: the model's)")
-    fit.add_argument("--largest-face", action="store_true", help="of several faces take the largest")
+    fit.add_argument(
+        "--resolution", type=count, metavar="PIXELS", help="side of a training picture (default: the model's)"
+    )
+    fit.add_argument("--largest-face", action="store_true", help="if a photo shows several faces, take the largest")
     add_face_reader(fit)
     fit.add_argument("--seed", type=whole, default=0, help="the same seed gives the same person (default: 0)")
 
@@ -95,13 +99,13 @@ def add_commands(commands: Any) -> None:
         blend_people,
         "mix two people into a third",
         """
-        blend ada.safetensors bo.safetensors --name cy
-        blend ada.safetensors bo.safetensors --weight .25 --name cy -o cy.safetensors""",
+        blend annika.safetensors tovik.safetensors --name bodil
+        blend annika.safetensors tovik.safetensors --weight .25 --name bodil -o bodil.safetensors""",
     )
     blend.add_argument("first", type=Path, metavar="A")
     blend.add_argument("second", type=Path, metavar="B")
-    blend.add_argument("--weight", type=share, default=0.5, help="share of B, 0 to 1 (default: .5)")
-    blend.add_argument("--name", required=True, type=placeholder, help="what prompts call the new person")
+    blend.add_argument("--weight", type=share, default=0.5, help="share of B, from 0 to 1 (default: .5)")
+    blend.add_argument("--name", required=True, type=placeholder, help="the name in prompts")
     blend.add_argument("-o", "--out", type=Path, metavar="FILE", help="(default: NAME.safetensors)")
 
     sample = add_command(
@@ -110,18 +114,20 @@ def add_commands(commands: Any) -> None:
         sample_person,
         "make up a person who does not exist, the same in every picture",
         """
-        sample --name eve --seed 3
-        sample --name eve --seed 3 --basis sd15.safetensors -o eve.safetensors""",
+        sample --name mirelle --seed 3
+        sample --name mirelle --seed 3 --basis sd15.safetensors -o mirelle.safetensors""",
     )
-    sample.add_argument("--name", required=True, type=placeholder, help="what prompts call the person")
+    sample.add_argument("--name", required=True, type=placeholder, help="the name in prompts")
     sample.add_argument("--seed", type=whole, default=0, help="which person (default: 0)")
     sample.add_argument("-o", "--out", type=Path, metavar="FILE", help="(default: NAME.safetensors)")
-    sample.add_argument("--model", default=DEFAULT_MODEL, help=f"whose basis it is (default: {DEFAULT_MODEL})")
+    sample.add_argument(
+        "--model", default=DEFAULT_MODEL, help=f"the model that will draw the person (default: {DEFAULT_MODEL})"
+    )
     _add_basis(sample)
 
 
 def _defaults(setting: str) -> str:
-    """What a setting is by default, and where a method has a default of its own."""
+    """The default of a setting, and the methods that have another."""
     usual = getattr(DEFAULTS[METHOD], setting)
     others = [f"{name}: {value:g}" for name, own in DEFAULTS.items() if (value := getattr(own, setting)) != usual]
     return f"default: {usual:g}; {', '.join(others)}" if others else f"default: {usual:g}"
@@ -149,7 +155,7 @@ def _basis(args: argparse.Namespace) -> CelebBasis:
 
 
 def _instant_map(args: argparse.Namespace) -> InstantMap | None:
-    """The map from face to coefficients asked for, else the basis' own, else none."""
+    """The instant map asked for, else the one beside the basis or model, else None."""
     from ..basis.instant_map import SUFFIX, InstantMap
 
     if args.method != METHOD:
@@ -174,7 +180,7 @@ def _instant_map(args: argparse.Namespace) -> InstantMap | None:
 
 
 def _people(args: argparse.Namespace) -> dict[str, list[Path]]:
-    """Everybody's photos by name. Raises PhotoError or PromptError for words that do not say whose they are."""
+    """Everybody's photos by name. Raises PhotoError or PromptError if it is unclear whose photo one is."""
     if not args.person:
         if not (args.photos and args.name):
             raise PhotoError("give one person's PHOTO and --name NAME, or --person NAME=PHOTO for each of several")
@@ -189,7 +195,7 @@ def _people(args: argparse.Namespace) -> dict[str, list[Path]]:
 
 
 def _outs(args: argparse.Namespace, names: Iterable[str]) -> list[Path]:
-    """One file for each person: the one asked for, or with --person in the folder asked for, which need not exist."""
+    """One file for each person: -o itself, or with --person a file in that folder, which need not exist yet."""
     if not args.person:
         return [_out(args)]
     folder = args.out or Path(".")

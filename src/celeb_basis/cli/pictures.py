@@ -34,12 +34,12 @@ def add_commands(commands: Any) -> None:
         draw,
         "draw pictures of a prompt, with the people you fitted in it",
         """
-        generate "a photo of <ada> on the beach" --identity ada.safetensors
-        generate "a photo of <ada> on the beach" --identity ada.safetensors -n 4 --seed 7 -o pictures
-        generate "a photo of <ada> and <bo> in the snow" --identity ada.safetensors --identity bo.safetensors
-        generate "<ada> on the left and <bo> on the right" --identity ada.safetensors --identity bo.safetensors --apart
-        generate "<ada> and tom hanks" --identity ada.safetensors --region ada=0,0,.5,1 --region "tom hanks=.5,0,1,1"
-        generate "a pencil sketch of <sks>" --identity sks=ada.safetensors -o sketch.png""",
+        generate "a photo of <annika> on the beach" --identity annika.safetensors
+        generate "a photo of <annika> on the beach" --identity annika.safetensors -n 4 --seed 7 -o pictures
+        generate "<annika> and <tovik> in the snow" --identity annika.safetensors --identity tovik.safetensors
+        generate "<annika> and <tovik>" --identity annika.safetensors --identity tovik.safetensors --apart
+        generate "<annika> and tom hanks" --identity annika.safetensors --region annika=0,0,.5,1
+        generate "a pencil sketch of <bodil>" --identity bodil=annika.safetensors -o sketch.png""",
     )
     generate.add_argument("prompt", metavar="PROMPT", help="text in which <name> stands for a person")
     generate.add_argument(
@@ -48,23 +48,27 @@ def add_commands(commands: Any) -> None:
         action="append",
         default=[],
         metavar="[NAME=]FILE",
-        help="a person; NAME= to call them otherwise in the prompt; may be given several times",
+        help="a person in the prompt, under another name if NAME= is given; repeat for each",
     )
     where = generate.add_mutually_exclusive_group()
-    where.add_argument("--apart", action="store_true", help="a column for each person, on the side the prompt names")
+    where.add_argument(
+        "--apart", action="store_true", help="keep people apart: a column for each, by their sides in the prompt"
+    )
     where.add_argument(
         "--region",
         type=region,
         action="append",
         default=[],
         metavar="NAME=LEFT,TOP,RIGHT,BOTTOM",
-        help="where this person of the prompt is, in shares of the picture; may be given several times",
+        help="box of one person, in shares of the picture from left and top; repeat for each",
     )
     add_model(generate)
-    generate.add_argument("-n", "--num-images", type=count, default=1, metavar="N", help="pictures (default: 1)")
-    generate.add_argument("--steps", type=count, metavar="N", help="of the sampler (default: the model's)")
-    generate.add_argument("--guidance", type=positive, metavar="SCALE", help="(default: the model's)")
-    generate.add_argument("--negative-prompt", metavar="TEXT", help="what should not be seen")
+    generate.add_argument(
+        "-n", "--num-images", type=count, default=1, metavar="N", help="number of pictures (default: 1)"
+    )
+    generate.add_argument("--steps", type=count, metavar="N", help="sampler steps (default: the model's)")
+    generate.add_argument("--guidance", type=positive, metavar="SCALE", help="guidance scale (default: the model's)")
+    generate.add_argument("--negative-prompt", metavar="TEXT", help="what the picture should not show")
     generate.add_argument("--seed", type=whole, default=0, help="picture i starts from seed + i (default: 0)")
     generate.add_argument(
         "-o",
@@ -72,39 +76,41 @@ def add_commands(commands: Any) -> None:
         type=Path,
         default=Path("."),
         metavar="DIR|FILE.png",
-        help="a folder, where files are named by prompt and seed, or for one picture a file (default: here)",
+        help="folder for files named by prompt and seed, or a file for one picture (default: this folder)",
     )
 
     evaluate = add_command(
         commands,
         "evaluate",
         score,
-        "measure likeness and prompt fidelity, beside the model's own celebrities",
+        "measure likeness and prompt fidelity, next to those of the model's own celebrities",
         """
-        evaluate --identity ada.safetensors --photo me.jpg
-        evaluate --identity ada.safetensors --photo me.jpg --seeds 4 --json""",
+        evaluate --identity annika.safetensors --photo me.jpg
+        evaluate --identity annika.safetensors --photo me.jpg --seeds 4 --json""",
     )
     evaluate.add_argument("--identity", required=True, type=Path, metavar="FILE")
-    evaluate.add_argument("--photo", required=True, type=Path, help="of the person, to compare with")
-    evaluate.add_argument("--largest-face", action="store_true", help="of several faces take the largest")
+    evaluate.add_argument("--photo", required=True, type=Path, help="a photo of the person to compare with")
+    evaluate.add_argument(
+        "--largest-face", action="store_true", help="if the photo shows several faces, take the largest"
+    )
     add_model(evaluate)
-    evaluate.add_argument("--seeds", type=count, default=2, metavar="N", help="pictures of each prompt (default: 2)")
+    evaluate.add_argument("--seeds", type=count, default=2, metavar="N", help="pictures per prompt (default: 2)")
 
     demo = add_command(
         commands,
         "demo",
         show,
-        "the whole method on the miniature: a photo, a fit, a contact sheet",
+        "run the whole method on the miniature: a photo, a fit, a contact sheet",
         """
         demo
         demo --photo me.jpg -o demo""",
     )
-    demo.add_argument("--photo", type=Path, help="your own (default: a person the model has never seen)")
-    demo.add_argument("--largest-face", action="store_true", help="of several faces take the largest")
-    demo.add_argument("--seed", type=whole, default=0, help="which person, and which noise (default: 0)")
+    demo.add_argument("--photo", type=Path, help="your own photo (default: one of a person the model has never seen)")
+    demo.add_argument("--largest-face", action="store_true", help="if the photo shows several faces, take the largest")
+    demo.add_argument("--seed", type=whole, default=0, help="which person and which noise (default: 0)")
     demo.add_argument("-o", "--out", type=Path, default=Path("demo"), metavar="DIR", help="(default: demo)")
 
-    miniature = commands.add_parser("miniature", help="look into the small world that ships with the package")
+    miniature = commands.add_parser("miniature", help="look into the small drawn world that ships with the package")
     parts = miniature.add_subparsers(required=True, metavar="COMMAND")
     person = add_command(
         parts,
@@ -155,7 +161,7 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _regions(given: Sequence[tuple[str, Box]], tokens: Collection[str]) -> dict[str, Box] | None:
-    """The boxes by the names as they stand in the prompt: <ada>, where ada is an identity, and else the words."""
+    """The boxes by the names as the prompt has them: <annika> for an identity annika, other words as they are."""
     regions: dict[str, Box] = {}
     for name, box in given:
         token = f"<{name.strip('<>').lower()}>"
@@ -167,7 +173,7 @@ def _regions(given: Sequence[tuple[str, Box]], tokens: Collection[str]) -> dict[
 
 
 def _picture_files(args: argparse.Namespace) -> list[Path]:
-    """One path for each picture: the file asked for, or in the folder asked for named by prompt and seed."""
+    """One path for each picture: -o itself if it is a file, else files in it named by prompt and seed."""
     if args.out.suffix and not args.out.is_dir():
         if args.num_images > 1:
             raise OutputError(f"{args.num_images} pictures do not fit in {args.out}: name a folder")
