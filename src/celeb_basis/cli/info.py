@@ -106,5 +106,5 @@ def describe_picture(path: Path) -> dict[str, Any]:
             size = f"{image.width} x {image.height}"
             texts = {key: image.info[key] for key in MADE_BY if key in image.info}
     except (OSError, SyntaxError, ValueError):
-        raise CelebBasisError(f"{path} is neither a readable picture nor a .safetensors file") from None
+        raise CelebBasisError(f"{path} is no picture that can be read, and no .safetensors file") from None
     return {"picture": size} | {key.lower(): value for key, value in texts.items()}
