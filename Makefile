@@ -1,7 +1,7 @@
 # make demo               the whole method on the embedded miniature; results in demo/
 # make demo PHOTO=me.jpg  the same with your own photograph
 # make test               everything that has to pass before a change lands
-# make benchmark          the comparison with other methods; goes on where it stopped (hours)
+# make benchmark          the comparison with other methods (hours); run again, it continues where it stopped
 # make wheel              the installable file, in dist/
 # Each sets up what it needs in .venv first (Python 3.11; once, about 3 minutes).
 
@@ -27,7 +27,7 @@ test: $(READY)-dev
 benchmark: $(READY)-dev
 	$(BIN)/python benchmarks/compare.py --compile
 	$(BIN)/python benchmarks/report.py
-	$(BIN)/python benchmarks/pairs.py
+	$(BIN)/python benchmarks/sheets.py
 
 wheel: $(READY)
 	rm -rf build

@@ -77,9 +77,7 @@ def make_pipeline(kind: str, dtype: torch.dtype = torch.float32, *, device: str 
             vae=model(lambda: AutoencoderKL(**vae, sample_size=512)),
             text_encoder=model(lambda: CLIPTextModel(CLIPTextConfig(**text, **large))),
             tokenizer=clip_tokenizer(),
-            unet=model(
-                lambda: UNet2DConditionModel(sample_size=64, attention_head_dim=8, cross_attention_dim=768)
-            ),
+            unet=model(lambda: UNet2DConditionModel(sample_size=64, attention_head_dim=8, cross_attention_dim=768)),
             scheduler=PNDMScheduler(**NOISE, skip_prk_steps=True, set_alpha_to_one=False),
             requires_safety_checker=False,
             **bare,
@@ -93,13 +91,13 @@ def make_pipeline(kind: str, dtype: torch.dtype = torch.float32, *, device: str 
             tokenizer=clip_tokenizer("!"),
             unet=model(
                 lambda: UNet2DConditionModel(
-                    sample_size=96, attention_head_dim=(5, 10, 20, 20), cross_attention_dim=1024,
+                    sample_size=96,
+                    attention_head_dim=(5, 10, 20, 20),
+                    cross_attention_dim=1024,
                     use_linear_projection=True,
                 )
             ),
-            scheduler=DDIMScheduler(
-                **NOISE, prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False
-            ),
+            scheduler=DDIMScheduler(**NOISE, prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False),
             requires_safety_checker=False,
             **bare,
         )

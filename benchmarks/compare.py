@@ -3,9 +3,9 @@
     python benchmarks/compare.py --people 60                 # then: python benchmarks/report.py
     python benchmarks/compare.py --people 4 --seeds 1 --course 0 --only DreamBooth --tune learning_rate=3e-4 steps=200
 
-Each person of each contender is a file of its own, so the same command goes on where it stopped; a second process with
---backwards comes to meet it. People 5000 and up are kept for reports: --tune takes those from 3000 on, with other
-settings, and prints what they bring.
+Results are added to one file a contender as they come, so the same command continues where it stopped; a second
+process with --backwards does the last jobs first. People 5000 and up are kept for reports: --tune takes those from 3000
+on, with other settings, and prints the scores.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
-import json
-import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -25,38 +23,39 @@ from typing import Any
 
 import numpy as np
 import torch
-from contenders import CONTENDERS, PAIRS, Celebrities, Contender, Learnt, Model, learnt_alike, worn
+from contenders import CONTENDERS, PAIRS, Celebrities, Contender, learnt_alike, settings, tuned
 from cost import peak, synchronise
-from PIL import Image
+from model import Learnt, Model, worn
+from record import STORED, Record, read
 from tqdm import tqdm
-from work import ALONE, PAIRED, REPORTED, SHORT, TUNED, Person, Work
+from work import ALONE, PAIRED, REPORTED, SHORT, TOKENS, TUNED, Person, Work
 
-from celeb_basis.files import write_atomically
+from celeb_basis.miniature.captions import asked
 
-OUT = Path("benchmarks/results/comparison")
 CHECKPOINTS = (0, 5, 10, 15, 25, 50, 100, 200)
-SHOWN = 2  # people of whom pictures are kept
 
 
 class Comparison:
-    """One contender at work; what its files hold already for these settings is not done again."""
+    """One contender at work; what its file already holds is not done again."""
 
     def __init__(
         self, name: str, contender: Contender, model: Model, work: Work, out: Path, *, seeds: int, batch_size: int
     ) -> None:
         self.name, self.contender, self.model, self.work = name, contender, model, work
-        self.folder = out / name.replace(" ", "-").replace("'", "").replace(",", "")
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.seeds, self.batch_size = seeds, batch_size
-        self.same = {
-            "name": name,
-            "settings": asdict(contender),
-            "seeds": seeds,
-            "prompts": _digest((ALONE, PAIRED)),
-            "weights": _digest({key: float(t.double().sum()) for key, t in model.pipe.unet.state_dict().items()}),
-            "first": work.first,  # whose neighbours a face has to be told from
-        }
         self.people = work.celebrities if isinstance(contender, Celebrities) else work.people
+        weights = {key: float(t.double().sum()) for key, t in model.pipe.unet.state_dict().items()}
+        self.record = Record(
+            out,
+            {
+                "name": name,
+                "settings": settings(contender),
+                "seeds": seeds,
+                "first": work.first,  # whose neighbours a face has to be told from
+                "weights": _digest(weights),
+                "prompts": [[kind, text, list(asked(text.format(*TOKENS)))] for kind, text in (*ALONE, *PAIRED)],
+            },
+        )
 
     def run(self, which: Sequence[int], sizes: Sequence[int]) -> None:
         """Fit the people number `which`, an even number of them, draw and score them one by one and two by two.
@@ -65,23 +64,20 @@ class Comparison:
         """
         alone = [(i,) for i in which] if self.name in CONTENDERS else []
         jobs = [job for job in (*alone, *zip(which[::2], which[1::2], strict=False)) if len(job) in sizes]
-        jobs = [job for job in jobs if not self._has(self._path(job))]
+        done = self.record.done()
+        jobs = [job for job in jobs if self._who(job) not in done]
         if not jobs:
             return
         learnt = self._fit(which)
         for job in tqdm(jobs, desc=f"{self.name}, people {which[0]} to {which[-1]}", disable=None):
             people = [self.people[i] for i in job]
-            pictures, rows = self._draw(learnt(job), people, ALONE if len(job) == 1 else PAIRED, self.seeds)
-            path = self._path(job)
-            if max(job) < SHOWN:
-                with write_atomically(path.with_suffix(".png")) as temporary:
-                    _strip(pictures[:: self.seeds]).save(temporary)
-            self._write(path, {"rows": rows})
+            rows = self._draw(learnt(job), people, ALONE if len(job) == 1 else PAIRED, self.seeds)
+            self.record.add(self._who(job), rows)
 
     def course(self, i: int) -> None:
         """Fit one person alone, with pictures and seconds at several steps and the most memory in use."""
-        person, path = self.people[i], self.folder / f"course-{self.people[i].number}.json"
-        if self._has(path):
+        person = self.people[i]
+        if str(person.number) in self.record.courses():
             return
         memory: dict[str, float] = {}
         if not self.contender.side_by_side:
@@ -98,16 +94,18 @@ class Comparison:
             synchronise(self.model.pipe)
             seconds += time.perf_counter() - start
             if step in (*CHECKPOINTS, self.contender.steps):
-                _, rows = self._draw(learnt, [person], SHORT, 1)
-                points.append({"step": step, "seconds": seconds, "rows": rows})
+                rows = self._draw(learnt, [person], SHORT, 1)
+                points.append((step, seconds, float(np.mean([row["identity"] for row in rows]))))
         cost = {"parameters": learnt.parameters, "bytes": learnt.bytes, "peak_gb": memory["peak_gb"]}
         device = torch.cuda.get_device_name() if self.model.pipe.device.type == "cuda" else "CPU"
-        self._write(path, {"points": points, **cost, "device": device, "threads": torch.get_num_threads()})
+        self.record.add_course(
+            str(person.number), points, cost | {"device": device, "threads": torch.get_num_threads()}
+        )
 
     def summary(self) -> str:
         """Means over all pictures of its people and pairs."""
-        files = [json.loads(path.read_text()) for path in self.folder.glob("[0-9]*.json")]
-        rows = [row for record in files for row in record["rows"]]
+        result = read(self.record.path)
+        rows = [row for found in (*result.people.values(), *result.pairs.values()) for row in found]
         means = {key: np.mean([row[key] for row in rows]) for key in ("identity", "rank1", "found")}
         means["prompt"] = np.mean([hit for row in rows for hit in row["asked"].values()])
         return f"{self.contender}: " + ", ".join(f"{key} {value:.3f}" for key, value in means.items())
@@ -129,43 +127,21 @@ class Comparison:
 
     def _draw(
         self, learnt: Learnt, people: Sequence[Person], prompts: Sequence[tuple[str, str]], seeds: int
-    ) -> tuple[list[Image.Image], list[dict[str, Any]]]:
+    ) -> list[dict[str, Any]]:
         regions = self.contender.regions and len(people) > 1
         # Regions are read through hooks, which compiled code does not know of.
         unet = None if regions else learnt.unet or self.model.faster(len(prompts) * seeds, self.batch_size)
         with worn(self.model.pipe, unet):
-            return self.work.draw(self.model.pipe, learnt.vectors, people, prompts, seeds, self.batch_size, regions)
+            _, rows = self.work.draw(self.model.pipe, learnt.vectors, people, prompts, seeds, self.batch_size, regions)
+        return rows
 
-    def _path(self, job: Sequence[int]) -> Path:
-        return self.folder / ("+".join(str(self.people[i].number) for i in job) + ".json")
-
-    def _has(self, path: Path) -> bool:
-        return path.exists() and self.same.items() <= json.loads(path.read_text()).items()
-
-    def _write(self, path: Path, result: dict[str, Any]) -> None:
-        with write_atomically(path) as temporary:
-            temporary.write_text(json.dumps(self.same | {"commit": _commit()} | result) + "\n")
+    def _who(self, job: Sequence[int]) -> str:
+        """The people's numbers, as the file names them."""
+        return "+".join(str(self.people[i].number) for i in job)
 
 
 def _digest(content: object) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()[:12]
-
-
-def _commit() -> str:
-    """The commit that is measured, marked where the working tree differs from it."""
-    described = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _strip(pictures: Sequence[Image.Image]) -> Image.Image:
-    width, height = pictures[0].size
-    strip = Image.new("RGB", (width * len(pictures), height))
-    for i, picture in enumerate(pictures):
-        strip.paste(picture, (i * width, 0))
-    return strip
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -189,7 +165,7 @@ def main() -> None:
     parser.add_argument("--backwards", action="store_true", help="from the last job to the first")
     parser.add_argument("--together", type=int, default=10, help="people fitted side by side, an even number")
     parser.add_argument("--batch-size", type=int, default=15, help="pictures drawn at once")
-    parser.add_argument("--compile", action="store_true", help="a minute once, then pictures come 1.7 times as fast")
+    parser.add_argument("--compile", action="store_true", help="takes a minute once, then draws 1.7 times as fast")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -201,10 +177,10 @@ def main() -> None:
     model, work = Model(args.device, compiled=args.compile), Work(args.people, first)
     chunks = [range(i, min(i + args.together, args.people)) for i in range(0, args.people, args.together)]
     everybody = CONTENDERS | PAIRS
-    tuned = {name: replace(everybody[name], **dict(args.tune or [])) for name in args.only or everybody}
+    chosen = {name: tuned(everybody[name], dict(args.tune or [])) for name in args.only or everybody}
     comparisons = []
-    for name, contender in tuned.items():
-        out = args.out or (Path("runs/tune") / _digest(contender) if args.tune else OUT)
+    for name, contender in chosen.items():
+        out = args.out or (Path("runs/tune") / _digest(contender) if args.tune else STORED)
         comparisons.append(Comparison(name, contender, model, work, out, seeds=args.seeds, batch_size=args.batch_size))
     jobs = [partial(c.run, chunk, args.sizes) for chunk in chunks for c in comparisons]
     followed = range(min(args.course, args.people))

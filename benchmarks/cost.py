@@ -1,6 +1,6 @@
 """What a fit costs on the published architectures: time and memory beside the physical floor and the usual loop.
 
-    python benchmarks/cost.py --model sd1 --resolution 256 --out benchmarks/results/cost-sd1.json
+    python benchmarks/cost.py --model sd1 --resolution 256 --out benchmarks/results/cost.jsonl
 
 The weights are random, which changes no time. Contenders take turns, so that a busy machine is busy for all of them.
 """
@@ -20,13 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 from architectures import KINDS, make_pipeline, stand_in
+from diffusers import DDPMScheduler
 from tqdm import tqdm
 from work import REPORTED
 
 from celeb_basis import CelebBasis, Face, Identity, Recipe, fit_steps, generate
 from celeb_basis.basis.celebrities import celebrities
-from celeb_basis.files import write_atomically
-from celeb_basis.models.denoiser import noise_scheduler
 from celeb_basis.models.encoders import encode, token_ids
 from celeb_basis.training.recipe import TEMPLATES
 
@@ -67,7 +66,7 @@ def usual_loop(pipe: Any, face: Face, resolution: int, batch: int) -> Callable[[
     table = pipe.text_encoder.get_input_embeddings().weight
     original = table.detach().clone()
     optimiser = torch.optim.AdamW([table], lr=5e-3)
-    scheduler = noise_scheduler(pipe)
+    scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
     picture = torch.from_numpy(np.array(face.crop.resize((resolution, resolution)))).permute(2, 0, 1) / 127.5 - 1
     pictures = picture.to(table).expand(batch, -1, -1, -1)
     ids = token_ids(pipe, [TEMPLATES[0].format("sks")] * batch)
@@ -120,8 +119,8 @@ def peak(pipe: Any, result: dict[str, float]) -> Any:
         yield
         result["peak_gb"] = (torch.cuda.max_memory_allocated() - before) / 1e9
         return
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what an earlier contender freed must not serve this one unseen
-    Path("/proc/self/clear_refs").write_text("5")  # forget the high-water mark of this process
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # memory that an earlier contender freed would hide what this one takes
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark of this process
     before = _resident("VmRSS")
     yield
     result["peak_gb"] = (_resident("VmHWM") - before) / 1e6
@@ -154,12 +153,11 @@ def ratio(of: list[float], to: list[float]) -> list[float]:
 
 
 def publish(result: dict[str, Any], out: Path | None) -> None:
-    """Print a result, and write it to a file where one is named."""
-    text = json.dumps(result, indent=1)
-    print(text)
+    """Print a result, and add it as a line to a file if one is named."""
+    print(json.dumps(result, indent=1))
     if out:
-        with write_atomically(out) as path:
-            path.write_text(text + "\n")
+        with out.open("a") as file:
+            file.write(json.dumps(result) + "\n")
 
 
 def main() -> None:
@@ -178,12 +176,11 @@ def main() -> None:
     basis = CelebBasis.from_pipeline(pipe, celebrities())
     face = stand_in(REPORTED)
     # One training picture, encoded in the step that warms up: what is timed is a step, not the start of a fit.
-    recipe = Recipe(
-        init="mean", max_train_steps=10_000, train_batch_size=args.batch, num_pictures=1, resolution=args.resolution
-    )
+    recipe = Recipe(max_train_steps=10_000, train_batch_size=args.batch, num_pictures=1, resolution=args.resolution)
     side = args.resolution // pipe.vae_scale_factor
     noise = torch.randn(args.batch, 4, side, side).to(args.device, dtype)
     result: dict[str, Any] = {
+        "benchmark": "cost",
         "model": args.model, "resolution": args.resolution, "batch": args.batch, "rounds": args.rounds,
         "device": torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} CPU threads",
         "dtype": str(dtype).removeprefix("torch."), "torch": torch.__version__, "python": platform.python_version(),

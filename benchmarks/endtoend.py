@@ -1,6 +1,6 @@
 """The whole method on a published architecture, from names to a picture that stock diffusers draws as well.
 
-    python benchmarks/endtoend.py --model sd1 --minutes 2.5 --out benchmarks/results/end-to-end-sd1.json
+    python benchmarks/endtoend.py --model sd1 --minutes 2.5 --out benchmarks/results/cost.jsonl
 
 The weights are random: times, memory, files and bit-identity are real, pictures and likeness are not.
 """
@@ -36,7 +36,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    report: dict[str, Any] = {"model": args.model, "resolution": args.resolution, "device": args.device}
+    report: dict[str, Any] = {"benchmark": "endtoend", "model": args.model}
+    report |= {"resolution": args.resolution, "device": args.device}
     seconds: dict[str, float] = {}
     memory: dict[str, float] = {}
     pipe = make_pipeline(args.model, torch.float16 if args.device == "cuda" else torch.float32).to(args.device)
@@ -51,7 +52,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.nn.functional.normalize(torch.randn(len(basis.names), 128, generator=generator), dim=-1)
     coefficients = basis.transform(name_rows(pipe, basis.names)[0])
-    instant = InstantMap.fit(features, coefficients, basis=basis, reader_name="stand-in")
+    instant = InstantMap.fit(features, coefficients, basis=basis, face_reader="stand-in")
     face = stand_in(REPORTED, features[0])
 
     recipe = Recipe(

@@ -1,106 +1,138 @@
-"""Two new people in one picture, to look at: a sheet of pairs, and the pictures that went most wrong.
+"""Draws sheets of pictures: all contenders side by side, pairs of new people, and the pictures that went most wrong.
 
-    python benchmarks/pairs.py benchmarks/results/comparison
+    python benchmarks/sheets.py
 
-Draws anew, from the same fits and noise as the comparison, and writes comparison-pairs.png and comparison-failures.png
-beside its folder.
+Fits and draws anew, with the seeds and the noise of the comparison, whose results name the worst pictures.
 """
 
 from __future__ import annotations
 
 import argparse
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare import OUT
-from contenders import CONTENDERS, PAIRS, Contender, Learnt, Model, learnt_alike
+from contenders import CONTENDERS, PAIRS, Celebrities, Contender, learnt_alike
 from matplotlib import pyplot as plt
+from model import Learnt, Model, worn
 from PIL import Image
-from report import OURS, Result, load, save, wrapped
-from work import GALLERY, PAIRED, REPORTED, Work
+from plots import save, until, wrapped
+from record import STORED, Result, Row
+from tables import OURS, load
+from work import ALONE, GALLERY, PAIRED, REPORTED, Work
 
 EVERYBODY = CONTENDERS | PAIRS
 COLUMNS = ("Textual Inversion, 2 vectors", OURS, f"{OURS}, in regions")
-SHOWN, WORST = 8, 8
+SHOWN, WORST = 8, 8  # pairs on a sheet
+OF_ONE, OF_TWO = (0, 3, 5, 7, 9, 12, 15), (0, 2)  # prompts on the sheet of all contenders
 
 
 class Artist:
-    """Draws pairs again as the comparison drew them; what was learnt of a pair is kept."""
+    """Draws pictures again as the comparison drew them; what was learnt is kept."""
 
-    def __init__(self, seeds: int) -> None:
-        self.model, self.work, self.seeds = Model(), Work(GALLERY, REPORTED), seeds
-        self._learnt: dict[tuple[Contender, int], Learnt] = {}
+    def __init__(self, seeds: int, model: Model | None = None, work: Work | None = None) -> None:
+        self.model, self.work, self.seeds = model or Model(), work or Work(GALLERY, REPORTED), seeds
+        self._learnt: dict[tuple[Contender, Sequence[int]], Learnt] = {}
 
-    def draw(self, name: str, first: int, prompt: str, seed: int) -> Image.Image:
-        """The picture of people number `first` and the next."""
+    def draw(self, name: str, which: tuple[int, ...], prompts: Sequence[tuple[str, str]]) -> list[Image.Image]:
+        """Pictures of one person or two, by their numbers: all seeds of the first prompt, then of the next."""
         contender = learnt_alike(EVERYBODY[name])
-        people = self.work.people[first - REPORTED :][:2]
-        if (contender, first) not in self._learnt:
-            *_, self._learnt[contender, first] = contender.learn(self.model, people)
-        vectors = self._learnt[contender, first].vectors
-        prompts = [("two new people", prompt)]
-        pictures, _ = self.work.draw(
-            self.model.pipe, vectors, people, prompts, self.seeds, self.seeds, EVERYBODY[name].regions
-        )
-        return pictures[seed]
+        everybody = self.work.celebrities if isinstance(contender, Celebrities) else self.work.people
+        people = [everybody[i - self.work.first] for i in which]
+        if (contender, which) not in self._learnt:
+            *_, self._learnt[contender, which] = contender.learn(self.model, people)
+        learnt, pipe = self._learnt[contender, which], self.model.pipe
+        regions = EVERYBODY[name].regions and len(which) > 1
+        with worn(pipe, learnt.unet):
+            return self.work.draw(pipe, learnt.vectors, people, prompts, self.seeds, 15, regions)[0]
+
+    def photographs(self, which: Sequence[int]) -> Image.Image:
+        """Of these people, side by side."""
+        photos = [self.work.people[i - self.work.first].photo.resize((64, 64)) for i in which]
+        return Image.fromarray(np.concatenate([np.asarray(photo) for photo in photos], axis=1))
 
 
-def sheet(rows: Sequence[Sequence[Any]], heads: Sequence[str], path: Path, caption: str) -> None:
-    """Rows of a text, two photographs side by side and pictures."""
+def sheet(
+    rows: Sequence[Sequence[Any]], heads: Sequence[str], path: Path, caption: str, *, side: float, font: int = 8
+) -> None:
+    """Rows of a text and pictures, under heads; `side` of a picture in inches."""
     size = (len(rows), len(heads))
-    figure, axes = plt.subplots(*size, figsize=(1.7 * size[1] + 2, 1.6 * size[0]), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        *size, figsize=(side * size[1] + 2, 0.95 * side * size[0]), layout="constrained", squeeze=False
+    )
     for (text, *pictures), line in zip(rows, axes, strict=True):
-        line[0].set_ylabel("\n".join(wrapped(text, 28)), fontsize=7, rotation=0, ha="right", va="center")
+        line[0].set_ylabel(wrapped(text, 28), fontsize=font - 1, rotation=0, ha="right", va="center")
         for axis, picture in zip(line, pictures, strict=True):
             axis.imshow(np.asarray(picture))
     for axis, head in zip(axes[0], heads, strict=True):
-        axis.set_title("\n".join(head.split(", ")), fontsize=8)
+        axis.set_title("\n".join(head.split(", ")), fontsize=font)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    figure.suptitle(textwrap.fill(caption, 100), fontsize=8)
-    save(figure, path)
+    save(figure, path, caption)
 
 
-def photographs(artist: Artist, first: int) -> Image.Image:
-    """Of person `first` and the next, in this order."""
-    both = [person.photo.resize((64, 64)) for person in artist.work.people[first - REPORTED :][:2]]
-    return Image.fromarray(np.concatenate([np.asarray(photo) for photo in both], axis=1))
+def side_by_side(artist: Artist, names: Sequence[str], path: Path, caption: str) -> None:
+    """Contenders as columns, the same prompts from the same noise as rows, the photograph in front."""
+    first = artist.work.first
+    rows: list[list[Any]] = []
+    for which, prompts, shown in (
+        ((first,), ALONE, OF_ONE),
+        ((first + 1,), ALONE, OF_ONE),
+        ((first, first + 1), PAIRED, OF_TWO),
+    ):
+        # All prompts are drawn, as a prompt's place decides which celebrity stands beside the person.
+        columns = [artist.draw(name, which, prompts)[:: artist.seeds] for name in names]
+        for i in shown:
+            text = prompts[i][1].format("A", "B" if len(which) > 1 else "a celebrity")
+            rows.append([text, artist.photographs(which), *(pictures[i] for pictures in columns)])
+    sheet(rows, ["photograph", *names], path, f"the same noise in every row; {caption}", side=1.25, font=7)
 
 
-def worst(result: Result) -> list[tuple[int, dict[str, Any]]]:
-    """The number of the first person and the row of the pictures in which people are least themselves."""
-    rows = [(int(pair.split("+")[0]), row) for pair, found in result.pairs.items() for row in found]
+def pairs(artist: Artist, path: Path, caption: str) -> None:
+    """The first pairs, with a prompt each."""
+    rows: list[list[Any]] = []
+    for i in range(SHOWN):
+        which = (artist.work.first + 2 * i, artist.work.first + 2 * i + 1)
+        prompt = PAIRED[i % len(PAIRED)]
+        pictures = [artist.draw(name, which, [prompt])[0] for name in COLUMNS]
+        rows.append([prompt[1].format("A", "B"), artist.photographs(which), *pictures])
+    heads = ["photographs of A and B", *COLUMNS]
+    sheet(rows, heads, path, f"the first {SHOWN} pairs; {caption}", side=1.7)
+
+
+def failures(artist: Artist, results: dict[str, Result], path: Path, caption: str) -> None:
+    """The worst pictures of ours, without and with regions."""
+    rows = []
+    for found in zip(*(worst(results[name]) for name in COLUMNS[1:]), strict=True):
+        line: list[Any] = []
+        for name, (which, row) in zip(COLUMNS[1:], found, strict=True):
+            pictures = artist.draw(name, which, [(row["kind"], row["prompt"])])
+            line += [artist.photographs(which), pictures[row["seed"]]]
+        texts = [f"{row['prompt'].format('A', 'B')} ({row['identity']:.2f})" for _, row in found]
+        rows.append([" / ".join(texts), *line])
+    heads = [text for name in COLUMNS[1:] for text in ("A and B", name)]
+    sheet(rows, heads, path, f"the worst of all pictures of two, identity in brackets; {caption}", side=1.7)
+
+
+def worst(result: Result) -> list[tuple[tuple[int, ...], Row]]:
+    """The people and the row of the pictures in which people are least themselves."""
+    rows = [(tuple(map(int, pair.split("+"))), row) for pair, found in result.pairs.items() for row in found]
     return sorted(rows, key=lambda found: (found[1]["sides"], found[1]["identity"]))[:WORST]
 
 
 def main() -> None:
+    """Draw the three sheets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", default=OUT)
-    parser.add_argument("--seeds", type=int, default=3, help="of the comparison")
-    args = parser.parse_args()
-    results, commits = load(args.folder)
-    artist = Artist(args.seeds)
-    rows: list[list[Any]] = []
-    for i in range(SHOWN):
-        first, (_, prompt) = REPORTED + 2 * i, PAIRED[i % len(PAIRED)]
-        pictures = [artist.draw(name, first, prompt, 0) for name in COLUMNS]
-        rows.append([prompt.format("A", "B"), photographs(artist, first), *pictures])
-    path = args.folder.with_name(f"{args.folder.name}-pairs.png")
-    sheet(rows, ["photographs of A and B", *COLUMNS], path, f"the first {SHOWN} pairs; commit {commits}")
-    rows = []
-    for plain, apart in zip(*(worst(results[name]) for name in COLUMNS[1:]), strict=True):
-        line: list[Any] = []
-        for name, (first, row) in zip(COLUMNS[1:], (plain, apart), strict=True):
-            line += [photographs(artist, first), artist.draw(name, first, row["prompt"], row["seed"])]
-        texts = [f"{row['prompt'].format('A', 'B')} ({row['identity']:.2f})" for _, row in (plain, apart)]
-        rows.append([" / ".join(texts), *line])
-    heads = [text for name in COLUMNS[1:] for text in ("A and B", name)]
-    path = args.folder.with_name(f"{args.folder.name}-failures.png")
-    sheet(rows, heads, path, f"the worst of all pictures of two, identity in brackets; commit {commits}")
+    parser.add_argument("folder", type=Path, nargs="?", default=STORED, help="of compare.py's results")
+    folder = parser.parse_args().folder
+    results = load(folder)
+    artist, caption = Artist(results[OURS].header["seeds"]), until(results)
+    names = [name for name in results if name in CONTENDERS and name != "celebrities"]
+    side_by_side(artist, names, folder.with_name(f"{folder.name}-sheet.png"), caption)
+    pairs(artist, folder.with_name(f"{folder.name}-pairs.png"), caption)
+    failures(artist, results, folder.with_name(f"{folder.name}-failures.png"), caption)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What several people in one job and in one picture cost: a fit of all beside a fit of one, regions beside none.
 
-    python benchmarks/together.py --out benchmarks/results/cost/together-miniature.json
+    python benchmarks/together.py --out benchmarks/results/cost.jsonl
     python benchmarks/together.py --model sd1 --people 2 --steps 2 --resolution 256
 
 Contenders take turns. On a published architecture the weights are random: costs, shapes and errors are real, likeness
@@ -35,14 +35,17 @@ from celeb_basis import (
 )
 from celeb_basis.basis.celebrities import celebrities
 from celeb_basis.miniature.readers import fitting_reader
+from celeb_basis.training.recipe import DEFAULTS
+
+OURS = DEFAULTS["celeb-basis"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["miniature", *KINDS], default="miniature")
     parser.add_argument("--people", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=Recipe.max_train_steps)
-    parser.add_argument("--batch", type=int, default=Recipe.train_batch_size)
+    parser.add_argument("--steps", type=int, default=OURS.max_train_steps)
+    parser.add_argument("--batch", type=int, default=OURS.train_batch_size)
     parser.add_argument("--resolution", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sampler-steps", type=int, help="of the drawn pictures")
@@ -50,8 +53,8 @@ def main() -> None:
     args = parser.parse_args()
     instant = None
     if args.model == "miniature":
-        pipe, basis = load_pipeline("miniature", device="cpu"), CelebBasis.load(miniature.basis())
-        instant = InstantMap.load(miniature.instant())
+        pipe = load_pipeline("miniature", device="cpu")
+        basis, instant = CelebBasis.from_card(pipe.card), InstantMap.from_card(pipe.card)
     else:
         pipe = make_pipeline(args.model, torch.float32)
         basis = CelebBasis.from_pipeline(pipe, celebrities())
@@ -61,10 +64,7 @@ def main() -> None:
         faces = [find_face(miniature.person(number), fitting_reader()) for number in numbers]
     else:
         faces = [stand_in(number) for number in numbers]
-    recipe = Recipe(
-        init="instant" if instant else "mean", max_train_steps=args.steps, train_batch_size=args.batch,
-        resolution=args.resolution,
-    )  # fmt: skip
+    recipe = Recipe(max_train_steps=args.steps, train_batch_size=args.batch, resolution=args.resolution)
     tokens = [f"<one-{i}>" for i in range(args.people)]
 
     def fit(count: int) -> list[Identity]:
@@ -86,13 +86,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         people[0].save(Path(folder) / "one.safetensors")
         tensors = {key: list(value.shape) for key, value in load_file(Path(folder) / "one.safetensors").items()}
-    said = ""
+    refusal = ""
     try:
         generate(pipe, f"{prompt} {'on the beach ' * 40}", people[:2], regions="auto")
     except PromptError as error:
-        said = str(error)
+        refusal = str(error)
     publish(
         {
+            "benchmark": "together",
             "model": args.model, "people": args.people, "steps": args.steps, "batch": args.batch,
             "resolution": args.resolution, "rounds": args.rounds, "threads": torch.get_num_threads(),
             "seconds of one alone": float(np.median(fits["one"])), "seconds each of all": float(np.median(each)),
@@ -100,7 +101,7 @@ def main() -> None:
             "greatest difference of a coefficient, in the celebrities' standard deviations": float(apart.max()),
             "seconds of a picture of two": float(np.median(drawn["plain"])),
             "with regions / without": ratio(drawn["regions"], drawn["plain"]),
-            "file": tensors, "a prompt too long": said[:100],
+            "file": tensors, "refusal of a prompt too long": refusal[:100],
         },
         args.out,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from torch import Tensor
 from celeb_basis import Face, Identity, find_face, generate, miniature
 from celeb_basis.miniature.captions import asked
 from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
-from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, judge
+from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, shown
 
 REPORTED, TUNED = 5000, 3000  # people from here on are for reports, and for tuning
 GALLERY, STARS = 60, 150  # new people and celebrities among whom a face has to be recognised
@@ -70,7 +70,7 @@ SHORT = [("scene", text) for text in PROMPTS["scene"]]
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """Somebody with a photograph: `faces` is all that a fit sees of it, `feature` what the evaluation goes by."""
+    """Somebody with a photograph: `faces` is all that a fit sees of it, `feature` what the evaluation compares with."""
 
     number: int
     photo: Image.Image
@@ -128,7 +128,7 @@ class Work:
         """
         texts, sides = [], []
         for i, (_, template) in enumerate(prompts):
-            # Odd celebrities keep company: the even ones are people of their own, at the ceiling.
+            # Odd celebrities stand beside people: the even ones are measured themselves, as the ceiling.
             star = (2 * (7 * people[0].number + i) + 1) % STARS
             called = [*TOKENS[: len(people)], celebrities()[star]]
             known = [*(person.feature for person in people), self.stars[star]]
@@ -147,7 +147,7 @@ class Work:
         )
         new = {id(person.feature) for person in people}
         rows = []
-        for i, (seen, faces) in enumerate(zip(judge(pictures), evaluation_reader().read(pictures), strict=True)):
+        for i, (seen, faces) in enumerate(zip(shown(pictures), evaluation_reader().read(pictures), strict=True)):
             which, wanted = i // seeds, asked(texts[i // seeds])
             rows.append(
                 {"kind": prompts[which][0], "prompt": prompts[which][1], "seed": i % seeds}

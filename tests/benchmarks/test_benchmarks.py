@@ -1,17 +1,20 @@
-"""The comparison: contenders learn what they claim and leave no mark, runs go on where they stopped."""
+"""The comparison: contenders learn what they claim and leave no mark, and a stopped run can be continued."""
 
-import json
 from dataclasses import replace
 
 import compare
 import pytest
 import report
+import sheets
+import tables
 import torch
 import work as work_module
 from compare import Comparison
 from conftest import state_of
-from contenders import CONTENDERS, Model, worn
+from contenders import CONTENDERS, settings, tuned
+from model import Model, worn
 from PIL import Image
+from record import STORED, read
 from work import Work, recognised
 
 from celeb_basis import Face
@@ -69,33 +72,99 @@ def test_people_side_by_side_are_learnt_as_if_alone(model, work):
     torch.testing.assert_close(together.of([1]).vectors, alone.vectors, atol=1e-5, rtol=1e-3)
 
 
-def test_a_run_goes_on_where_it_stopped(model, work, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def few_prompts(monkeypatch):
     monkeypatch.setattr(compare, "ALONE", compare.ALONE[::8])
     monkeypatch.setattr(compare, "PAIRED", compare.PAIRED[:1])
     monkeypatch.setattr(compare, "SHORT", compare.SHORT[:1])
     monkeypatch.setattr(compare, "CHECKPOINTS", (0, 1))
-    monkeypatch.setattr(report, "SHEET", (0, 1))
-    monkeypatch.setattr(report, "SHEET_PAIRED", (0,))
-    for name in (report.OURS, "DreamBooth"):
-        contender = replace(CONTENDERS[name], steps=1)
-        comparison = Comparison(name, contender, model, work, tmp_path / "runs", seeds=1, batch_size=8)
+
+
+def comparison_of(name, model, work, folder):
+    contender = replace(CONTENDERS[name], steps=1)
+    return Comparison(name, contender, model, work, folder, seeds=1, batch_size=8)
+
+
+def test_a_stopped_run_is_continued_and_reported(model, work, few_prompts, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "runs"
+    for name in (tables.OURS, "DreamBooth"):
+        comparison = comparison_of(name, model, work, folder)
         before = state_of(model.pipe)
         comparison.run([0, 1], (1, 2))
         comparison.course(0)
         assert state_of(model.pipe) == before
-    first, second, pair = (comparison.folder / f"{who}.json" for who in ("3000", "3001", "3000+3001"))
-    times, rows = (first.stat().st_mtime_ns, pair.stat().st_mtime_ns), json.loads(second.read_text())["rows"]
-    second.unlink()
-    comparison.run([0, 1], (1, 2))
-    assert json.loads(second.read_text())["rows"] == rows
-    assert (first.stat().st_mtime_ns, pair.stat().st_mtime_ns) == times
+    path = comparison.record.path
+    whole, result = path.read_text(), read(path)
+    rows = result.people["3001"]
     assert [row["kind"] for row in rows] == ["style", "scene", "with a celebrity"]
+    assert set(result.people) == {"3000", "3001"} and set(result.pairs) == {"3000+3001"}
+    assert list(result.courses) == ["3000"]
 
-    monkeypatch.setattr("sys.argv", ["report.py", str(tmp_path / "runs")])
+    comparison_of(name, model, work, folder).run([0, 1], (1, 2))
+    comparison.course(0)
+    assert path.read_text() == whole  # nothing is done twice
+
+    # The run stops in the middle of a line: what came before counts, the last person is done again.
+    path.write_text(whole[: whole.index('{"done":"3001"') - 9])
+    assert set(read(path).people) == {"3000"}
+    comparison_of(name, model, work, folder).run([0, 1], (1, 2))
+    assert read(path).people == result.people and read(path).pairs == result.pairs
+
+    monkeypatch.setattr("sys.argv", ["report.py", str(folder)])
     report.main()
     assert "| DreamBooth | 2 |" in capsys.readouterr().out
-    written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"runs", "runs.md", "runs-scatter.png", "runs-courses.png", "runs-sheet.png"}
+    assert {file.name for file in tmp_path.iterdir()} == {"runs", "runs.md", "runs-scatter.png", "runs-courses.png"}
+
+
+def test_results_of_other_settings_are_never_mixed(model, work, few_prompts, tmp_path):
+    comparison_of(tables.OURS, model, work, tmp_path)
+    other = tuned(CONTENDERS[tables.OURS], {"steps": 1, "max_radius": 2.0})
+    with pytest.raises(SystemExit, match="other settings"):
+        Comparison(tables.OURS, other, model, work, tmp_path, seeds=1, batch_size=8)
+
+
+def test_sheets_are_drawn_from_the_same_people(model, work, tmp_path, monkeypatch):
+    monkeypatch.setattr(sheets, "EVERYBODY", {name: replace(c, steps=1) for name, c in fitted().items()})
+    monkeypatch.setattr(sheets, "ALONE", sheets.ALONE[:1])
+    monkeypatch.setattr(sheets, "PAIRED", sheets.PAIRED[:1])
+    monkeypatch.setattr(sheets, "OF_ONE", (0,))
+    monkeypatch.setattr(sheets, "OF_TWO", (0,))
+    monkeypatch.setattr(sheets, "SHOWN", 1)
+    artist = sheets.Artist(1, model, work)
+    sheets.side_by_side(artist, sheets.COLUMNS[:2], tmp_path / "sheet.png", "a caption")
+    sheets.pairs(artist, tmp_path / "pairs.png", "a caption")
+    for name in ("sheet.png", "pairs.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width > 300
+
+
+def fitted():
+    return {name: contender for name, contender in sheets.EVERYBODY.items() if name in sheets.COLUMNS}
+
+
+def test_stored_results_are_of_the_settings_that_a_run_would_have(model):
+    for path in STORED.glob("*.jsonl"):
+        header = read(path).header
+        assert header["settings"] == settings(sheets.EVERYBODY[header["name"]])
+
+
+@pytest.fixture(scope="module")
+def stored_tables():
+    results = tables.load(STORED)
+    return results, {name: make(results) for name, make in tables.TABLES.items()}
+
+
+@pytest.mark.parametrize("document", ["docs/results.md", "README.md"])
+def test_tables_in_documents_are_those_of_the_stored_results(stored_tables, document):
+    text = (report.REPOSITORY / document).read_text()
+    if "<!-- table: " not in text:
+        pytest.skip(f"{document} has no marked tables")
+    assert report.filled(text, stored_tables[1]) == text, "run python benchmarks/report.py"
+
+
+def test_the_overview_is_that_of_the_stored_results(stored_tables):
+    overview = STORED.with_suffix(".md").read_text()
+    assert report.overview(*stored_tables) == overview, "run python benchmarks/report.py"
 
 
 def test_nobody_tunes_on_the_people_of_the_report(monkeypatch):

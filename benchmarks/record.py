@@ -1,0 +1,139 @@
+"""Results on disk: one JSONL file a contender, one line a picture, appended as a run proceeds.
+
+A file starts with a header: name, settings, seeds, number of the first person, digest of the weights, and the prompts
+as [kind, text, what it asks for]. Then follow lines of three kinds:
+
+    {"people":"5000+5001","prompt":20,"seed":0,"identity":0.8273,...,"missed":["expression"]}
+    {"done":"5000+5001","commit":"fdd7bb0a3abf","date":"2026-11-23"}
+    {"course":"5000","points":[[0,0.0021,0.8574],...],"parameters":128,...}
+
+Pictures without their `done` line count for nothing, and a line that was cut off is passed over, so a run may stop at
+any time. The points of a course are step, seconds so far, and mean identity.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STORED = Path(__file__).parent / "results/comparison"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a contender's file holds: rows of pictures by person and by pair, and the courses of its fits."""
+
+    header: Mapping[str, Any]
+    people: dict[str, list[Row]]
+    pairs: dict[str, list[Row]]
+    courses: dict[str, dict[str, Any]]
+    dates: set[str]
+
+
+class Record:
+    """A contender's file, which may grow."""
+
+    def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
+        """Start the file, or make sure that it holds results of the same settings; SystemExit if it does not."""
+        self.path, self.header = folder / file_name(header["name"]), json.loads(json.dumps(header))
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            self._append([header])
+        elif read(self.path).header != self.header:
+            raise SystemExit(f"{self.path} holds results of other settings: move it away, or choose another --out")
+
+    def done(self) -> set[str]:
+        """The people and pairs whose pictures are there."""
+        result = read(self.path)
+        return {*result.people, *result.pairs}
+
+    def courses(self) -> set[str]:
+        """The people whose fit was followed."""
+        return set(read(self.path).courses)
+
+    def add(self, who: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add all pictures of one person or pair, rows as `Work.draw` makes them."""
+        index = {text: i for i, (_, text, _) in enumerate(self.header["prompts"])}
+        lines: list[Mapping[str, Any]] = []
+        for row in rows:
+            values = {key: short(value) for key, value in row.items() if key not in ("kind", "prompt", "asked")}
+            line = {"people": who, "prompt": index[row["prompt"]]} | values
+            missed = [key for key, hit in row["asked"].items() if not hit]
+            lines.append({key: v for key, v in line.items() if v is not None} | ({"missed": missed} if missed else {}))
+        self._append([*lines, {"done": who, **origin()}])
+
+    def add_course(self, who: str, points: Sequence[Sequence[float]], cost: Mapping[str, Any]) -> None:
+        """Add the course of one person's fit: (step, seconds, identity) of some steps, and what it cost."""
+        self._append([{"course": who, "points": [[short(v, 6) for v in p] for p in points], **cost, **origin()}])
+
+    def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """In one write, on a line of its own even where the last one was cut off."""
+        text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+        with self.path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, 2)
+                text = text if file.read(1) == b"\n" else "\n" + text
+            file.write(text.encode())
+
+
+def read(path: Path) -> Result:
+    """What a file holds; SystemExit if it has no header."""
+    lines = [line for line in map(_parsed, path.read_text().splitlines()) if line is not None]
+    if not lines or "prompts" not in lines[0]:
+        raise SystemExit(f"{path} does not start with the header of a comparison: move it away")
+    header, *rest = lines
+    done = {line["done"] for line in rest if "done" in line}
+    pictures: dict[str, dict[tuple[int, int], Row]] = {who: {} for who in sorted(done)}
+    for line in rest:
+        if line.get("people") in done:
+            kind, text, asks = header["prompts"][line["prompt"]]
+            asked = {key: float(key not in line.get("missed", ())) for key in asks}
+            row = {"bleeding": None} | line | {"kind": kind, "prompt": text, "asked": asked}
+            pictures[line["people"]][line["prompt"], line["seed"]] = row
+    rows = {who: [found[key] for key in sorted(found)] for who, found in pictures.items()}
+    courses = {line["course"]: line for line in rest if "course" in line}
+    return Result(
+        header,
+        people={who: found for who, found in rows.items() if "+" not in who},
+        pairs={who: found for who, found in rows.items() if "+" in who},
+        courses=dict(sorted(courses.items())),
+        dates={line["date"] for line in rest if "date" in line},
+    )
+
+
+def file_name(name: str) -> str:
+    """The name of a contender's file."""
+    return name.replace(" ", "-").replace("'", "").replace(",", "") + ".jsonl"
+
+
+def short(value: float | None, digits: int = 4) -> float | None:
+    """A number with so many digits after the point, and none where it is whole."""
+    if value is None:
+        return None
+    rounded = round(value, digits)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+def origin() -> dict[str, str]:
+    """The day, and the commit that is measured, marked where the working tree differs from it."""
+    described = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        commit = subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    return {"commit": commit, "date": datetime.date.today().isoformat()}
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
