@@ -130,6 +130,17 @@ def test_drawing_goes_on_where_it_stopped(short):
     assert state_of(short) == before
 
 
+def test_a_model_may_be_called_otherwise(short):
+    how = {"pictures": 2, "num_inference_steps": 1}
+    *_, drawn = draw_portraits(short, NAMES[:2], Colours(), **how)
+    name = short.config["_name_or_path"]
+    short.register_to_config(_name_or_path=f"./{name}")
+    try:
+        assert list(draw_portraits(short, NAMES[:2], Colours(), **how, start=drawn)) == []
+    finally:
+        short.register_to_config(_name_or_path=name)
+
+
 def test_faces_of_another_drawing_are_not_mixed_in(short):
     how = {"pictures": 2, "num_inference_steps": 1}
     *_, drawn = draw_portraits(short, NAMES[:2], Colours(), **how)

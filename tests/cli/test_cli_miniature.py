@@ -2,14 +2,17 @@
 
 import json
 import shlex
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from celeb_basis import Recipe
+from celeb_basis import BasisError, CelebBasis, Identity, IdentityError, Recipe
 from celeb_basis.cli import main
+from celeb_basis.miniature.people import celebrities
 
 
 def answer(capsys, *args):
@@ -47,7 +50,7 @@ def test_instant_is_the_default_start(ada, tmp_path, capsys):
 
 
 def test_the_shipped_basis_can_be_made_again(tmp_path, capsys):
-    from celeb_basis import DEFAULT_MODEL, CelebBasis, card_of
+    from celeb_basis import DEFAULT_MODEL, card_of
 
     shipped = CelebBasis.from_card(card_of(DEFAULT_MODEL))
     answer(capsys, "basis", "--n-components", shipped.n_components, "-o", tmp_path / "basis.safetensors")
@@ -113,7 +116,6 @@ def test_the_demo_takes_a_photo(ada, tmp_path, monkeypatch, capsys):
 
 def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
     from celeb_basis import Portraits
-    from celeb_basis.miniature.people import celebrities
 
     known, nonsense = list(celebrities()[::60]), ["grove lund", "holding crown", "shaw berlin", "beach wearing"]
     (tmp_path / "names.txt").write_text("\n".join([*known, *nonsense]))
@@ -149,3 +151,41 @@ def test_a_fit_stops_in_time(ada, tmp_path, capsys):
     command = ("fit", ada[0], "--name", "a", "--batch-size", 1, "--minutes", 0.02, "-o", tmp_path / "a.safetensors")
     report = answer(capsys, *command)
     assert 1 <= int(report["steps"]) < int(report["max_train_steps"])
+
+
+def test_evaluate_takes_the_largest_face_when_asked(ada, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("celeb_basis.measuring.evaluate.CELEBRITIES", 1)
+    monkeypatch.setattr("celeb_basis.measuring.evaluate.PROMPTS", ("a photo of {} on the beach",))
+    names = " and ".join(celebrities()[:2])
+    answer(capsys, "generate", f"a photo of {names} on the beach", "-o", tmp_path / "group.png")
+    command = ("evaluate", "--identity", ada[1], "--photo", tmp_path / "group.png", "--seeds", 1)
+    assert "--largest-face" in complaint(capsys, *command)
+    report = answer(capsys, *command, "--largest-face")
+    assert report["n_images"] == 1
+
+
+@pytest.mark.parametrize("command", ["evaluate", "demo"])
+def test_no_bars_where_no_terminal_is(command, ada, tmp_path):
+    words = {
+        "evaluate": ["--identity", ada[1], "--photo", ada[0], "--seeds", "1"],
+        "demo": ["--photo", ada[0], "-o", tmp_path / "demo"],
+    }[command]
+    code = """
+import sys
+from celeb_basis.measuring import evaluate
+from celeb_basis.miniature import demo
+evaluate.CELEBRITIES, evaluate.PROMPTS = 1, evaluate.PROMPTS[:1]
+demo.SCENES = {}
+demo.Recipe = lambda seed: __import__("celeb_basis").Recipe(seed=seed, max_train_steps=1)
+from celeb_basis.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    done = subprocess.run([sys.executable, "-c", code, command, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+def test_a_basis_that_is_not_there_is_said_of_the_basis(tmp_path):
+    with pytest.raises(BasisError, match="no such file"):
+        CelebBasis.load(tmp_path / "nothing.safetensors")
+    with pytest.raises(IdentityError, match="no such file"):
+        Identity.load(tmp_path / "nothing.safetensors")

@@ -145,3 +145,10 @@ def test_the_command_line_says_it_once_and_leaves_the_checker_out_when_told(tmp_
     assert not np.asarray(Image.open(tmp_path / "black.png")).any()
     assert main([*line, "-o", str(tmp_path / "plain.png"), "--no-safety-checker"]) == 0
     assert "black" not in capsys.readouterr().err and np.asarray(Image.open(tmp_path / "plain.png")).any()
+
+
+@pytest.mark.parametrize("option", ["num_images_per_prompt", "batch_size"])
+@pytest.mark.parametrize("number", [0, -1])
+def test_counts_of_nothing_are_refused(pipe, option, number):
+    with pytest.raises(PromptError, match=f"{option}={number} must be at least 1"):
+        generate(pipe, "a photo", **{option: number}, **FAST)

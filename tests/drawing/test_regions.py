@@ -314,3 +314,10 @@ def test_every_version_must_fit(pipe, ada):
     prompt = f"{long} and <ada> and <ada> and <ada> on"
     with pytest.raises(PromptError, match="too long"):
         generate(pipe, prompt, [ada], num_inference_steps=1, regions={"<ada>": LEFT, long: RIGHT})
+
+
+@pytest.mark.parametrize("names", [("<ada>", "<ADA>"), ("face", "Face")])
+def test_names_that_differ_in_case_alone_are_one_person(pipe, ada, names):
+    boxes = {names[0]: (0, 0, 0.5, 1), names[1]: (0.5, 0, 1, 1)}
+    with pytest.raises(PromptError, match="case makes no difference"):
+        generate(pipe, "<ada> and the face", [ada], regions=boxes, num_inference_steps=1)

@@ -1,0 +1,108 @@
+"""The card beside a model: what it may say, and what a model with one can do."""
+
+import json
+
+import pytest
+import torch
+from conftest import NAMES, make_pipeline
+
+from celeb_basis import DEFAULT_MODEL, CelebBasis, InstantMap, ModelCard, ModelError, card_of, generate, load_pipeline
+from celeb_basis.cli import main
+from celeb_basis.faces.face_reader import face_reader
+from celeb_basis.models.card import FILE, installed
+
+
+def lay(folder, **values):
+    (folder / FILE).write_text(json.dumps(values))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A tiny model in a folder, with a basis and an instant map beside it."""
+    folder = tmp_path_factory.mktemp("models") / "sd"
+    pipe = make_pipeline("sd1")
+    pipe.save_pretrained(folder)
+    basis = CelebBasis.from_pipeline(pipe, NAMES, n_components=4)
+    basis.save(folder / "basis.safetensors")
+    features = torch.nn.functional.normalize(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    coefficients = torch.randn(20, 2, 4, generator=torch.Generator().manual_seed(1))
+    instant = InstantMap.fit(features, coefficients, basis=basis, face_reader="test")
+    instant.save(folder / "map.safetensors")
+    return folder
+
+
+@pytest.fixture
+def folder(saved):
+    yield saved
+    (saved / FILE).unlink(missing_ok=True)
+
+
+def test_without_a_file_a_card_is_empty(folder):
+    assert card_of(folder) == ModelCard() == card_of("owner/model")
+
+
+def test_a_card_brings_basis_and_map(folder, tmp_path, capsys):
+    assert main(["sample", "--name", "zad", "--model", str(folder), "-o", str(tmp_path / "zad.safetensors")]) == 2
+    assert "needs --basis" in capsys.readouterr().err
+    lay(folder, basis="basis.safetensors", instant_map="map.safetensors")
+    card = card_of(folder)
+    assert CelebBasis.from_card(card).n_components == 4
+    InstantMap.from_card(card).check(CelebBasis.from_card(card))
+    assert main(["sample", "--name", "zad", "--model", str(folder), "-o", str(tmp_path / "zad.safetensors")]) == 0
+
+
+def test_a_card_decides_steps_and_sampler(folder):
+    lay(folder, num_inference_steps=3, guidance_scale=2, sampler="unipc")
+    pipe = load_pipeline(folder, device="cpu")
+    assert type(pipe.scheduler).__name__ == "UniPCMultistepScheduler"
+    assert pipe.scheduler.config.prediction_type == "epsilon"
+    generate(pipe, "a photo")
+    assert pipe.scheduler.num_inference_steps == 3
+
+
+def test_a_card_lies_beside_a_single_file(folder, tmp_path):
+    (tmp_path / f"model.{FILE}").write_text('{"guidance_scale": 4.5}')
+    assert card_of(tmp_path / "model.safetensors").guidance_scale == 4.5
+
+
+def test_the_miniature_is_a_folder_with_a_card():
+    card = card_of(DEFAULT_MODEL)
+    assert card.basis.is_file() and card.instant_map.is_file() and card.judge == "miniature"
+    pipe = load_pipeline(DEFAULT_MODEL)
+    assert pipe.card == card
+    assert face_reader(pipe).name == InstantMap.from_card(card).face_reader
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[1]", "one JSON object"),
+        ("{", "is no model card"),
+        ("[" * 100_000, "is no model card"),
+        ('{"steps": 3}', "'steps' is no field"),
+        ('{"num_inference_steps": 0}', "1 or more"),
+        ('{"num_inference_steps": 2.5}', "whole number"),
+        ('{"num_inference_steps": true}', "whole number"),
+        ('{"guidance_scale": NaN}', "guidance_scale"),
+        ('{"sampler": "magic"}', "one of ddim"),
+        ('{"templates": ["a photo"]}', "templates must be prompts"),
+        ('{"templates": []}', "templates must be prompts"),
+        ('{"portraits": "a photo of {}"}', "portraits must be prompts"),
+        ('{"scales": [0]}', "scales"),
+        ('{"face_reader": 3}', "face_reader"),
+        ('{"basis": "../basis.safetensors"}', "same folder"),
+        ('{"basis": "/etc/passwd"}', "same folder"),
+        ('{"basis": "nothing.safetensors"}', "there is no"),
+        ('{"instant_map": "map.safetensors"}', "needs the basis"),
+    ],
+)
+def test_cards_that_cannot_be_meant(folder, content, says):
+    (folder / FILE).write_text(content)
+    with pytest.raises(ModelError, match=says) as error:
+        card_of(folder)
+    assert "\n" not in str(error.value) and FILE in str(error.value)
+
+
+def test_what_is_not_installed_is_named():
+    with pytest.raises(ModelError, match="the face reader 'nobody', which is not installed"):
+        installed("face_readers", "nobody")
