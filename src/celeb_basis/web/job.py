@@ -14,8 +14,8 @@ import torch
 from .. import CelebBasisError, SeveralFacesError
 from . import look
 
-# Long jobs stand in one queue, and the page says so: two of them at once would each take twice as long.
-WAITING = "Starting, as soon as no other job is running here ..."
+# Long jobs wait in one queue, as two at once would each take twice as long. The page says so.
+WAITING = "Starting when no other job is running ..."
 STOPPED = "Stopped."
 JOB: dict[str, Any] = {"concurrency_id": "job", "concurrency_limit": 1}
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
@@ -23,21 +23,21 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_pr
 
 @contextmanager
 def in_one_line() -> Iterator[None]:
-    """Show what a visitor can put right as the one line it is."""
+    """Show errors that a visitor can fix, in one line."""
     try:
         yield
     except SeveralFacesError as error:
-        raise _said(
-            f"{error.count} faces were found: cut the photo to one person, or tick “of several faces take the largest”"
+        raise _as_error(
+            f"{error.count} faces were found: cut the photo to one person, or tick “take the largest”"
         ) from None
     except (CelebBasisError, OSError) as error:
-        raise _said(str(error)) from None
+        raise _as_error(str(error)) from None
     except torch.OutOfMemoryError:
-        raise _said("there is not enough GPU memory: draw fewer pictures, or choose a smaller model") from None
+        raise _as_error("there is not enough GPU memory: draw fewer pictures, or choose a smaller model") from None
 
 
-def _said(message: str) -> gr.Error:
-    # Uploads lie in folders named by their hash, which tell a visitor nothing.
+def _as_error(message: str) -> gr.Error:
+    # Uploads lie in folders named by their hash, which mean nothing to a visitor.
     line = " ".join(re.sub(r"\S*/[0-9a-f]{64}/", "", message).split())
     return gr.Error(line, duration=20, print_exception=False)
 
@@ -53,7 +53,7 @@ def wire(
     api_name: str,
 ) -> Any:
     """Let a job wait its turn, run, and stop when told to; `line` says which."""
-    # In the browser alone, as a visitor should not wait to be told to wait.
+    # In the browser itself, so that the notice appears at once.
     begun = f"() => [{json.dumps(look.status(WAITING))}, {{__type__: 'update', interactive: true}}]"
     gr.on(triggers, None, None, [line, stop], js=begun, **PRIVATE)
     running = gr.on(triggers, work, inputs, outputs, api_name=api_name, show_progress="hidden", **JOB)

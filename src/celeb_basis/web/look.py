@@ -9,13 +9,13 @@ from typing import Any
 import gradio as gr
 from PIL import Image, ImageDraw
 
-# Fonts of the visitor's own machine: Gradio's default ones would be asked of a server.
+# Fonts of the visitor's own machine: Gradio's default fonts would be downloaded.
 THEME = gr.themes.Default(
     primary_hue="teal",
     neutral_hue="stone",
     font=("system-ui", "sans-serif"),
     font_mono=("ui-monospace", "monospace"),
-).set(  # white letters on the default, lighter ones are hard to read
+).set(  # white letters are hard to read on the default, which is lighter
     button_primary_background_fill="*primary_700",
     button_primary_background_fill_hover="*primary_800",
     button_primary_background_fill_dark="*primary_700",
@@ -54,7 +54,7 @@ TITLE = """<div id="title"><h1>celeb-basis</h1>
 
 PHRASES = ("on the beach", "in the snow with a crown", "in space wearing a spacesuit", "as a pencil sketch")
 
-# A click puts the text where the caret of the prompt is.
+# A click puts the text at the caret in the prompt.
 INSERT = """
 element.addEventListener('click', (event) => {
   const text = event.target.closest('button')?.dataset.text;
@@ -83,14 +83,14 @@ def chips(tokens: Iterable[str]) -> str:
 
 
 def status(text: str, share: float | None = None, *, done: bool = False) -> str:
-    """A line that says what goes on, above a bar where there is a share to show."""
+    """A line that says what is happening, with a progress bar below it if there is a share to show."""
     bar = f'<progress value="{share:.3f}" max="1"></progress>' if share is not None else ""
     kind = ' class="done"' if done else ""
     return f'<div class="status" role="status"><p{kind}>{escape(text)}</p>{bar}</div>'
 
 
 def pictures(label: str, size: str, **more: Any) -> gr.Gallery:
-    """Pictures side by side, in a frame that is as high as they are; what a `size` means the style sheet says."""
+    """Pictures side by side, in a frame as high as they are; the style sheet defines each `size`."""
     more = {"allow_preview": False, "buttons": []} | more
     return gr.Gallery(
         label=label, interactive=False, fit_columns=False, object_fit="cover", elem_classes=["pictures", size], **more

@@ -72,7 +72,7 @@ def build(studio: Studio) -> gr.Blocks:
 
 
 def _learn(session: gr.State) -> tuple[Any, gr.Button, gr.Button]:
-    """Photo, face, name, fit; returns the fit, the button for a photo, and the one that goes on to drawing."""
+    """Photo, face, name, fit; returns the fit, the button for a photo, and the button that opens the next tab."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
             with gr.Row():
@@ -82,10 +82,12 @@ def _learn(session: gr.State) -> tuple[Any, gr.Button, gr.Button]:
                 )
             with gr.Row():
                 stranger = gr.Button("No photo at hand? Take a stranger", size="md")
-                largest = gr.Checkbox(label="Of several faces take the largest", container=False)
+                largest = gr.Checkbox(label="If there are several faces, take the largest", container=False)
         with gr.Column(scale=2, min_width=300):
             name = gr.Textbox(
-                label="Name", placeholder="ada", info="Lower-case letters, digits, - or _; prompts call them <ada>."
+                label="Name",
+                placeholder="annika",
+                info="Lower-case letters, digits, - or _. Prompts write it as <annika>.",
             )
             steps = gr.Slider(
                 0,
@@ -94,22 +96,22 @@ def _learn(session: gr.State) -> tuple[Any, gr.Button, gr.Button]:
                 step=10,
                 precision=0,
                 label="Steps",
-                info="0 is instant; more steps, more alike. 100 take the miniature 15 s.",
+                info="0 is instant. More steps, more likeness: 100 take about 15 s on the miniature.",
             )
             with gr.Row():
                 start = gr.Button("Fit", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", interactive=False, min_width=120)
-            line = gr.HTML(look.status("Drop a photo of one person, or take one."))
+            line = gr.HTML(look.status("Add a photo of one person."))
             with gr.Row():
                 draw_them = gr.Button("Draw pictures →", interactive=False, min_width=120)
                 download = gr.DownloadButton("Download identity", interactive=False, min_width=120)
     strip = look.pictures("How the identity forms", "five")
-    # Gradio would open the photo itself, and say of a broken one neither what it is nor what to do.
+    # Gradio would open the photo itself; its message on a broken file does not say what to do.
     photo.preprocess = lambda payload: payload.path if payload else None
 
     def find(photo: str | None, largest: bool, session: Session) -> tuple[Any, str]:
         if photo is None:
-            return None, look.status("Drop a photo of one person, or take one.")
+            return None, look.status("Add a photo of one person.")
         with job.in_one_line():
             upright, face = session.find(photo, largest=largest)
             return look.boxed(upright, face.box), look.status("Found the face. Name the person, then fit.")
@@ -161,7 +163,7 @@ def _stranger(session: Session) -> str:
 def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
     """Prompt and pictures; returns the names to click on, and the prompt."""
     prompt = gr.Textbox(
-        label="Prompt", lines=2, elem_id="prompt", placeholder="a photo of <ada> on the beach", render=False
+        label="Prompt", lines=2, elem_id="prompt", placeholder="a photo of <annika> on the beach", render=False
     )
     chips = gr.HTML(look.chips([]), js_on_load=look.INSERT)
     prompt.render()
@@ -170,12 +172,12 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
         steps = gr.Number(0, label="Steps (0: the model's)", precision=0, minimum=0, min_width=140)
         guidance = gr.Number(0, label="Guidance (0: the model's)", minimum=0, step=0.5, min_width=140)
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53, min_width=110)
-    apart = gr.Checkbox(label="Keep several people apart, each on the side that the prompt says", container=False)
+    apart = gr.Checkbox(label="Keep people apart, each on the side that the prompt says", container=False)
     with gr.Row():
         start = gr.Button("Draw", variant="primary", min_width=120)
         another = gr.Button("Another seed", min_width=120)
         stop = gr.Button("Cancel", interactive=False, min_width=120)
-    line = gr.HTML(look.status("Click on a name to put it in the prompt."))
+    line = gr.HTML(look.status("Click a name to put it in the prompt."))
     gallery = look.pictures("Pictures", "large", allow_preview=True, buttons=["download", "download_all", "fullscreen"])
 
     def draw(
@@ -205,31 +207,31 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
 
 
 def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr.Dropdown], gr.Button]:
-    """Everybody of this visitor, and ways to more; returns the events that add people, and what shows them."""
+    """This visitor's people and ways to add more; returns the events that add people, and what shows them."""
     with gr.Row(equal_height=False):
         faces = look.pictures("People", "small", scale=3)
         files = gr.Files(
-            label="Their identity files, to download", interactive=False, scale=2, min_width=280, elem_classes="files"
+            label="Identity files to download", interactive=False, scale=2, min_width=280, elem_classes="files"
         )
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
             gr.Markdown("### Make somebody up")
             with gr.Row():
-                sample_name = gr.Textbox(label="Name", placeholder="eve", min_width=120)
+                sample_name = gr.Textbox(label="Name", placeholder="mirelle", min_width=120)
                 sample_seed = gr.Number(3, label="Seed", precision=0, minimum=0, maximum=2**53, min_width=100)
             sample_button = gr.Button("Make them up")
         with gr.Column(min_width=300):
             gr.Markdown("### Load identity files")
-            load_name = gr.Textbox(label="Name", placeholder="empty: the file's own")
+            load_name = gr.Textbox(label="Name", placeholder="leave empty for the file's own")
             load_button = gr.UploadButton("Choose a file", file_types=[".safetensors"])
     gr.Markdown("### Two people")
     with gr.Row():
         first = gr.Dropdown(label="From", choices=[], allow_custom_value=True, min_width=130)
         second = gr.Dropdown(label="To", choices=[], allow_custom_value=True, min_width=130)
         weight = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second", min_width=180)
-        blend_name = gr.Textbox(label="Name", placeholder="cy", min_width=120)
+        blend_name = gr.Textbox(label="Name", placeholder="bodil", min_width=120)
     with gr.Row():
-        row_button = gr.Button("Show the way", min_width=160)
+        row_button = gr.Button("Show the steps between", min_width=160)
         stop = gr.Button("Cancel", interactive=False, min_width=100)
         blend_button = gr.Button("Keep this blend", min_width=160)
         both = gr.Button("Both in one picture →", min_width=160)
@@ -278,12 +280,12 @@ def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr
 
 
 def _model(session: gr.State) -> Any:
-    """The model and what belongs to it; returns the event of choosing one."""
+    """The model, its basis and its instant map; returns the event of choosing a model."""
     gr.Markdown(
-        "The **miniature** is a small world of drawn people that ships with the program; it reads drawn faces only. "
-        "Photographs of real people need a real checkpoint: a hub id, a folder in diffusers' format, or a "
-        ".safetensors file on the machine where this page runs. Without a basis one is made from the celebrities that "
-        "the model knows; without an instant map a fit starts from the mean person."
+        "The **miniature** is a small model of drawn people that ships with celeb-basis. It finds drawn faces only. "
+        "Photos of real people need a real checkpoint: a hub id, a folder in diffusers' format, or a .safetensors file "
+        "on the machine that serves this page. If you give no basis, one is made from the names of celebrities. "
+        "Without an instant map, a fit starts from the mean person."
     )
     kinds = f"{DEFAULT_MODEL}, owner/model, a folder, or a .safetensors file"
     name = gr.Textbox(DEFAULT_MODEL, label="Model", info=kinds)

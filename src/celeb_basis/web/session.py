@@ -52,13 +52,13 @@ class Fitting:
 
     step: int
     steps: int
-    seconds_left: float | None  # None as long as it cannot be told
+    seconds_left: float | None  # None until it can be estimated
     preview: Path | None = None
     person: Person | None = None
 
 
 class Session:
-    """What one visitor has; nothing of it is seen by another one."""
+    """What one visitor has; no other visitor sees it."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
@@ -82,7 +82,7 @@ class Session:
         """The upright photo and the face in it."""
         if photo is None:
             raise PhotoError("add a photo first")
-        reader = self.model.reader or face_reader(self.model.pipe)  # raises again what was missing
+        reader = self.model.reader or face_reader(self.model.pipe)  # raises again the error that says what is missing
         upright = open_photo(photo)
         with self.studio.turn:
             return upright, find_face(upright, reader, largest=largest)
@@ -92,7 +92,7 @@ class Session:
         _, face = self.find(photo, largest=largest)
         token, model = self._token(name), self.model
         if model.instant is None and steps == 0:
-            raise IdentityError("no steps need an instant map, which this model has not: take some steps")
+            raise IdentityError("0 steps need an instant map, which this model does not have: take some steps")
         recipe = Recipe(max_train_steps=steps)
         shown = {round(share * steps) for share in SHOWN_AT}
         start = 0.0
@@ -102,7 +102,7 @@ class Session:
                 [identity] = at.identities([token])
                 preview = self._portrait(identity, f"{token[1:-1]}-{at.step:04}")
                 person = self._keep(identity, preview) if at.step == steps else None
-            if at.step == 1:  # which also warms up, and says little of the others
+            if at.step == 1:  # slower than the others, so it is not counted
                 start = time.monotonic()
             left = (time.monotonic() - start) / (at.step - 1) * (steps - at.step) if at.step > 1 else None
             yield Fitting(at.step, steps, left, preview, person)
@@ -129,7 +129,7 @@ class Session:
         return self.people[first].identity, self.people[second].identity
 
     def row(self, first: str, second: str) -> Iterator[tuple[Path, float]]:
-        """Pictures of the way from one person to another, with the share of the other in each."""
+        """Pictures between one person and another, with the share of the other in each."""
         for weight in ROW:
             blend = self._blend(first, second, weight, "<blend>")
             yield self._portrait(blend, f"{first[1:-1]}-{second[1:-1]}-{weight:.2f}"), weight
@@ -155,10 +155,10 @@ class Session:
         return file
 
     def _token(self, name: str) -> str:
-        """The placeholder token of a new person; how it must be spelt the library says."""
+        """The placeholder token of a new person; the library checks its spelling."""
         if not name.strip():
             raise PromptError("name the person first, in lower-case letters")
-        if name != name.lower():  # the library's line speaks of brackets, which nobody has to type here
+        if name != name.lower():  # the library's message mentions brackets, which nobody types here
             raise PromptError(f"names are written in lower-case letters: {name.strip().lower()}")
         token = f"<{name.strip().removeprefix('<').removesuffix('>')}>"
         if token in self.people:
