@@ -155,13 +155,12 @@ def test_a_fit_stops_in_time(ada, tmp_path, capsys):
 
 def test_evaluate_takes_the_largest_face_when_asked(ada, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("celeb_basis.measuring.evaluate.CELEBRITIES", 1)
-    monkeypatch.setattr("celeb_basis.measuring.evaluate.PROMPTS", ("a photo of {} on the beach",))
     names = " and ".join(celebrities()[:2])
     answer(capsys, "generate", f"a photo of {names} on the beach", "-o", tmp_path / "group.png")
     command = ("evaluate", "--identity", ada[1], "--photo", tmp_path / "group.png", "--seeds", 1)
     assert "--largest-face" in complaint(capsys, *command)
     report = answer(capsys, *command, "--largest-face")
-    assert report["n_images"] == 1
+    assert report["n_images"] == 10
 
 
 @pytest.mark.parametrize("command", ["evaluate", "demo"])
