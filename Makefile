@@ -20,6 +20,7 @@ demo: $(READY)
 
 test: $(READY)-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 # One thread for each of the two processes and for the commands they start: more would wait for one another.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile

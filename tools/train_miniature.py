@@ -1,4 +1,4 @@
-"""Trains the miniature from nothing, in stages; killed at any moment, the same command goes on where it stopped.
+"""Trains the miniature from nothing, in stages; killed at any moment, the same command continues where it stopped.
 
     python tools/train_miniature.py autoencoder text unet finder fitting evaluation judge export figures
 

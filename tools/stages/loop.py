@@ -41,7 +41,7 @@ def train(
     Under `torchrun` every process takes its share of each batch; `batch_size` is that of all together.
     Parameters whose names `matrices` accepts are learnt with Muon, the others with AdamW.
     The checkpoint `folder/name.ckpt.safetensors` is written every `save_every` seconds and at the end; a second call
-    goes on from it. Returns the averaged weights and the number of pictures seen.
+    continues from it. Returns the averaged weights and the number of pictures seen.
     """
     rank, size = int(os.environ.get("RANK", "0")), processes()
     if size > 1 and not dist.is_initialized():

@@ -26,7 +26,7 @@ NOISE = 0.003
 
 
 def tokenizer() -> CLIPTokenizer:
-    """A real CLIPTokenizer whose merges go on until every word of the world is one token."""
+    """A real CLIPTokenizer whose merges continue until every word of the world is one token."""
     words = sorted({word for name in celebrities() for word in name.split()} | set(VOCABULARY))
     bpe = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()

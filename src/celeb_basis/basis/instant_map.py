@@ -24,8 +24,8 @@ ALPHAS = tuple(10.0 ** (e / 4) for e in range(-16, 17))  # for features of unit 
 class InstantMap:
     """One linear map from a face feature to a person's coefficients, learnt on the celebrities.
 
-    What a face does not tell stays near the mean person. Predictions set back to the celebrities' own distance from
-    the mean would amplify the little that is guessed: such people are drawn less alike.
+    Where a face gives no evidence, the prediction stays near the mean person. Scaling predictions up to the
+    celebrities' distance from the mean was tried: it amplifies errors, and pictures were less like the person.
     """
 
     coef: Tensor  # (2 * k, d)

@@ -27,7 +27,7 @@ class Portraits:
 
     features: Tensor  # (names, pictures, d), unit length; zeros where the picture has no face, or several
     names: tuple[str, ...]
-    drawn: str  # by which model and how, in words that only the very same drawing shares
+    drawn: str  # by which weights and with which settings; drawing continues only where both are the same
     face_reader: str
 
     def __post_init__(self) -> None:

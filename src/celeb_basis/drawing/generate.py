@@ -38,19 +38,19 @@ def generate(
 ) -> list[Image.Image]:
     """Draw pictures of a prompt (or of several, one after the other) that names identities by their token.
 
-    Picture i of a prompt starts from the noise of `seed + i`, whatever `batch_size`, the pictures drawn at
-    once, is. What is None is the model's own default. A picture that the model's safety checker objects to
-    is black, which is logged.
+    Picture i of a prompt starts from the noise of `seed + i`; `batch_size`, how many are drawn at once, does not
+    change it. Options that are None take the model's own default. A picture that the model's safety checker rejects
+    comes out black, and a warning is logged.
 
-    regions: keeps people apart. `{name: (left, top, right, bottom)}`, shares of the picture, for names as they stand
-    in the prompt, tokens of identities or other words such as a celebrity's name: inside its box the prompt is read
-    with that name in the place of every named person, and with everybody's side written out. "auto" gives the
-    identities that a prompt mentions, if they are two or more, a column each, ordered as its "on the left", "in the
-    middle" and "on the right" say.
+    regions: keeps people apart. A dict gives each name in the prompt (the token of an identity, or words such as a
+    celebrity's name) a box (left, top, right, bottom), in shares of the picture. Inside a box, the model reads the
+    prompt with all names replaced by that one, and with everybody's side written out. "auto" gives each identity in
+    the prompt a column of its own, if there are two or more, in the order that "on the left", "in the middle" and "on
+    the right" ask for.
 
-    Raises IdentityError for an identity of another model, PromptError for a prompt that is too long or
-    names somebody who is not there, for steps or sides that this model cannot do, and for a region whose name the
-    prompt lacks or whose box is none.
+    Raises IdentityError for an identity of another model. Raises PromptError for a prompt that is too long or names a
+    token without an identity, for steps or sizes that this model cannot draw, for a region whose name is not in the
+    prompt, and for a box without an inside.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     for name, number in {"num_images_per_prompt": num_images_per_prompt, "batch_size": batch_size}.items():
@@ -125,7 +125,7 @@ def _spelt_regions(pipe: Pipeline, regions: Mapping[str, Box], tokens: Sequence[
 
 
 def _check_options(pipe: Pipeline, num_inference_steps: int | None, **sides: int | None) -> None:
-    """Raise PromptError for what the model cannot do, which diffusers says late and not in one line."""
+    """Raise PromptError for steps and sizes that the model cannot draw; diffusers would fail later, in many lines."""
     most = pipe.scheduler.config.num_train_timesteps
     if num_inference_steps is not None and not 1 <= num_inference_steps <= most:
         raise PromptError(f"{num_inference_steps} steps: this model takes 1 to {most}")

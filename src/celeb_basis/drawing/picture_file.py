@@ -20,7 +20,7 @@ def file_stem(prompt: str, seed: int) -> str:
 
 
 def save_picture(image: Image.Image, path: str | Path, *, prompt: str, seed: int, model: str) -> None:
-    """Write a PNG that says, to people and to programs, that and how a model made it.
+    """Write a PNG with metadata that says that a model made it, and how.
 
     Beside prompt, seed, model and software in text chunks it carries the IPTC's digital source type
     "trainedAlgorithmicMedia" as XMP, which viewers and platforms use to label generated pictures.

@@ -57,12 +57,12 @@ def columns(prompt: str, names: Sequence[str]) -> dict[str, Box]:
 
 
 def layouts(prompts: Sequence[str], regions: Regions, people: Sequence[str]) -> list[dict[str, Box]]:
-    """What the regions of each prompt read in its place: `{version: box}`, empty where all read the prompt itself.
+    """The version of each prompt that each region reads: `{version: box}`, empty where no region is asked for.
 
     regions: boxes by the names as they stand in the prompts, or "auto" for `columns` of the people.
     people: names that are replaced too where they have no box.
 
-    Raises PromptError for a name that no prompt mentions and for a box that is none.
+    Raises PromptError for a name that no prompt mentions and for a box without an inside.
     """
     if regions is None:
         return [{} for _ in prompts]
@@ -83,10 +83,10 @@ def layouts(prompts: Sequence[str], regions: Regions, people: Sequence[str]) -> 
 
 
 def _sided(prompt: str, boxes: Mapping[str, Box]) -> str:
-    """The prompt with a side for everybody, from left to right as they are mentioned, if the boxes stand in a row.
+    """The prompt with a side for everybody, from left to right in the order of mention, if the boxes are in a row.
 
-    Who stands there is the boxes' business, as a version knows one name only. "X and X", and often "X on the right and
-    X on the left" too, are drawn as one X.
+    The boxes decide who stands where, as each version holds one name only. Without the sides, "X and X" is often drawn
+    as one person, and so is "X on the right and X on the left".
     """
     if len({left + right for left, _, right, _ in boxes.values()}) < max(2, len(boxes)):
         return prompt

@@ -1,4 +1,4 @@
-"""Face: what a reader finds in a photograph, and what it says of it."""
+"""Face: what a reader finds in a photograph, and the feature that describes it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..errors import NoFaceError, SeveralFacesError
 
 @dataclass(frozen=True)
 class Face:
-    """One face: an upright square cut-out, where it was, and what a recogniser says of it.
+    """One face: an upright square cut-out, where it was, and how a recogniser describes it.
 
-    crop: square RGB picture, the head with some room around it.
+    crop: square RGB picture, the head with some space around it.
     box: (left, top, right, bottom) of the face in the photograph, in pixels.
     feature: (d,) float32 of length one; the cosine of two features tells how alike two faces are.
     face_reader: the name of the reader that described it; features of two readers cannot be compared.

@@ -66,7 +66,7 @@ def _opencv() -> Any:
         import cv2
     except ImportError:
         raise ModelError("faces in real photographs need OpenCV: pip install 'celeb-basis[photo]'") from None
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it remarks on every model it loads
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it prints a notice for each model that it loads
     return cv2
 
 

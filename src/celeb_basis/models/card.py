@@ -26,7 +26,7 @@ SAMPLERS = {
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a model recommends for itself; what is None is the library's default.
+    """What a model recommends for itself; None leaves the library's default.
 
     num_inference_steps, guidance_scale: for drawing.
     sampler: one of ddim, dpm++2m, euler, unipc, instead of the scheduler that the model brings.

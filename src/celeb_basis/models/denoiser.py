@@ -21,7 +21,7 @@ PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the network says of noisy latents, and what is true of them; each (people, batch, c, h, w)."""
+    """What the network predicts for noisy latents, and the truth; each (people, batch, c, h, w)."""
 
     output: Tensor
     target: Tensor

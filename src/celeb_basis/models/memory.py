@@ -1,4 +1,4 @@
-"""Memory: a model goes to its device with the measures that let drawing and fitting fit in what is free there."""
+"""Memory: moves a model to its device, and saves memory where drawing or fitting would not fit otherwise."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ TILES = f"in tiles of {TILE} pixels"
 
 
 def place(pipe: Pipeline, device: torch.device, free: int | None = None) -> None:
-    """Move a pipeline to a device; measures that memory makes necessary are taken, and logged in one line.
+    """Move a pipeline to a device, with the memory-saving measures that it needs; they are logged in one line.
 
-    free: bytes; by default what is free on the device. No measure writes a weight; tiles alone change a picture.
+    free: bytes; by default what is free on the device. No measure changes a weight; only tiling changes pictures.
     """
     parts, denoiser = _bytes(pipe), denoiser_of(pipe)
     if free is None:  # in main memory the weights are there already
@@ -60,7 +60,7 @@ def place(pipe: Pipeline, device: torch.device, free: int | None = None) -> None
 
 
 def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
-    """What has to be done so that drawing and fitting fit in `free` bytes, weights included.
+    """The measures needed for drawing and fitting to fit in `free` bytes, weights included.
 
     The budget is the weights, plus what is alive beside them. That was counted once, tensor by tensor, on the
     three architectures (and SD 1.5's seen on a CPU, 4 to 7% above the count, the autoencoder's 25%): it grows with

@@ -1,4 +1,4 @@
-"""Libraries do their work without their remarks."""
+"""Silences notices of other libraries that a user can do nothing about."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Diffusers remarks on sound models, the hub on every attempt to reach it; what goes wrong they raise."""
+    """Hide warnings of diffusers about sound models, and of the hub about each attempt; errors are still raised."""
     from diffusers.utils import logging
     from huggingface_hub.utils import logging as hub_logging
 

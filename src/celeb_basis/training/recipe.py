@@ -17,7 +17,7 @@ TEMPLATES = (
 
 
 class Defaults(NamedTuple):
-    """What a method does where a recipe says nothing."""
+    """The settings of a method that a recipe does not give."""
 
     max_train_steps: int
     learning_rate: float
@@ -36,9 +36,9 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """How people are learnt, whatever the method; what is None is the method's or the model's own.
+    """How people are learnt, whatever the method; None takes the default of the method or of the model.
 
-    max_train_steps, learning_rate (of AdamW), train_batch_size (pictures a step, all under one caption): DEFAULTS.
+    max_train_steps, learning_rate (of AdamW), train_batch_size (pictures a step, all under one caption): see DEFAULTS.
     max_train_minutes: stop before the step that would end later than that. The clock then decides the result, so such
         a fit is not reproducible.
     num_pictures: different training pictures, each encoded once.
