@@ -1,9 +1,9 @@
 """Results on disk: one JSONL file a contender, one line a picture, appended as a run proceeds.
 
-A file starts with a header: name, settings, seeds, number of the first person, digest of the weights, and the prompts
-as [kind, text, what it asks for]. Then follow lines of three kinds:
+A file starts with a header: name, settings, seeds, number of the first person, digest of the weights, the prompts as
+[kind, text, what it asks for], and the columns of a picture's line. Then follow lines of three kinds:
 
-    {"people":"5000+5001","prompt":20,"seed":0,"identity":0.8273,...,"missed":["expression"]}
+    ["5000+5001",20,0,0.9329,1,1,["expression"],1,1,0.2254]
     {"done":"5000+5001","commit":"fdd7bb0a3abf","date":"2026-11-23"}
     {"course":"5000","points":[[0,0.0021,0.8574],...],"parameters":128,...}
 
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+COLUMNS = ["people", "prompt", "seed", "identity", "rank1", "found", "missed", "sides", "apart", "bleeding"]
 STORED = Path(__file__).parent / "results/comparison"
 
 Row = dict[str, Any]
@@ -42,10 +43,13 @@ class Record:
 
     def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
         """Start the file, or make sure that it holds results of the same settings; SystemExit if it does not."""
-        self.path, self.header = folder / file_name(header["name"]), json.loads(json.dumps(header))
+        self.path, self.header = (
+            folder / file_name(header["name"]),
+            json.loads(json.dumps({**header, "columns": COLUMNS})),
+        )
         folder.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
-            self._append([header])
+            self._append([self.header])
         elif read(self.path).header != self.header:
             raise SystemExit(f"{self.path} holds results of other settings: move it away, or choose another --out")
 
@@ -61,19 +65,19 @@ class Record:
     def add(self, who: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add all pictures of one person or pair, rows as `Work.draw` makes them."""
         index = {text: i for i, (_, text, _) in enumerate(self.header["prompts"])}
-        lines: list[Mapping[str, Any]] = []
+        lines: list[list[Any]] = []
         for row in rows:
-            values = {key: short(value) for key, value in row.items() if key not in ("kind", "prompt", "asked")}
-            line = {"people": who, "prompt": index[row["prompt"]]} | values
             missed = [key for key, hit in row["asked"].items() if not hit]
-            lines.append({key: v for key, v in line.items() if v is not None} | ({"missed": missed} if missed else {}))
+            values = {**row, "people": who, "prompt": index[row["prompt"]], "missed": missed}
+            # The last columns are of pictures of two people.
+            lines.append([short(values[key]) for key in COLUMNS if key in values])
         self._append([*lines, {"done": who, **origin()}])
 
     def add_course(self, who: str, points: Sequence[Sequence[float]], cost: Mapping[str, Any]) -> None:
         """Add the course of one person's fit: (step, seconds, identity) of some steps, and what it cost."""
         self._append([{"course": who, "points": [[short(v, 6) for v in p] for p in points], **cost, **origin()}])
 
-    def _append(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    def _append(self, lines: Sequence[Mapping[str, Any] | list[Any]]) -> None:
         """In one write, on a line of its own even where the last one was cut off."""
         text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
         with self.path.open("ab+") as file:
@@ -85,26 +89,26 @@ class Record:
 
 def read(path: Path) -> Result:
     """What a file holds; SystemExit if it has no header."""
-    lines = [line for line in map(_parsed, path.read_text().splitlines()) if line is not None]
-    if not lines or "prompts" not in lines[0]:
+    lines = [json_or_none(line) for line in path.read_text().splitlines()]
+    notes = [line for line in lines if isinstance(line, dict)]
+    if not notes or "columns" not in notes[0]:
         raise SystemExit(f"{path} does not start with the header of a comparison: move it away")
-    header, *rest = lines
-    done = {line["done"] for line in rest if "done" in line}
+    header, done = notes[0], {note["done"] for note in notes if "done" in note}
     pictures: dict[str, dict[tuple[int, int], Row]] = {who: {} for who in sorted(done)}
-    for line in rest:
-        if line.get("people") in done:
-            kind, text, asks = header["prompts"][line["prompt"]]
-            asked = {key: float(key not in line.get("missed", ())) for key in asks}
-            row = {"bleeding": None} | line | {"kind": kind, "prompt": text, "asked": asked}
-            pictures[line["people"]][line["prompt"], line["seed"]] = row
+    for line in lines:
+        if isinstance(line, list) and line[0] in done:
+            row = dict(zip(header["columns"], line, strict=False))
+            kind, text, asks = header["prompts"][row["prompt"]]
+            asked = {key: float(key not in row["missed"]) for key in asks}
+            pictures[row["people"]][row["prompt"], row["seed"]] = row | {"kind": kind, "prompt": text, "asked": asked}
     rows = {who: [found[key] for key in sorted(found)] for who, found in pictures.items()}
-    courses = {line["course"]: line for line in rest if "course" in line}
+    courses = {note["course"]: note for note in notes if "course" in note}
     return Result(
         header,
         people={who: found for who, found in rows.items() if "+" not in who},
         pairs={who: found for who, found in rows.items() if "+" in who},
         courses=dict(sorted(courses.items())),
-        dates={line["date"] for line in rest if "date" in line},
+        dates={note["date"] for note in notes if "date" in note},
     )
 
 
@@ -113,10 +117,10 @@ def file_name(name: str) -> str:
     return name.replace(" ", "-").replace("'", "").replace(",", "") + ".jsonl"
 
 
-def short(value: float | None, digits: int = 4) -> float | None:
-    """A number with so many digits after the point, and none where it is whole."""
-    if value is None:
-        return None
+def short(value: Any, digits: int = 4) -> Any:
+    """A number with so many digits after the point, and none where it is whole; anything else as it is."""
+    if not isinstance(value, float):
+        return value
     rounded = round(value, digits)
     return int(rounded) if rounded == int(rounded) else rounded
 
@@ -131,9 +135,9 @@ def origin() -> dict[str, str]:
     return {"commit": commit, "date": datetime.date.today().isoformat()}
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
+def json_or_none(line: str) -> Any:
+    """A line's content, or None if it was cut off."""
     try:
-        value = json.loads(line)
+        return json.loads(line)
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
