@@ -30,7 +30,7 @@ class Identity:
     Its coefficients need not be stored: the components are orthonormal, so projecting gives them back.
     """
 
-    placeholder_token: str  # like <ada>
+    placeholder_token: str  # like <annika>
     vectors: Tensor  # (2, dim) float32, dim concatenated over text encoders
     encoder_dims: tuple[int, ...]
     fingerprint: str = ""  # of the text encoders; empty in files of other programs

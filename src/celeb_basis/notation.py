@@ -10,12 +10,12 @@ PLACEHOLDER = re.compile(r"<[a-z0-9_-]+>")
 
 
 def check_spelling(token: str) -> None:
-    """Raise PromptError unless a placeholder token is written like <ada>."""
+    """Raise PromptError unless a placeholder token is written like <annika>."""
     if not PLACEHOLDER.fullmatch(token):
         # Capitals would lose their second vector in diffusers; a bare word is also replaced inside words.
         raise PromptError(
             f"{token!r} cannot be a placeholder token: write lower-case letters, digits, - or _ "
-            "between angle brackets, like <ada>"
+            "between angle brackets, like <annika>"
         )
 
 

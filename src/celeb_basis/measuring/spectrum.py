@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..basis.basis import CelebBasis
+from ..errors import OutputError
 from ..files import write_atomically
 
 
 def plot_spectrum(basis: CelebBasis, path: str | Path) -> None:
-    """Draw, for both tokens, each component's standard deviation and the share of variance explained so far (PNG)."""
-    from matplotlib.figure import Figure
+    """Plot each component's standard deviation and the share of variance explained so far, for both tokens (PNG).
+
+    Raises OutputError where Matplotlib is missing or the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise OutputError("plotting needs Matplotlib: pip install 'celeb-basis[plot]'") from None
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
