@@ -33,7 +33,7 @@ def add_commands(commands: Any) -> None:
         "Radii from mean are the distances of a person's two tokens from the mean person, in the celebrities' median "
         "distance.",
     )
-    info.add_argument("file", type=Path, metavar="FILE")
+    info.add_argument("file", type=Path, metavar="FILE", help="a .safetensors file or a picture")
     info.add_argument("--basis", type=Path, metavar="FILE", help="also say where an identity lies in this basis")
 
 

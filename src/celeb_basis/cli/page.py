@@ -25,7 +25,7 @@ def add_commands(commands: Any) -> None:
         commands,
         "web",
         show_page,
-        "serve a page in the browser that does all of this",
+        "do all of this on a page in the browser",
         """
         web
         web -o pictures --port 8000

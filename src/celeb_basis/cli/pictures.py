@@ -88,7 +88,7 @@ def add_commands(commands: Any) -> None:
         evaluate --identity annika.safetensors --photo me.jpg
         evaluate --identity annika.safetensors --photo me.jpg --seeds 4 --json""",
     )
-    evaluate.add_argument("--identity", required=True, type=Path, metavar="FILE")
+    evaluate.add_argument("--identity", required=True, type=Path, metavar="FILE", help="the person")
     evaluate.add_argument("--photo", required=True, type=Path, help="a photo of the person to compare with")
     evaluate.add_argument(
         "--largest-face", action="store_true", help="if the photo shows several faces, take the largest"
@@ -118,10 +118,12 @@ def add_commands(commands: Any) -> None:
         photograph,
         "draw the photo of a person the miniature has never seen",
         """
-        miniature person --seed 7 -o person.jpg""",
+        miniature person --seed 7 -o annika.jpg""",
     )
     person.add_argument("--seed", type=whole, default=0, metavar="N", help="which person (default: 0)")
-    person.add_argument("-o", "--out", type=Path, default=Path("person.jpg"), metavar="FILE.jpg")
+    person.add_argument(
+        "-o", "--out", type=Path, default=Path("person.jpg"), metavar="FILE.jpg", help="(default: person.jpg)"
+    )
 
 
 def draw(args: argparse.Namespace) -> dict[str, Any]:

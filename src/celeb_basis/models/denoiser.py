@@ -97,7 +97,7 @@ class Denoiser:
         return latents * int(self.pipe.unet.config.block_out_channels[0]) * self.dtype.itemsize
 
     @property
-    def fingerprint(self) -> str:
+    def digest(self) -> str:
         """Name the weights by a hash: the same for one network in any precision, another for any other.
 
         Hashed are the signs, which survive rounding to half precision.

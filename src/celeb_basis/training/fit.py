@@ -145,7 +145,7 @@ def fit_steps(
     def at(step: int, loss: float) -> FitStep:
         return FitStep(step, loss, start.vectors(average).detach(), basis, provenance)
 
-    average = start.point(free.detach())
+    average = start.point(free.detach().clone())  # the optimiser changes `free` in place
     yield at(0, math.nan)
     if steps == 0:
         return

@@ -28,7 +28,7 @@ def in_one_line() -> Iterator[None]:
         yield
     except SeveralFacesError as error:
         raise _as_error(
-            f"{error.count} faces were found: cut the photo to one person, or tick “take the largest”"
+            f"{error.count} faces were found: cut the photo to one person, or tick “take the largest of several faces”"
         ) from None
     except (CelebBasisError, OSError) as error:
         raise _as_error(str(error)) from None

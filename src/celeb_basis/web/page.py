@@ -82,7 +82,7 @@ def _learn(session: gr.State) -> tuple[Any, gr.Button, gr.Button]:
                 )
             with gr.Row():
                 stranger = gr.Button("No photo at hand? Take a stranger", size="md")
-                largest = gr.Checkbox(label="If there are several faces, take the largest", container=False)
+                largest = gr.Checkbox(label="Take the largest of several faces", container=False)
         with gr.Column(scale=2, min_width=300):
             name = gr.Textbox(
                 label="Name",
@@ -231,7 +231,7 @@ def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr
         weight = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second", min_width=180)
         blend_name = gr.Textbox(label="Name", placeholder="bodil", min_width=120)
     with gr.Row():
-        row_button = gr.Button("Show the steps between", min_width=160)
+        row_button = gr.Button("Show blends", min_width=160)
         stop = gr.Button("Cancel", interactive=False, min_width=100)
         blend_button = gr.Button("Keep this blend", min_width=160)
         both = gr.Button("Both in one picture →", min_width=160)
