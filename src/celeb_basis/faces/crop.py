@@ -13,6 +13,7 @@ from .photo import GREY
 TEMPLATE = np.array(
     [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
 )
+ALIGNED = 112  # side of the picture that TEMPLATE is about, in pixels
 
 
 def upright_square(photo: Image.Image, landmarks: Any, size: int = 512) -> Image.Image:
@@ -42,13 +43,18 @@ def frame(landmarks: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def aligned(photo: Image.Image, landmarks: np.ndarray) -> Image.Image:
     """Cut a face out, 112 x 112, with its landmarks (5, 2) as near to TEMPLATE as turning and scaling bring them."""
+    return cut_square(photo, *alignment(landmarks), ALIGNED)
+
+
+def alignment(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the square of `aligned` lies: (x, y) of its top left, and (x, y) from there to its top right."""
     # As complex numbers a turn and a scale are one factor, and least squares has it in closed form.
     here, there = landmarks @ (1, 1j), TEMPLATE @ (1, 1j)
     spread = here - here.mean()
     factor = (spread.conj() @ spread) / (spread.conj() @ (there - there.mean()))  # from the template to the photo
     half = (1 + 1j) / 2  # landmarks count from the middle of the first pixel, a cut from its corner
-    corner, across = here.mean() + half - factor * (there.mean() + half), factor * 112
-    return cut_square(photo, (corner.real, corner.imag), (across.real, across.imag), 112)
+    corner, across = here.mean() + half - factor * (there.mean() + half), factor * ALIGNED
+    return np.array([corner.real, corner.imag]), np.array([across.real, across.imag])
 
 
 def cut_square(photo: Image.Image, corner: Any, across: Any, size: int) -> Image.Image:

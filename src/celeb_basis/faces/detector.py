@@ -17,8 +17,8 @@ from .recognisers import YUNET, opencv
 # picture only where the picture stays large.
 SIDES = (1280, 640, 320, 160)
 SECOND_LOOK = 320  # side in pixels of a face's upright square, in which its landmarks are found again
-# What is tried, in turn, where nobody is found: the photograph twice as large, darker (for faces that are over-exposed),
-# and turned by these degrees.
+# What is tried, in turn, where nobody is found: the photograph twice as large, darker (for over-exposed faces), and
+# turned by these degrees.
 LARGER = 2
 DARKER = 3.0  # exponent of the tone curve
 TURNS = ((90, 270, 180), (45, 135, 225, 315))
@@ -61,7 +61,9 @@ class Detector:
         zoom = max(photo.size) / max(small.size)
         for turns in TURNS:
             # A face upside down is found now and then, less surely: the turn that is surest is the right one.
-            views = [[_turned_back(face, small, turn) for face in self._look(_turn(small, turn), SIDES)] for turn in turns]
+            views = [
+                [_turned_back(face, small, turn) for face in self._look(_turn(small, turn), SIDES)] for turn in turns
+            ]
             if found := max(views, key=lambda faces: sum(face.score for face in faces)):
                 return [Found(face.box * zoom, face.landmarks * zoom, face.score) for face in found]
         return []

@@ -31,7 +31,7 @@ class PhotoReader:
         chosen = RECOGNISERS[recogniser]
         self._detector = Detector()
         self._describe = chosen.load(chosen.file.fetch())
-        self.name = chosen.name
+        self.name, self.same_person = chosen.name, chosen.same_person
         if chosen.notice:
             logger.warning(chosen.notice)
 
@@ -44,13 +44,15 @@ class PhotoReader:
         for found in self._detector.find(photo):
             feature = torch.from_numpy(self._describe(photo, found.landmarks).astype(np.float32).ravel())
             left, top, right, bottom = found.box.tolist()
+            quality = quality_of(photo, found)
             faces.append(
                 Face(
                     crop=upright_square(photo, found.landmarks),
                     box=(left, top, right, bottom),
                     feature=torch.nn.functional.normalize(feature, dim=0),
                     face_reader=self.name,
-                    quality=quality_of(photo, found),
+                    flaws=quality.flaws,
+                    weight=quality.weight,
                 )
             )
         return faces

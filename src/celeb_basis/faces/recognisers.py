@@ -94,6 +94,7 @@ class Recogniser:
 
     name: in files.
     family: networks that learnt from one another, so that none of them can judge what another one fitted.
+    same_person: the cosine from which on two faces are taken for one person's.
     notice: what its licence demands.
     """
 
@@ -101,6 +102,7 @@ class Recogniser:
     family: str
     file: ModelFile
     load: Callable[[str], Describe]
+    same_person: float
     notice: str = ""
 
 
@@ -128,6 +130,7 @@ RECOGNISERS = {
             PHOTO_EXTRA,
         ),
         _sface_blocks,
+        same_person=0.363,
     ),
     # Apache-2.0, 128 numbers, 39 MB
     "sface": Recogniser(
@@ -139,6 +142,7 @@ RECOGNISERS = {
             "0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
         ),
         _sface,
+        same_person=0.363,  # OpenCV's own
     ),
     # Apache-2.0, 512 numbers, 261 MB
     "auraface": Recogniser(
@@ -150,6 +154,7 @@ RECOGNISERS = {
             "a7933ea5330113b01c9b60351d8f4c33003f145d8470ac5f0e52ee2effe25c60",
         ),
         _arcface,
+        same_person=0.3,
     ),
     # 512 numbers, 174 MB: w600k_r50.onnx of the pack buffalo_l
     "insightface": Recogniser(
@@ -161,6 +166,7 @@ RECOGNISERS = {
             "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43",
         ),
         _arcface,
+        same_person=0.3,
         notice="insightface's weights are for non-commercial research only, and so is what is made with them",
     ),
     # CC0, 128 numbers, 22 MB, installed with the extra "judge"
@@ -174,6 +180,7 @@ RECOGNISERS = {
             JUDGE_EXTRA,
         ),
         _dlib,
+        same_person=0.91,  # of features that are all alike: two people's have about .83
     ),
 }
 DEFAULT_RECOGNISER = "sface-int8"

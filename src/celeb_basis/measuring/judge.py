@@ -13,6 +13,7 @@ from ..errors import ModelError
 from ..faces.face import FaceReader
 from ..faces.photo_reader import PhotoReader
 from ..faces.recognisers import RECOGNISERS
+from ..identity import Identity
 from ..models.card import installed
 from ..models.pipeline import Pipeline, model_card, model_name
 from .clip import Clip
@@ -65,51 +66,52 @@ class PhotoJudge:
 
 
 def judge_of(
-    pipe: Pipeline, fitted_with: Mapping[str, str], *, reader: str | None = None, clip: str | None = None
+    pipe: Pipeline, identities: Sequence[Identity], *, reader: str | None = None, clip: str | None = None
 ) -> Judge:
-    """The judge that the model's card names, or one of photographs whose face reader fitted nobody.
+    """The judge that the model's card names, or one of photographs whose face reader fitted none of these identities.
 
-    fitted_with: whom to judge, and the name of the reader that fitted each, "" where their file does not say.
-    reader: of RECOGNISERS; by default the first that is independent and can be had of dlib, AuraFace and SFace.
+    reader: one of RECOGNISERS; by default the first that is independent and can be had of dlib, AuraFace and SFace.
     clip: hub id or folder of the CLIP for prompts; "none" leaves them unmeasured.
 
-    Raises ModelError where the reader named fitted somebody, or none can be had.
+    Raises ModelError where the reader fitted somebody, or none can be had.
     """
+    fitted_with = {each.placeholder_token: each.provenance.get("face_reader", "") for each in identities}
     own = model_card(pipe).judge
     if own:
         if reader or clip:
             given = f"judge={reader}" if reader else f"clip={clip}"
-            raise ModelError(f"{model_name(pipe)} brings its own judge: leave {given} out")
+            raise ModelError(f"{model_name(pipe)} brings its own judge: leave out {given}")
         judge: Judge = installed("judges", own)()
-        for who, name in fitted_with.items():
-            if name == judge.reader.name:
-                raise ModelError(f"{who} was fitted with {name}, which cannot judge it: fit again with another reader")
-        return judge
-    chosen = _independent(fitted_with, reader)
-    if unknown := [who for who, name in fitted_with.items() if not name]:
-        logger.warning(
-            f"the file of {unknown[0]} does not say which face reader fitted it: if it was {chosen.name}, which judges "
-            "here, likeness is overrated"
-        )
-    return PhotoJudge(chosen, None if clip == "none" else Clip.load(clip))
+    else:
+        judge = PhotoJudge(_independent(fitted_with, reader), None if clip == "none" else Clip.load(clip))
+    for token, name in fitted_with.items():
+        if _family(name) == _family(judge.reader.name):
+            raise ModelError(
+                f"{token} was fitted with {name}, so {judge.reader.name} cannot judge it: name another one with judge="
+            )
+        if not name:
+            logger.warning(
+                f"{token} does not say which face reader it was fitted with: if that was {judge.reader.name}, which "
+                "judges here, its likeness is overrated"
+            )
+    return judge
 
 
 def _independent(fitted_with: Mapping[str, str], wish: str | None) -> FaceReader:
-    families = {each.family: each.name for each in RECOGNISERS.values() if each.name in fitted_with.values()}
+    """The reader wished for, or the first to be had that fitted nobody."""
     if wish:
-        if wish in RECOGNISERS and RECOGNISERS[wish].family in families:
-            who = next(who for who, name in fitted_with.items() if name == families[RECOGNISERS[wish].family])
-            raise ModelError(
-                f"{who} was fitted with {fitted_with[who]}, and {RECOGNISERS[wish].name} cannot judge it: "
-                f"name another one as judge="
-            )
         return PhotoReader(wish)
-    missing = ""
+    families = {_family(name) for name in fitted_with.values()}
+    missing = []
     for candidate in CANDIDATES:
-        if RECOGNISERS[candidate].family in families:
-            continue
-        try:
-            return PhotoReader(candidate)
-        except ModelError as error:
-            missing = missing or str(error)
-    raise ModelError(f"no face reader is left to judge with that fitted nobody: {missing}")
+        if RECOGNISERS[candidate].family not in families:
+            try:
+                return PhotoReader(candidate)
+            except ModelError as error:
+                missing.append(str(error))
+    raise ModelError(f"no face reader can be had that fitted nobody here: {missing[0]}")
+
+
+def _family(name: str) -> str:
+    """Readers of one family are too alike to judge each other."""
+    return next((each.family for each in RECOGNISERS.values() if each.name == name), name)

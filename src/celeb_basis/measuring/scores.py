@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ..faces.face import Face
 from .judge import Judge
 
 
@@ -47,12 +48,30 @@ def interval(values: NDArray[np.float64], resamples: int = 2000) -> tuple[float,
 
 def score(images: Sequence[Image.Image], prompts: Sequence[str], people: Tensor, judge: Judge) -> Scores:
     """Score pictures of one person each against the judge's own features `people (n, d)` and their prompts."""
-    identity, detection = [], []
-    for person, faces in zip(people, judge.reader.read(images), strict=True):
-        identity.append(float(faces[0].feature @ person) if faces else 0.0)
-        detection.append(float(len(faces) == 1))
-    prompt = judge.prompt_scores(images, prompts) or [float("nan")] * len(images)
-    return Scores(np.array(identity), np.array(prompt), np.array(detection))
+    faces = judge.reader.read(images)
+    identity = [alike([found], person)[0] for found, person in zip(faces, people, strict=True)]
+    return Scores(np.array(identity), prompt_scores(images, prompts, judge), detected(faces))
+
+
+def alike(faces: Sequence[Sequence[Face]], person: Tensor, company: Sequence[int] | None = None) -> NDArray[np.float64]:
+    """Cosine `(pictures,)` of each picture's largest face with a person (d,), 0 where no face is found.
+
+    company: how many others the prompt of each picture asks for; where there are some, the face most alike counts.
+    """
+    company = company or [0] * len(faces)
+    cosines = [[float(face.feature @ person) for face in found] for found in faces]
+    chosen = ((max(own) if others else own[0]) if own else 0.0 for own, others in zip(cosines, company, strict=True))
+    return np.array(list(chosen))
+
+
+def detected(faces: Sequence[Sequence[Face]], company: Sequence[int] | None = None) -> NDArray[np.float64]:
+    """1 for each picture `(pictures,)` with exactly as many faces as its prompt asks for: one and the company."""
+    return np.array([float(len(found) == 1 + n) for found, n in zip(faces, company or [0] * len(faces), strict=True)])
+
+
+def prompt_scores(images: Sequence[Image.Image], prompts: Sequence[str], judge: Judge) -> NDArray[np.float64]:
+    """The judge's prompt scores `(pictures,)`, NaN where it has none."""
+    return np.array(judge.prompt_scores(images, prompts) or [np.nan] * len(images))
 
 
 def diversity(features: Tensor) -> float:

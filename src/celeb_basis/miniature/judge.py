@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from .captions import asked
 from .people import celebrities, celebrity_identities, portraits
-from .readers import evaluation_reader, shown
+from .readers import evaluation_reader, looks, shown
 
 
 class MiniatureJudge:
@@ -17,6 +18,7 @@ class MiniatureJudge:
 
     def __init__(self) -> None:
         self.reader = evaluation_reader()
+        self.measure = "share of what the prompt asks for that the judge sees"
 
     def prompt_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
         """The share of what each prompt asks for that its picture shows."""
@@ -24,6 +26,10 @@ class MiniatureJudge:
             float(np.mean([seen.get(key) == value for key, value in asked(prompt).items()]))
             for prompt, seen in zip(prompts, shown(images), strict=True)
         ]
+
+    def features(self, images: Sequence[Image.Image]) -> Tensor:
+        """What each picture looks like as a whole, (n, d) of unit length, as the judge sees it."""
+        return looks(images)
 
     def photograph(self, name: str) -> Image.Image:
         """The plain close-up photograph of a celebrity."""
