@@ -6,8 +6,8 @@ from conftest import make_pipeline
 from PIL import Image
 
 from celeb_basis import Identity, ModelError
-from celeb_basis.measuring.evaluate import Scores, evaluate, interval
-from celeb_basis.miniature.demo import contact_sheet
+from celeb_basis.measuring.scores import Scores, interval
+from celeb_basis.measuring.sheet import contact_sheet
 
 
 def test_intervals_agree_with_the_central_limit_theorem():

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..measuring.evaluate import Measured, Person
 
 PROTOCOL_NAMES = ("short", "paper", "stable-identity")
-SHEET_ROWS = 40  # pictures on a contact sheet at most
+SHEET_PICTURES = 80  # pictures on a contact sheet at most
 
 
 def add_commands(commands: Any) -> None:
@@ -109,13 +109,13 @@ def _check_readers(args: argparse.Namespace) -> dict[str, Any]:
 
     people = people_in(args.reader_check)
     names = [args.judge] if args.judge else ["sface-int8", "dlib"]
-    reports = []
+    reports: list[dict[str, Any]] = []
     with Progress() as progress:
         for name in names:
             try:
                 reader = PhotoReader(name)
             except CelebBasisError as error:
-                if len(reports) == 0:
+                if not reports:
                     raise
                 reports.append({"face_reader": name, "missing": str(error)})
                 continue
@@ -163,7 +163,7 @@ def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
             progress=progress,
         )
     report["pictures"] = str(args.out / "pictures")
-    report["contact_sheets"] = _sheets(args.out, people, measured)
+    report["contact_sheets"] = _sheets(args, people, measured)
     report["file"] = _write(args.out / "report.json", report)
     return report
 
@@ -195,21 +195,20 @@ def _prompts(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:
     return {"yours": lines}
 
 
-def _sheets(out: Path, people: Sequence[Person], measured: Sequence[Measured]) -> list[str]:
+def _sheets(args: argparse.Namespace, people: Sequence[Person], measured: Sequence[Measured]) -> list[str]:
     """A contact sheet of each person: the photograph, and pictures with their likeness."""
-    from ..files import write_atomically
+    from ..drawing.picture_file import save_picture
     from ..measuring.sheet import contact_sheet
 
     files = []
     for person, own in zip(people, measured, strict=True):
         name = person.identity.placeholder_token
         titles = [f"{alike:.2f}  {text[:24]}" for alike, text in zip(own.scores.identity, own.prompts, strict=True)]
+        titles = titles[:SHEET_PICTURES]
         heading = f"{name}: mean likeness {own.scores.identity.mean():.2f}"
-        shown = slice(0, SHEET_ROWS)
-        sheet = contact_sheet(person.photos[0], own.pictures[shown], titles[shown], heading)
-        file = out / f"sheet-{name[1:-1]}.png"
-        with write_atomically(file) as temporary:
-            sheet.save(temporary)
+        sheet = contact_sheet(person.photos[0], own.pictures[:SHEET_PICTURES], titles, heading)
+        file = args.out / f"sheet-{name[1:-1]}.png"
+        save_picture(sheet, file, prompt=" | ".join(dict.fromkeys(own.prompts)), seed=args.seed, model=args.model)
         files.append(str(file))
     return files
 

@@ -17,6 +17,7 @@ from .recognisers import YUNET, opencv
 # picture only where the picture stays large.
 SIDES = (1280, 640, 320, 160)
 SECOND_LOOK = 320  # side in pixels of a face's upright square, in which its landmarks are found again
+LOOKS = 2  # at the square, which is more upright each time
 # What is tried, in turn, where nobody is found: the photograph twice as large, darker (for over-exposed faces), and
 # turned by these degrees.
 LARGER = 2
@@ -48,7 +49,9 @@ class Detector:
     def find(self, photo: Image.Image) -> list[Found]:
         """The faces of an RGB photograph, the largest first."""
         found = self._look(photo, SIDES) or self._look_harder(photo)
-        return sorted((self._look_again(photo, face) for face in found), key=lambda face: -face.size)
+        for _ in range(LOOKS):
+            found = [self._look_again(photo, face) for face in found]
+        return sorted(found, key=lambda face: -face.size)
 
     def _look_harder(self, photo: Image.Image) -> list[Found]:
         larger = photo.resize((LARGER * photo.width, LARGER * photo.height), Image.Resampling.BICUBIC)
