@@ -73,7 +73,7 @@ def test_photos_without_a_face_are_left_out_unless_all_are(reader, caplog):
     wall.info["path"] = "wall.jpg"
     assert len(find_person([wall, named("hopper")], reader)) == 1
     assert caplog.messages == ["wall.jpg: no face found; this photo is left out"]
-    with pytest.raises(NoFaceError, match="wall.jpg"):
+    with pytest.raises(NoFaceError, match=r"wall\.jpg"):
         find_person([wall, wall], reader)
 
 

