@@ -176,7 +176,8 @@ def _people(args: argparse.Namespace) -> list[Person]:
 
     if args.people:
         return read_people(args.people)
-    return [Person(Identity.load(args.identity), [open_photo(path) for path in args.photo])]
+    photos = [open_photo(path) for path in args.photo]
+    return [Person(Identity.load(args.identity), photos)]
 
 
 def _prompts(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:
