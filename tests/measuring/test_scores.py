@@ -39,6 +39,8 @@ def test_a_summary_counts_its_pictures():
 
 def test_what_is_not_measured_is_left_out():
     assert "prompt" not in Scores(np.ones(2), np.full(2, np.nan), np.ones(2)).summary()
+    partly = Scores(np.ones((2, 2)), np.array([[0.2, np.nan], [0.4, 0.6]]), np.ones((2, 2))).summary()
+    assert partly["prompt"]["mean"] == pytest.approx(0.4) and partly["prompt"]["interval"] == pytest.approx((0.2, 0.5))
 
 
 def test_the_largest_face_counts_alone_and_the_likest_in_company():

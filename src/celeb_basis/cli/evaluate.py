@@ -204,7 +204,10 @@ def _sheets(args: argparse.Namespace, people: Sequence[Person], measured: Sequen
     files = []
     for person, own in zip(people, measured, strict=True):
         name = person.identity.placeholder_token
-        titles = [f"{alike:.2f}  {text[:24]}" for alike, text in zip(own.scores.identity, own.prompts, strict=True)]
+        titles = [
+            f"{alike:.2f}  {text.removeprefix('a photo of a person ')[:24]}"
+            for alike, text in zip(own.scores.identity, own.prompts, strict=True)
+        ]
         titles = titles[:SHEET_PICTURES]
         heading = f"{name}: mean likeness {own.scores.identity.mean():.2f}"
         sheet = contact_sheet(person.photos[0], own.pictures[:SHEET_PICTURES], titles, heading)

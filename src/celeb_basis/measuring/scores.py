@@ -20,7 +20,7 @@ class Scores:
     """One number a picture, in arrays `(pictures,)` or `(people, pictures)`.
 
     identity: cosine of the picture's largest face with the person, 0 where no face is found.
-    prompt: how far the picture shows what the prompt asks for, in the judge's own measure; NaN without one.
+    prompt: how far the picture shows what the prompt asks for, in the judge's own measure; NaN where it cannot tell.
     detection: 1 where exactly one face is found.
     """
 
@@ -30,13 +30,14 @@ class Scores:
 
     def summary(self) -> dict[str, Any]:
         """Mean and 95% interval of each, over people where there are several, and the number of pictures."""
-        means = {name: estimate(values) for name, values in vars(self).items() if not np.isnan(values).any()}
+        means = {name: estimate(values) for name, values in vars(self).items() if not np.isnan(values).all()}
         return means | {"n_images": int(self.identity.size)}
 
 
 def estimate(values: NDArray[np.float64]) -> dict[str, Any]:
-    """Mean and 95% interval of values `(n,)`, or of `(people, n)`, whose interval is over people."""
-    return {"mean": float(values.mean()), "interval": interval(values if values.ndim == 1 else values.mean(1))}
+    """Mean and 95% interval of values `(n,)`, or of `(people, n)`, then over people; NaN counts nothing."""
+    known = values[~np.isnan(values)] if values.ndim == 1 else np.nanmean(values, axis=1)
+    return {"mean": float(np.nanmean(values)), "interval": interval(known)}
 
 
 def interval(values: NDArray[np.float64], resamples: int = 2000) -> tuple[float, float]:

@@ -21,9 +21,9 @@ class MiniatureJudge:
         self.measure = "share of what the prompt asks for that the judge sees"
 
     def prompt_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
-        """The share of what each prompt asks for that its picture shows."""
+        """The share of what each prompt asks for that its picture shows; NaN where it asks for nothing known."""
         return [
-            float(np.mean([seen.get(key) == value for key, value in asked(prompt).items()]))
+            float(np.mean([float(seen.get(key) == value) for key, value in asked(prompt).items()] or [np.nan]))
             for prompt, seen in zip(prompts, shown(images), strict=True)
         ]
 
