@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -431,17 +432,21 @@ def test_more_components_than_rank_says_the_rank(model, tmp_path, capsys):
 
 
 def test_real_photos_say_what_finding_faces_needs(model, tmp_path, monkeypatch, capsys):
-    """Without OpenCV: the pip line. With it but without network or cache: which model is missing."""
+    """Without the package of the face models: the pip line. With it no network is needed."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     Image.new("RGB", (64, 64)).save(tmp_path / "me.jpg")
-    line = complaint(
-        capsys,
+    command = (
         *("fit", tmp_path / "me.jpg", "--name", "ada", "--init", "mean", "-o", tmp_path / "ada.safetensors"),
         *("--model", model / "sd", "--basis", model / "basis.safetensors"),
     )
-    assert "celeb-basis[photo]" in line or "face_detection_yunet" in line
-    assert not (tmp_path / "ada.safetensors").exists()
+    assert "me.jpg: no face found" in complaint(capsys, *command)
+
+    def not_installed(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("celeb_basis.faces.model_files.metadata.files", not_installed)
+    assert "pip install 'celeb-basis[photo]'" in complaint(capsys, *command)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ class Crop:
     crop: Image.Image
     feature: torch.Tensor
     face_reader: str = "test"
+    weight: float = 1.0
 
 
 def make_face(seed: int) -> Crop:

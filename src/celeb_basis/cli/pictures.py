@@ -1,4 +1,4 @@
-"""Commands that draw or look at pictures: generate, evaluate, demo, miniature person."""
+"""Commands that draw or look at pictures: generate, demo, miniature person."""
 
 from __future__ import annotations
 
@@ -78,23 +78,6 @@ def add_commands(commands: Any) -> None:
         metavar="DIR|FILE.png",
         help="folder for files named by prompt and seed, or a file for one picture (default: this folder)",
     )
-
-    evaluate = add_command(
-        commands,
-        "evaluate",
-        score,
-        "measure likeness and prompt fidelity, next to those of the model's own celebrities",
-        """
-        evaluate --identity annika.safetensors --photo me.jpg
-        evaluate --identity annika.safetensors --photo me.jpg --seeds 4 --json""",
-    )
-    evaluate.add_argument("--identity", required=True, type=Path, metavar="FILE", help="the person")
-    evaluate.add_argument("--photo", required=True, type=Path, help="a photo of the person to compare with")
-    evaluate.add_argument(
-        "--largest-face", action="store_true", help="if the photo shows several faces, take the largest"
-    )
-    add_model(evaluate)
-    evaluate.add_argument("--seeds", type=count, default=2, metavar="N", help="pictures per prompt (default: 2)")
 
     demo = add_command(
         commands,
@@ -184,18 +167,6 @@ def _picture_files(args: argparse.Namespace) -> list[Path]:
 
     check_folder(args.out)
     return [args.out / f"{file_stem(args.prompt, args.seed + i)}.png" for i in range(args.num_images)]
-
-
-def score(args: argparse.Namespace) -> dict[str, Any]:
-    from ..faces.photo import open_photo
-    from ..identity import Identity
-    from ..measuring.evaluate import evaluate
-
-    photo = open_photo(args.photo)
-    identity = Identity.load(args.identity)
-    pipe = load_model(args)
-    with Progress() as progress:
-        return evaluate(pipe, identity, photo, seeds=args.seeds, largest=args.largest_face, progress=progress)
 
 
 def show(args: argparse.Namespace) -> dict[str, Any]:

@@ -15,6 +15,7 @@ GREY = (128, 128, 128)  # stands where a picture has nothing: under alpha, outsi
 LONG_SIDE = 2048  # pixels; more than any face model or training crop looks at
 # What cameras, phones and editors write. Others (EPS, PDF, ...) run foreign programs or are no photographs.
 FORMATS = {"JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic"}  # in a folder
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # brands; films have others
 
 
@@ -63,6 +64,26 @@ def open_photo(path: str | Path) -> Image.Image:
     photo.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     photo.info = {"path": str(path)}
     return photo
+
+
+def photos_in(folder: str | Path) -> list[Path]:
+    """The photo files of a folder and of those in it, by name; hidden files are left out.
+
+    Raises PhotoError where there is none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PhotoError(f"{folder}: there is no such folder")
+    photos = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if not photos:
+        raise PhotoError(f"{folder} holds no photos: put JPEG or PNG files in it")
+    return photos
 
 
 def _rgb(image: Image.Image) -> Image.Image:

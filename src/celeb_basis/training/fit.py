@@ -179,10 +179,11 @@ def fit_steps(
 def person_pictures(
     pipe: Pipeline, faces: Sequence[Face], recipe: Recipe, generator: torch.Generator, denoiser: Denoiser
 ) -> TrainingPictures:
-    """A person's training pictures, of the size and in the number of a recipe."""
+    """A person's training pictures, of the size and in the number of a recipe; good photos stand in more of them."""
+    least = min(face.weight for face in faces)
     return TrainingPictures(
         denoiser,
-        [face.crop for face in faces],
+        [face.crop for face in faces for _ in range(min(10, round(face.weight / least)))],
         resolution=recipe.resolution or denoiser.resolution,
         scales=recipe.scales or model_card(pipe).scales,
         num_pictures=recipe.num_pictures,
