@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Container
 from pathlib import Path
 
 from .notation import spelt
@@ -28,10 +28,10 @@ def in_prompts(file: str | Path, token: str) -> dict[str, str]:
     }
 
 
-def name_problems(name: str, knows: Callable[[str], bool] | None = None) -> list[str]:
+def name_problems(name: str, vocabulary: Container[str] = ()) -> list[str]:
     """What goes wrong in other programs with a file called `name`, one line each; nothing for a name that works in all.
 
-    knows: whether a word is a piece of the model's vocabulary; without it only the spelling is checked.
+    vocabulary: the pieces that the model's tokenizers know.
     """
     problems = []
     if re.search(r"[<>]", name):
@@ -40,20 +40,26 @@ def name_problems(name: str, knows: Callable[[str], bool] | None = None) -> list
         problems.append("prompts of ComfyUI and InvokeAI tell capitals apart and end a name at other signs")
     elif not re.fullmatch(r"[a-z]+", name):
         problems.append("stable-diffusion.cpp reads names of letters only")
-    if knows and knows(name):
+    if name in vocabulary:
         problems.append(
             f"{name} is a piece of the model's vocabulary: SD.Next uses one of its two vectors and writes the person "
             "into words that contain it, sd-scripts refuses it"
         )
-    elif knows and knows(f"{name}</w>"):
+    elif f"{name}</w>" in vocabulary:
         problems.append(f"{name} is a word the model knows, which AUTOMATIC1111, Forge and SD.Next replace everywhere")
     return problems
 
 
-def free_name(name: str, knows: Callable[[str], bool]) -> str:
+def name_advice(name: str, vocabulary: Container[str] = ()) -> str:
+    """One line on what a file called `name` breaks, and another name; empty for one that works everywhere."""
+    problems = name_problems(name, vocabulary)
+    return f"{'; '.join(problems)}: {free_name(name, vocabulary)} works everywhere" if problems else ""
+
+
+def free_name(name: str, vocabulary: Container[str] = ()) -> str:
     """A name like the one wished for that works in every program: letters, and no piece of the vocabulary."""
     letters = re.sub(r"[^a-z]+", "", spelt(name)) or "person"
     for wish in (letters, *(letters + ending for ending in ENDINGS)):
-        if not name_problems(wish, knows):
+        if not name_problems(wish, vocabulary):
             return wish
-    return free_name(letters + ENDINGS[0], knows)
+    return free_name(letters + ENDINGS[0], vocabulary)

@@ -128,6 +128,11 @@ def knows(pipe: Pipeline, token: str) -> bool:
     return any(t.convert_tokens_to_ids(token) not in (None, t.unk_token_id) for _, t, _ in text_encoders(pipe))
 
 
+def vocabulary(pipe: Pipeline) -> frozenset[str]:
+    """The pieces that any of the pipeline's tokenizers knows."""
+    return frozenset(piece for _, tokenizer, _ in text_encoders(pipe) for piece in tokenizer.get_vocab())
+
+
 def _parts(token: str, count: int) -> list[str]:
     """The names under which diffusers expands a token of `count` vectors."""
     return [token, *(f"{token}_{i}" for i in range(1, count))]
