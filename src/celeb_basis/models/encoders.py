@@ -99,7 +99,8 @@ def fingerprint(pipe: Pipeline) -> str:
     digest = hashlib.sha256()
     for _, tokenizer, encoder in text_encoders(pipe):
         table = encoder.get_input_embeddings().weight.detach()
-        key = (table.data_ptr(), table._version, tuple(table.shape), table.dtype, tokenizer.vocab_size)
+        version = 0 if table.is_inference() else table._version  # what was made in inference mode counts no changes
+        key = (table.data_ptr(), version, tuple(table.shape), table.dtype, tokenizer.vocab_size)
         if encoder not in _fingerprints or _fingerprints[encoder][0] != key:
             _fingerprints[encoder] = key, _hash_table(tokenizer, table)
         digest.update(_fingerprints[encoder][1].encode())
