@@ -35,7 +35,7 @@ IdentityType = io.Custom("CELEB_BASIS_IDENTITY")
 BASES = "celeb_basis"  # the folder of bases and instant maps, in ComfyUI's models
 MADE = "made from this model"
 INSTANT = ".instant.safetensors"
-PREVIEWS = 4  # during a fit, after the first
+PREVIEWS, PREVIEW_STEPS = 4, 8  # during a fit, after the first; sampler steps of each
 
 folder_paths.add_model_folder_path(BASES, str(Path(folder_paths.models_dir) / BASES))
 
@@ -113,7 +113,8 @@ class SampleIdentity(io.ComfyNode):
             inputs=[
                 io.Clip.Input("clip"),
                 io.String.Input("name", default="mirelle"),
-                io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=True),
+                # Without a say, ComfyUI would draw a new seed for every run, and so make another person each time.
+                io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=False),
                 io.Combo.Input("basis", options=bases(), default=MADE),
             ],
             outputs=[IdentityType.Output(display_name="identity")],
@@ -222,7 +223,7 @@ class FitIdentity(io.ComfyNode):
                 io.Image.Input("image"),
                 io.String.Input("name", default="annika", tooltip="Prompts write it as <annika>."),
                 io.Int.Input("steps", default=100, min=0, max=2000, tooltip="0 takes the instant map's answer."),
-                io.Int.Input("seed", default=0, min=0, max=2**53),
+                io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=False),
                 io.Combo.Input("basis", options=bases(), default=MADE, tooltip="A file in models/celeb_basis."),
                 io.Boolean.Input("largest_face", default=False, tooltip="If there are several, take the largest."),
                 io.Boolean.Input("preview", default=True, tooltip="Draw the person now and then during the fit."),
@@ -246,7 +247,7 @@ class FitIdentity(io.ComfyNode):
             for at in fit_steps(pipe, space, [faces], recipe, instant=instant):
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 [identity] = at.identities([token])
-                picture = _portrait(model, clip, vae, identity, seed) if at.step in shown else None
+                picture = _portrait(pipe, vae, identity, seed) if at.step in shown else None
                 bar.update_absolute(at.step, preview=picture and ("JPEG", picture, 512))
             known = vocabulary(pipe)
         if advice := name_advice(token[1:-1], known):
@@ -264,19 +265,20 @@ def _photos(image):
     return [Image.fromarray((np.clip(p.cpu().numpy(), 0, 1) * 255).round().astype(np.uint8)) for p in image]
 
 
-def _portrait(model, clip, vae, identity, seed):
-    """A quick picture of a person, through ComfyUI's own nodes."""
+def _portrait(pipe, vae, identity, seed):
+    """A quick picture of a person, through ComfyUI's own nodes and the models that are being fitted with."""
     import nodes
 
     with torch.inference_mode():
         encode = nodes.CLIPTextEncode().encode
-        named = with_identity(clip, identity)
-        [positive] = encode(named, f"a photo of {identity.placeholder_token}")
-        [negative] = encode(clip, "")
-        side = 128 if model.model.adm_channels else 64
-        channels = model.model.latent_format.latent_channels
-        latent = {"samples": torch.zeros(1, channels, side // 2, side // 2)}
-        [drawn] = nodes.common_ksampler(model, seed, 8, 5.0, "euler", "simple", positive, negative, latent)
+        [positive] = encode(with_identity(pipe.clip, identity), f"a photo of {identity.placeholder_token}")
+        [negative] = encode(pipe.clip, "")
+        config = pipe.unet.config
+        latent = {"samples": torch.zeros(1, config.in_channels, config.sample_size, config.sample_size)}
+        guidance = pipe.card.guidance_scale or 5.0
+        [drawn] = nodes.common_ksampler(
+            pipe.model, seed, PREVIEW_STEPS, guidance, "euler", "sgm_uniform", positive, negative, latent
+        )
         return _photos(vae.decode(drawn["samples"]))[0]
 
 
@@ -306,7 +308,7 @@ class DrawStranger(io.ComfyNode):
             display_name="Photo of a Stranger",
             category=f"{CATEGORY}/for trials",
             description="A photo of somebody whom the miniature has never seen.",
-            inputs=[io.Int.Input("seed", default=7, min=0, max=2**31)],
+            inputs=[io.Int.Input("seed", default=7, min=0, max=2**31, control_after_generate=False)],
             outputs=[io.Image.Output()],
         )
 

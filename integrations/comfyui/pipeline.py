@@ -22,9 +22,11 @@ class ComfyPipeline(TextualInversionLoaderMixin):
     """As much of a pipeline as a fit needs.
 
     model: a MODEL, or None where only prompts matter; vae: a VAE, needed with a model.
+    ready: called before each use of the text encoders, which is also before each use of the network.
     """
 
-    def __init__(self, clip, model=None, vae=None):
+    def __init__(self, clip, model=None, vae=None, ready=lambda: None):
+        self.clip, self.model = clip, model
         known = clip.patcher.get_attachment(KNOWN) or {}
         self.card = known.get("card", ModelCard())
         self.config = {"_name_or_path": known.get("name", "a model in ComfyUI")}
@@ -36,7 +38,7 @@ class ComfyPipeline(TextualInversionLoaderMixin):
         for suffix, name in zip(("", "_2"), names, strict=False):
             tokens, encoder = getattr(clip.tokenizer, name), getattr(clip.cond_stage_model, name)
             self._add(f"tokenizer{suffix}", _tokenizer(tokens))
-            self._add(f"text_encoder{suffix}", TextEncoder(encoder, tokens.max_length, last=len(names) == 1))
+            self._add(f"text_encoder{suffix}", TextEncoder(encoder, tokens.max_length, ready, last=len(names) == 1))
         if model is not None:
             self._add("unet", Network(model, known.get("sample_size")))
             self._add("scheduler", _scheduler(model))
@@ -74,9 +76,9 @@ class TextEncoder(nn.Module):
     last: whether its states are all that the network reads, as in SD 1 and 2.
     """
 
-    def __init__(self, encoder, length, *, last):
+    def __init__(self, encoder, length, ready, *, last):
         super().__init__()
-        self.encoder, self.last = encoder, last
+        self.encoder, self.last, self._ready = encoder, last, ready
         transformer = encoder.transformer
         width = transformer.text_projection.weight.shape[0]
         self.config = SimpleNamespace(max_position_embeddings=length, projection_dim=width)
@@ -89,6 +91,7 @@ class TextEncoder(nn.Module):
         return self.encoder.transformer.get_input_embeddings()
 
     def forward(self, ids, output_hidden_states=False):
+        self._ready()
         states, pooled = self.encoder(ids.tolist())[:2]
         # ComfyUI has chosen the layer already, which diffusers takes to be the last but one.
         return Encoded(states if self.last else pooled, hidden_states=(states, None))
@@ -179,14 +182,16 @@ def trainable(model, clip, vae):
         own.patcher, own.cond_stage_model = encoder, encoder.model
         for patcher in (network, encoder):
             patcher.model.requires_grad_(False)
-        comfy.model_management.load_models_gpu([network, encoder], force_full_load=True)
+        load = comfy.model_management.load_models_gpu
+        load([network, encoder], memory_required=1e20, force_full_load=True)  # nothing else stays on the GPU
         for part in (network.model, encoder.model):
             for module in part.modules():
                 # Some layers add to their input in place after it was normalised: the gradient needs it as it was.
                 if isinstance(module, nn.LayerNorm):
                     hook = module.register_forward_pre_hook(lambda _, args: (args[0].clone(), *args[1:]))
                     undo.callback(hook.remove)
-        yield ComfyPipeline(own, network, vae)
+        # A VAE that encodes a training picture in between may have pushed them out.
+        yield ComfyPipeline(own, network, vae, ready=lambda: load([network, encoder], force_full_load=True))
 
 
 def _copied(patcher):

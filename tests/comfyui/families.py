@@ -5,6 +5,7 @@
 Prints, for each family, the largest differences as JSON. Weights are random.
 """
 
+# ruff: noqa: E402
 import importlib.util
 import json
 import os
