@@ -16,6 +16,8 @@ WINGS = (
     "errors",
     "notation",
     "files",
+    "foreign",
+    "programs",
     "models",
     "basis",
     "identity",

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from conftest import make_pipeline
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from celeb_basis import Identity, IdentityError, PromptError
 from celeb_basis.models.encoders import placeholders
@@ -92,30 +92,28 @@ def test_other_models_are_refused(pipe, basis, ada):
         narrow.coefficients(basis)
 
 
-def test_foreign_embeddings(tmp_path):
-    rows = torch.randn(2, 6)
-    save_file({"<cat>": rows}, tmp_path / "Cat.safetensors")
-    assert torch.equal(Identity.load(tmp_path / "Cat.safetensors").vectors, rows)
-    assert Identity.load(tmp_path / "Cat.safetensors").placeholder_token == "<cat>"
-    torch.save({"string_to_param": {"*": rows}, "name": "cat"}, tmp_path / "cat.pt")
-    assert torch.equal(Identity.load(tmp_path / "cat.pt").vectors, rows)
-    torch.save({"string_to_param": rows}, tmp_path / "bare.pt")
-    assert torch.equal(Identity.load(tmp_path / "bare.pt").vectors, rows)
-    save_file({"emb_params": rows}, tmp_path / "My Cat.safetensors")
-    assert Identity.load(tmp_path / "My Cat.safetensors").placeholder_token == "<my-cat>"
-    torch.save({"run": print}, tmp_path / "evil.pt")
-    with pytest.raises(IdentityError, match="without running code"):
-        Identity.load(tmp_path / "evil.pt")
+def test_strength_goes_from_the_mean_person_to_the_person_and_beyond(basis, ada):
+    mean = basis.inverse_transform(torch.zeros_like(basis.sigma))
+    assert torch.equal(ada.scaled(basis, 0).vectors, mean)
+    assert torch.equal(ada.scaled(basis, 1).vectors, ada.vectors)
+    for strength in (0.3, 1.25):
+        scaled = ada.scaled(basis, strength)
+        assert torch.allclose(scaled.coefficients(basis), strength * ada.coefficients(basis), atol=1e-4)
+        assert scaled.provenance["strength"] == str(strength)
+    for strength in (-0.1, 2, torch.nan):
+        with pytest.raises(IdentityError, match="strength"):
+            ada.scaled(basis, strength)
 
 
-@pytest.mark.parametrize(
-    "tensors",
-    [{"a": torch.zeros(3, 6)}, {"a": torch.zeros(6)}, {"a": torch.zeros(2, 6), "b": torch.zeros(2, 6)}],
-)
-def test_files_that_are_no_identity(tmp_path, tensors):
-    save_file(tensors, tmp_path / "x.safetensors")
-    with pytest.raises(IdentityError, match="holds a"):
-        Identity.load(tmp_path / "x.safetensors")
+def test_one_vector_or_many_are_drawn_with_and_not_mixed(basis, ada):
+    for count in (1, 5):
+        thing = Identity("<thing>", torch.zeros(count, ada.vectors.shape[1]), ada.encoder_dims, ada.fingerprint)
+        with pytest.raises(IdentityError, match=f"has {count} vectors"):
+            ada.blend(thing, 0.5, "<x>")
+        with pytest.raises(IdentityError, match=f"has {count} vectors"):
+            thing.coefficients(basis)
+        with pytest.raises(IdentityError, match=f"has {count} vectors"):
+            thing.scaled(basis, 0.5)
 
 
 def test_impossible_identities():

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from .models.card import ModelCard as ModelCard
     from .models.card import card_of as card_of
     from .models.encoders import placeholders as placeholders
+    from .models.encoders import vocabulary as vocabulary
     from .models.load import load_pipeline as load_pipeline
+    from .programs import in_prompts as in_prompts
+    from .programs import name_advice as name_advice
     from .training.fit import FitStep as FitStep
     from .training.fit import fit_identities as fit_identities
     from .training.fit import fit_identity as fit_identity
@@ -74,9 +77,10 @@ _PUBLIC = {
     "faces.photo": ("open_photo",),
     "identity": ("Identity",),
     "measuring.evaluate": ("Person", "evaluate", "evaluate_people"),
-    "models.encoders": ("placeholders",),
+    "models.encoders": ("placeholders", "vocabulary"),
     "models.card": ("DEFAULT_MODEL", "ModelCard", "card_of"),
     "models.load": ("load_pipeline",),
+    "programs": ("in_prompts", "name_advice"),
     "training.fit": ("FitStep", "fit_identities", "fit_identity", "fit_steps"),
     "training.methods": (
         "CelebBasisMethod",

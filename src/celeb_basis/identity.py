@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .basis.basis import CelebBasis
 from .errors import IdentityError
-from .files import load_safetensors, save_safetensors
+from .files import save_safetensors
+from .foreign import read_embedding
 from .models.encoders import TOKENS, embedding_dims, fingerprint
 from .models.pipeline import Pipeline, model_name
-from .notation import check_spelling
+from .models.stock import load_token, unload_token
+from .notation import check_spelling, spelt
 
 # What other programs look for: one tensor for one text encoder, these two for SDXL.
 KEYS = {1: ("emb_params",), 2: ("clip_l", "clip_g")}
 FORMAT = "celeb-basis identity 1"
+MAX_STRENGTH = 1.5  # farther from the mean person than any celebrity
 
 
 @dataclass(frozen=True, eq=False)
 class Identity:
     """Two vectors that stand for a first and a last name wherever `placeholder_token` is written.
 
+    A file of another program may bring one vector or many: they can be drawn with, but have no place in a basis.
     Its coefficients need not be stored: the components are orthonormal, so projecting gives them back.
     """
 
     placeholder_token: str  # like <annika>
-    vectors: Tensor  # (2, dim) float32, dim concatenated over text encoders
+    vectors: Tensor  # (2, dim) float32, or (n, dim) of another program, dim concatenated over text encoders
     encoder_dims: tuple[int, ...]
     fingerprint: str = ""  # of the text encoders; empty in files of other programs
     model: str = ""
@@ -39,10 +42,11 @@ class Identity:
 
     def __post_init__(self) -> None:
         check_spelling(self.placeholder_token)
-        if tuple(self.vectors.shape) != (TOKENS, sum(self.encoder_dims)):
+        shape = tuple(self.vectors.shape)
+        if len(shape) != 2 or not shape[0] or shape[1] != sum(self.encoder_dims):
             raise IdentityError(
-                f"{self.placeholder_token}: vectors of shape {tuple(self.vectors.shape)}, an identity has "
-                f"({TOKENS}, {sum(self.encoder_dims)})"
+                f"{self.placeholder_token}: vectors of shape {shape}, an identity has ({TOKENS}, "
+                f"{sum(self.encoder_dims)}), or another number of them"
             )
         if self.vectors.dtype != torch.float32 or not self.vectors.isfinite().all():
             raise IdentityError(
@@ -91,7 +95,19 @@ class Identity:
             raise IdentityError(
                 f"{self.placeholder_token} was made for {self.model or 'another model'}, the basis for {basis.model}"
             )
+        self._check_two("place it in a basis")
         return basis.transform(self.vectors)
+
+    def scaled(self, basis: CelebBasis, strength: float) -> Identity:
+        """The same person, less or more pronounced: 0 is the basis' mean person, 1 this one, at most 1.5.
+
+        Raises IdentityError for another strength, or an identity of another model than the basis.
+        """
+        if not 0 <= strength <= MAX_STRENGTH:
+            raise IdentityError(f"strength={strength:g} must be from 0, the mean person, to {MAX_STRENGTH}")
+        mean = basis.inverse_transform(torch.zeros_like(self.coefficients(basis)))
+        how = {**self.provenance, "strength": f"{strength:g}"}
+        return replace(self, vectors=torch.lerp(mean, self.vectors, strength), provenance=how)
 
     def blend(self, other: Identity, weight: float, placeholder_token: str) -> Identity:
         """The person a share `weight` of the way to another: 0 is this one, 1 the other."""
@@ -100,6 +116,8 @@ class Identity:
                 f"{self.placeholder_token} and {other.placeholder_token} were made for different models "
                 f"({self.model or 'unknown'}, {other.model or 'unknown'})"
             )
+        self._check_two("blend it")
+        other._check_two("blend it")
         return Identity(
             placeholder_token=placeholder_token,
             vectors=torch.lerp(self.vectors, other.vectors, weight),
@@ -123,6 +141,26 @@ class Identity:
                 f"{model_name(pipe)}: fit it again with this model"
             )
 
+    def load_into(self, pipe: Any) -> None:
+        """Let `placeholder_token` name this person in every prompt of a stock pipeline of diffusers.
+
+        All text encoders get their vectors, and pooling is mended where the model's configuration is an old one.
+        Raises IdentityError for another model's pipeline, PromptError for a token that has a meaning there already.
+        """
+        self.check(pipe)
+        load_token(pipe, self.placeholder_token, self.vectors)
+
+    def unload(self, pipe: Any) -> None:
+        """Take the person out of a stock pipeline again. Raises IdentityError if they are not in it."""
+        unload_token(pipe, self.placeholder_token)
+
+    def _check_two(self, what: str) -> None:
+        if len(self.vectors) != TOKENS:
+            raise IdentityError(
+                f"{self.placeholder_token} has {len(self.vectors)} vectors: it can be drawn with, but to {what} "
+                f"takes {TOKENS}"
+            )
+
     def save(self, path: str | Path) -> None:
         """Write a .safetensors file that other programs read as a textual-inversion embedding."""
         parts = self.vectors.float().split(self.encoder_dims, dim=-1)
@@ -137,38 +175,22 @@ class Identity:
 
     @classmethod
     def load(cls, path: str | Path, placeholder_token: str | None = None) -> Identity:
-        """Read an identity, or another program's embedding of two vectors (.safetensors, .pt, .bin).
+        """Read an identity, or another program's embedding of one vector or many: see `foreign.read_embedding`.
 
         placeholder_token: replaces the one in the file, which otherwise falls back on the file's name.
         """
         path = Path(path)
-        is_pickle = path.suffix in {".pt", ".bin"}
-        tensors, metadata = _read_pickle(path) if is_pickle else load_safetensors(path, IdentityError)
-        parts = [tensors[key] for key in KEYS[2] if key in tensors] if len(tensors) == 2 else list(tensors.values())
-        if len(parts) != len(tensors) or not parts or any(t.ndim != 2 or len(t) != TOKENS for t in parts):
-            shapes = ", ".join(f"{key} {tuple(t.shape)}" for key, t in tensors.items()) or "nothing"
-            raise IdentityError(f"{path} is not an identity of two vectors: it holds {shapes}")
+        found = read_embedding(path, placeholder_token)
+        metadata = found.metadata
         own = ("format", "placeholder_token", "fingerprint", "model")
         return cls(
             placeholder_token=placeholder_token
             or metadata.get("placeholder_token")
-            or f"<{re.sub(r'[^a-z0-9_-]+', '-', path.stem.lower())}>",
-            vectors=torch.cat([t.float() for t in parts], dim=-1),
-            encoder_dims=tuple(t.shape[1] for t in parts),
+            or found.token
+            or f"<{spelt(path.stem)}>",
+            vectors=torch.cat(found.parts, dim=-1),
+            encoder_dims=tuple(part.shape[1] for part in found.parts),
             fingerprint=metadata.get("fingerprint", ""),
             model=metadata.get("model", ""),
             provenance={key: value for key, value in metadata.items() if key not in own},
         )
-
-
-def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors of a foreign embedding, read without running any code in it."""
-    if not os.path.isfile(path):
-        raise IdentityError(f"{path}: no such file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a foreign pickle can fail in any way
-        raise IdentityError(f"{path} is not an embedding that can be read without running code in it") from error
-    content = content.get("string_to_param", content) if isinstance(content, dict) else content
-    content = content if isinstance(content, dict) else {"*": content}
-    return {key: t.detach() for key, t in content.items() if isinstance(t, Tensor)}, {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+import zlib
 
 from .errors import PromptError
 
@@ -17,6 +19,23 @@ def check_spelling(token: str) -> None:
             f"{token!r} cannot be a placeholder token: write lower-case letters, digits, - or _ "
             "between angle brackets, like <annika>"
         )
+
+
+# Letters of Latin alphabets that are no letter with an accent.
+LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"})
+
+
+def spelt(text: str) -> str:
+    """A name as a placeholder token can hold it, without brackets: "Zoë Łuk" is zoe-luk.
+
+    A name without any Latin letter or digit becomes "person" and four letters that only this name gives.
+    """
+    plain = unicodedata.normalize("NFKD", text.casefold().translate(LETTERS))
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    if not any(c.isascii() and c.isalnum() for c in plain):
+        number = zlib.crc32(text.encode())
+        return "person" + "".join(chr(ord("a") + number // 26**i % 26) for i in range(4))
+    return re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-")
 
 
 Box = tuple[float, float, float, float]

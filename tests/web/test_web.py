@@ -122,6 +122,25 @@ def test_people_can_be_made_up_mixed_and_carried_away(visitor, address, tmp_path
     assert portrait["caption"] == "<zoe>"
 
 
+def test_strength_is_that_of_the_library(visitor, studio):
+    annika = Identity.load(visitor("sample", "annika", 3))
+    prompt = "a photo of <annika> in the snow"
+    file = visitor("draw", prompt, 1, 2, 0, 0, False, 0.5)[1][0]["image"]
+    half = annika.scaled(studio.first.basis, 0.5)
+    [same] = generate(studio.first.pipe, prompt, [half], num_inference_steps=2)
+    with Image.open(file) as picture:
+        assert picture.convert("RGB").tobytes() == same.tobytes()
+
+
+def test_people_are_told_by_what_other_programs_call_them(studio):
+    session = Session(studio)
+    session.sample("annika", 3)
+    session.sample("me2", 4)
+    typed = session.in_programs()
+    assert typed["<annika>"]["ComfyUI"] == "embedding:annika" and "Note" not in typed["<annika>"]
+    assert "stable-diffusion.cpp" in typed["<me2>"]["Note"]
+
+
 def test_people_are_kept_apart_as_by_the_library(visitor, studio):
     people = [Identity.load(visitor("sample", name, seed)) for name, seed in (("eve", 3), ("bo", 4))]
     prompt = "a photo of <eve> on the right and <bo> on the left"

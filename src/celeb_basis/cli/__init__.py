@@ -65,7 +65,9 @@ OPTIONS = {
     "learning_rate=": "--lr ",
     "max_train_steps=": "--steps ",
     "num_pictures=": "--num-pictures ",
+    "placeholder_token=": "--identity NAME=FILE with NAME ",
     "resolution=": "--resolution ",
+    "strength=": "--strength ",
     "train_batch_size=": "--batch-size ",
 }
 

@@ -52,13 +52,19 @@ def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
     from ..basis.instant_map import InstantMap
     from ..files import load_safetensors
     from ..identity import Identity
+    from ..models.vocabulary import local_vocabulary
+    from ..programs import in_prompts, name_advice
 
     kind = load_safetensors(file)[1].get("format", "") if file.suffix == ".safetensors" else ""
     if kind.startswith("celeb-basis basis"):
         return describe_basis(CelebBasis.load(file))
     if kind.startswith("celeb-basis instant map"):
         return describe_instant_map(InstantMap.load(file))
-    return describe_identity(Identity.load(file), CelebBasis.load(basis) if basis else None)
+    identity = Identity.load(file)
+    found = describe_identity(identity, CelebBasis.load(basis) if basis else None)
+    if advice := name_advice(file.stem, local_vocabulary(identity.model)):
+        found["name"] = advice
+    return found | {"in_prompts": in_prompts(file, identity.placeholder_token)}
 
 
 def describe_identity(identity: Identity, basis: CelebBasis | None = None) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BasisError, OutputError, PhotoError, PromptError
 from ..models.card import DEFAULT_MODEL, card_of
+from ..programs import name_advice
 from ..training.recipe import DEFAULTS, Recipe
 from .info import describe_identity
 from .options import (
@@ -34,6 +36,8 @@ from .options import (
 if TYPE_CHECKING:
     from ..basis.basis import CelebBasis
     from ..basis.instant_map import InstantMap
+
+logger = logging.getLogger(__name__)
 
 METHOD = "celeb-basis"
 
@@ -142,7 +146,7 @@ def _out(args: argparse.Namespace) -> Path:
     return check_file(args.out or Path(f"{args.name[1:-1]}.safetensors"), ".safetensors")
 
 
-def _basis(args: argparse.Namespace) -> CelebBasis:
+def load_basis(args: argparse.Namespace) -> CelebBasis:
     """The basis asked for, else the one that comes with the model."""
     from ..basis.basis import CelebBasis
 
@@ -211,6 +215,7 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     from ..faces.face_reader import face_reader
     from ..faces.person import find_person
     from ..faces.photo import open_photo, photos_in
+    from ..models.encoders import vocabulary
     from ..training.fit import fit_identities
     from ..training.methods import CelebBasisMethod
 
@@ -221,7 +226,7 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
         [file for path in paths for file in (photos_in(path) if path.is_dir() else [path])] for paths in people.values()
     ]
     photos = [[open_photo(file) for file in own] for own in files]
-    basis, instant = _basis(args), _instant_map(args)
+    basis, instant = load_basis(args), _instant_map(args)
     if args.steps == 0 and instant is None:
         raise BasisError(
             "--steps 0 needs an instant map of this basis (--instant FILE): "
@@ -229,6 +234,7 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
         )
     pipe = load_model(args)
     basis.check(pipe)
+    _advise(outs, vocabulary(pipe))
     reader = face_reader(pipe, args.face_reader)
     faces = [find_person(own, reader, largest=args.largest_face) for own in photos]
     recipe = Recipe(
@@ -266,6 +272,13 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     return {"people": reports, "next": _next(args, names[:2], outs[:2])} if args.person else reports[0]
 
 
+def _advise(files: Iterable[Path], vocabulary: Container[str]) -> None:
+    """Say of names that break another program which it is, and what name does not."""
+    for file in files:
+        if advice := name_advice(file.stem, vocabulary):
+            logger.info(f"{file.name}: {advice}")
+
+
 def _next(args: argparse.Namespace, names: Sequence[str], files: Sequence[Path]) -> str:
     """The command that draws one person, or two of them together."""
     prompt, together = f"a photo of {names[0]} on the beach", ""
@@ -277,9 +290,11 @@ def _next(args: argparse.Namespace, names: Sequence[str], files: Sequence[Path])
 
 def blend_people(args: argparse.Namespace) -> dict[str, Any]:
     from ..identity import Identity
+    from ..models.vocabulary import local_vocabulary
 
     out = _out(args)
     identity = Identity.load(args.first).blend(Identity.load(args.second), args.weight, args.name)
+    _advise([out], local_vocabulary(identity.model))
     identity.save(out)
     return describe_identity(identity) | {"file": str(out)}
 
@@ -288,9 +303,11 @@ def sample_person(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from ..identity import Identity
+    from ..models.vocabulary import local_vocabulary
 
     out = _out(args)
-    basis = _basis(args)
+    basis = load_basis(args)
+    _advise([out], local_vocabulary(basis.model))
     identity = Identity.sample(basis, args.name, torch.Generator().manual_seed(args.seed))
     identity.save(out)
     return describe_identity(identity, basis) | {"seed": args.seed, "file": str(out)}

@@ -24,6 +24,7 @@ from .options import (
     region,
     whole,
 )
+from .strength import add_strength, at_strength
 
 
 def add_commands(commands: Any) -> None:
@@ -39,6 +40,7 @@ def add_commands(commands: Any) -> None:
         generate "<annika> and <tovik> in the snow" --identity annika.safetensors --identity tovik.safetensors
         generate "<annika> and <tovik>" --identity annika.safetensors --identity tovik.safetensors --apart
         generate "<annika> and tom hanks" --identity annika.safetensors --region annika=0,0,.5,1
+        generate "a photo of <annika> smiling" --identity annika.safetensors --strength .8
         generate "a pencil sketch of <bodil>" --identity bodil=annika.safetensors -o sketch.png""",
     )
     generate.add_argument("prompt", metavar="PROMPT", help="text in which <name> stands for a person")
@@ -50,6 +52,7 @@ def add_commands(commands: Any) -> None:
         metavar="[NAME=]FILE",
         help="a person in the prompt, under another name if NAME= is given; repeat for each",
     )
+    add_strength(generate)
     where = generate.add_mutually_exclusive_group()
     where.add_argument(
         "--apart", action="store_true", help="keep people apart: a column for each, by their sides in the prompt"
@@ -117,7 +120,7 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
     from ..models.pipeline import model_name
 
     files = _picture_files(args)
-    identities = [Identity.load(file, token) for file, token in args.identity]
+    identities = at_strength(args, [Identity.load(file, token) for file, token in args.identity])
     tokens = [identity.placeholder_token for identity in identities]
     regions = _regions(args.region, tokens)
     pipe = load_model(args)

@@ -22,12 +22,13 @@ from ..notation import check_spelling
 from .pipeline import Pipeline
 
 TOKENS = 2  # a name is a first and a last token
+HIGHEST = 2  # the eos_token_id by which transformers pools at the highest id of a prompt
 
 _fingerprints: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
 _extended: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 
 
-def _pairs(pipe: Pipeline) -> list[tuple[str, Any, Any]]:
+def text_encoders(pipe: Pipeline) -> list[tuple[str, Any, Any]]:
     """(suffix of the pipeline's attribute, tokenizer, text encoder), one for each text encoder."""
     found = [(s, getattr(pipe, f"tokenizer{s}", None), getattr(pipe, f"text_encoder{s}", None)) for s in ("", "_2")]
     return [(s, tokenizer, encoder) for s, tokenizer, encoder in found if encoder is not None]
@@ -35,7 +36,7 @@ def _pairs(pipe: Pipeline) -> list[tuple[str, Any, Any]]:
 
 def embedding_dims(pipe: Pipeline) -> tuple[int, ...]:
     """Width of the input embeddings of each text encoder: (768,) for SD 1, (768, 1280) for SDXL."""
-    return tuple(encoder.get_input_embeddings().weight.shape[1] for _, _, encoder in _pairs(pipe))
+    return tuple(encoder.get_input_embeddings().weight.shape[1] for _, _, encoder in text_encoders(pipe))
 
 
 def name_rows(pipe: Pipeline, names: Sequence[str]) -> tuple[Tensor, list[str]]:
@@ -44,9 +45,9 @@ def name_rows(pipe: Pipeline, names: Sequence[str]) -> tuple[Tensor, list[str]]:
     Returns rows (n, 2, dim), float32 on the CPU, dim concatenated over encoders, and the n names kept.
     """
     kept, _ = _sorted_names(pipe, names)
-    index = torch.tensor(list(kept), dtype=torch.long).reshape(len(kept), len(_pairs(pipe)), TOKENS)
+    index = torch.tensor(list(kept), dtype=torch.long).reshape(len(kept), len(text_encoders(pipe)), TOKENS)
     rows = []
-    for i, (_, _, encoder) in enumerate(_pairs(pipe)):
+    for i, (_, _, encoder) in enumerate(text_encoders(pipe)):
         table = encoder.get_input_embeddings().weight.detach()
         rows.append(table[index[:, i].to(table.device)].float().cpu())
     return torch.cat(rows, dim=-1), list(kept.values())
@@ -59,7 +60,7 @@ def unusable_names(pipe: Pipeline, names: Sequence[str]) -> dict[str, str]:
 
 def nonsense_names(pipe: Pipeline, names: Sequence[str], count: int) -> list[str]:
     """Make up `count` names that can be used, always the same, of words of the vocabulary that no name has in it."""
-    tokenizer = _pairs(pipe)[0][1]
+    tokenizer = text_encoders(pipe)[0][1]
     taken = {i for ids in tokenizer(list(names), add_special_tokens=False).input_ids for i in ids} if names else set()
     whole = ((word.removesuffix("</w>"), i) for word, i in tokenizer.get_vocab().items() if word.endswith("</w>"))
     words = sorted(word for word, i in whole if i not in taken and len(word) > 2 and word.isascii() and word.isalpha())
@@ -73,7 +74,7 @@ def _sorted_names(
 ) -> tuple[dict[tuple[tuple[int, ...], ...], str], dict[str, str]]:
     """Tokens in every tokenizer -> name, and name -> why it cannot be used."""
     names = list(dict.fromkeys(names))
-    tokenizers = [tokenizer for _, tokenizer, _ in _pairs(pipe)]
+    tokenizers = [tokenizer for _, tokenizer, _ in text_encoders(pipe)]
     ids = [tokenizer(names, add_special_tokens=False).input_ids if names else [] for tokenizer in tokenizers]
     kept: dict[tuple[tuple[int, ...], ...], str] = {}
     dropped: dict[str, str] = {}
@@ -96,9 +97,10 @@ def fingerprint(pipe: Pipeline) -> str:
     survive rounding to half precision, and a table that was trained further has other signs.
     """
     digest = hashlib.sha256()
-    for _, tokenizer, encoder in _pairs(pipe):
+    for _, tokenizer, encoder in text_encoders(pipe):
         table = encoder.get_input_embeddings().weight.detach()
-        key = (table.data_ptr(), table._version, tuple(table.shape), table.dtype, tokenizer.vocab_size)
+        version = 0 if table.is_inference() else table._version  # what was made in inference mode counts no changes
+        key = (table.data_ptr(), version, tuple(table.shape), table.dtype, tokenizer.vocab_size)
         if encoder not in _fingerprints or _fingerprints[encoder][0] != key:
             _fingerprints[encoder] = key, _hash_table(tokenizer, table)
         digest.update(_fingerprints[encoder][1].encode())
@@ -114,27 +116,32 @@ def _hash_table(tokenizer: Any, table: Tensor) -> str:
     return digest.hexdigest()
 
 
-def check_placeholder(pipe: Pipeline, token: str) -> None:
-    """Raise PromptError, with the reason, unless `token` can stand for a new person in this model."""
+def check_placeholder(pipe: Pipeline, token: str, count: int = TOKENS) -> None:
+    """Raise PromptError, with the reason, unless `token` can stand for `count` vectors in this model."""
     check_spelling(token)
-    for part in _parts(token):
+    for part in _parts(token, count):
         if knows(pipe, part):
             raise PromptError(f"{part} already has a meaning in this model: choose another placeholder token")
 
 
 def knows(pipe: Pipeline, token: str) -> bool:
     """Whether `token` is one word of a tokenizer's vocabulary, tokens that were added to it included."""
-    return any(t.convert_tokens_to_ids(token) not in (None, t.unk_token_id) for _, t, _ in _pairs(pipe))
+    return any(t.convert_tokens_to_ids(token) not in (None, t.unk_token_id) for _, t, _ in text_encoders(pipe))
 
 
-def _parts(token: str) -> list[str]:
-    """The names under which diffusers expands a token of several vectors."""
-    return [token, *(f"{token}_{i}" for i in range(1, TOKENS))]
+def vocabulary(pipe: Pipeline) -> frozenset[str]:
+    """The pieces that any of the pipeline's tokenizers knows."""
+    return frozenset(piece for _, tokenizer, _ in text_encoders(pipe) for piece in tokenizer.get_vocab())
+
+
+def _parts(token: str, count: int) -> list[str]:
+    """The names under which diffusers expands a token of `count` vectors."""
+    return [token, *(f"{token}_{i}" for i in range(1, count))]
 
 
 @contextmanager
 def placeholders(pipe: Pipeline, vectors: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let each token mean two given vectors (2, dim) in every prompt inside the block.
+    """Let each token mean its vectors (n, dim) in every prompt inside the block: two for a person, or any number.
 
     The tokenizers are exchanged for extended copies and the looked-up rows are replaced on their way
     out of the embedding: no weight and no vocabulary is written, gradients flow to the vectors, and
@@ -144,14 +151,15 @@ def placeholders(pipe: Pipeline, vectors: Mapping[str, Tensor]) -> Iterator[None
     """
     width = sum(embedding_dims(pipe))
     for token, rows in vectors.items():
-        check_placeholder(pipe, token)
-        if tuple(rows.shape) != (TOKENS, width):
-            raise PromptError(f"{token}: vectors of shape {tuple(rows.shape)}, this model needs ({TOKENS}, {width})")
-    parts = [part for token in vectors for part in _parts(token)]
+        check_spelling(token)
+        if rows.ndim != 2 or not len(rows) or rows.shape[1] != width:
+            raise PromptError(f"{token}: vectors of shape {tuple(rows.shape)}, this model needs (n, {width})")
+        check_placeholder(pipe, token, len(rows))
+    parts = [part for token, rows in vectors.items() for part in _parts(token, len(rows))]
     values = torch.cat(list(vectors.values())) if vectors else torch.empty(0, width)
     with ExitStack() as undo:
         for (suffix, tokenizer, encoder), value in zip(
-            _pairs(pipe), values.split(embedding_dims(pipe), dim=-1), strict=True
+            text_encoders(pipe), values.split(embedding_dims(pipe), dim=-1), strict=True
         ):
             extended = _extend(tokenizer, parts)
             undo.callback(setattr, pipe, f"tokenizer{suffix}", tokenizer)
@@ -159,12 +167,15 @@ def placeholders(pipe: Pipeline, vectors: Mapping[str, Tensor]) -> Iterator[None
             ids = extended.convert_tokens_to_ids(parts)
             for hook in _replace_rows(encoder.get_input_embeddings(), ids, value):
                 undo.callback(hook.remove)
-            for module in encoder.modules():
-                # Old configs say eos_token_id 2, which pools at the highest id: at a placeholder, here.
-                if getattr(module, "eos_token_id", None) == 2:
-                    undo.callback(setattr, module, "eos_token_id", 2)
-                    module.eos_token_id = extended.eos_token_id
+            for module in pooling_at_highest(encoder):
+                undo.callback(setattr, module, "eos_token_id", HIGHEST)
+                module.eos_token_id = extended.eos_token_id
         yield
+
+
+def pooling_at_highest(encoder: nn.Module) -> list[Any]:
+    """The modules of a text encoder that pool at the highest id, as old configs ask for: it may be a placeholder's."""
+    return [module for module in encoder.modules() if getattr(module, "eos_token_id", None) == HIGHEST]
 
 
 def _extend(tokenizer: Any, parts: Sequence[str]) -> Any:
@@ -202,7 +213,7 @@ def token_ids(pipe: Pipeline, prompts: Sequence[str]) -> tuple[Tensor, ...]:
     Raises PromptError for a prompt that does not fit, which diffusers would cut short.
     """
     result = []
-    for _, tokenizer, encoder in _pairs(pipe):
+    for _, tokenizer, encoder in text_encoders(pipe):
         limit = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
         expanded = [pipe.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
         for prompt, ids in zip(prompts, tokenizer(expanded).input_ids, strict=True):
@@ -221,7 +232,7 @@ def encode(pipe: Pipeline, ids: Sequence[Tensor]) -> tuple[Tensor, Tensor | None
 
     Returns states (n, length, width) and, for SDXL, pooled (n, width), else None.
     """
-    encoders: list[Callable[..., Any]] = [encoder for _, _, encoder in _pairs(pipe)]
+    encoders: list[Callable[..., Any]] = [encoder for _, _, encoder in text_encoders(pipe)]
     if len(encoders) == 1 and not hasattr(pipe, "text_encoder_2"):
         return encoders[0](ids[0])[0], None
     outputs = [encoder(i, output_hidden_states=True) for encoder, i in zip(encoders, ids, strict=True)]
@@ -234,7 +245,7 @@ def encoder_outputs(pipe: Pipeline, template: str, vectors: Tensor) -> Tensor:
     with torch.no_grad(), placeholders(pipe, {token: vectors}):
         ids = token_ids(pipe, [template.format(token)])
         states = []
-        for (_, tokenizer, encoder), row in zip(_pairs(pipe), ids, strict=True):
-            own = torch.isin(row[0], torch.tensor(tokenizer.convert_tokens_to_ids(_parts(token))).to(row))
+        for (_, tokenizer, encoder), row in zip(text_encoders(pipe), ids, strict=True):
+            own = torch.isin(row[0], torch.tensor(tokenizer.convert_tokens_to_ids(_parts(token, TOKENS))).to(row))
             states.append(encoder(row).last_hidden_state[0, own].float().cpu())
     return torch.cat(states, dim=-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
@@ -46,6 +46,7 @@ CSS = """
 .large .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(14rem, 45%), 1fr)) !important; }
 @media (min-width: 640px) { .five .grid-container { grid-template-columns: repeat(5, 1fr) !important; } }
 .pictures .empty { min-height: 7rem !important; height: 7rem !important; }
+.programs td { padding: .1rem .75rem .1rem 0; overflow-wrap: anywhere; }
 .files .label-clear-button { display: none; }
 """
 
@@ -80,6 +81,20 @@ def chips(tokens: Iterable[str]) -> str:
     people = "".join(button(token, "person") for token in tokens)
     people = people or '<span class="hint">Nobody yet: fit a photo, or make somebody up.</span>'
     return f'<div class="chips">{people}{"".join(button(phrase, "phrase") for phrase in PHRASES)}</div>'
+
+
+def in_programs(people: Mapping[str, Mapping[str, str]]) -> str:
+    """What to write for each person in prompts of each program, folded up."""
+    rows = "".join(
+        f"<tr><td>{escape(token)}</td><td>{escape(program)}</td><td><code>{escape(text)}</code></td></tr>"
+        for token, texts in people.items()
+        for program, text in texts.items()
+    )
+    if not rows:
+        return ""
+    return (
+        f'<details class="programs"><summary>What other programs\' prompts say</summary><table>{rows}</table></details>'
+    )
 
 
 def status(text: str, share: float | None = None, *, done: bool = False) -> str:

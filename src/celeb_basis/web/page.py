@@ -26,6 +26,7 @@ def build(studio: Studio) -> gr.Blocks:
                 chips, prompt = _draw(session)
             with gr.Tab("People", id="people"):
                 added, faces, files, pair, both = _people(session)
+                elsewhere = gr.HTML(look.in_programs({}))
             with gr.Tab("Model", id="model"):
                 chosen = _model(session)
 
@@ -47,6 +48,7 @@ def build(studio: Studio) -> gr.Blocks:
         for event in (learnt, *added):
             event.success(everybody, [*pair, session], [chips, *pair], **job.PRIVATE)
             event.success(portraits, session, [faces, files], **job.PRIVATE)
+            event.success(lambda session: look.in_programs(session.in_programs()), session, elsewhere, **job.PRIVATE)
 
         def to_draw(text: str) -> tuple[gr.Tabs, str]:
             return gr.Tabs(selected="draw"), text
@@ -172,6 +174,9 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
         steps = gr.Number(0, label="Steps (0: the model's)", precision=0, minimum=0, min_width=140)
         guidance = gr.Number(0, label="Guidance (0: the model's)", minimum=0, step=0.5, min_width=140)
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53, min_width=110)
+        strength = gr.Slider(
+            0, 1.25, 1, step=0.05, label="Strength", info="0: the mean person. 1: as learnt.", min_width=150
+        )
     apart = gr.Checkbox(label="Keep people apart, each on the side that the prompt says", container=False)
     with gr.Row():
         start = gr.Button("Draw", variant="primary", min_width=120)
@@ -187,11 +192,15 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
         guidance: float | None,
         seed: int | None,
         apart: bool,
+        strength: float,
         session: Session,
     ) -> Iterator[tuple[str, Any]]:
         pictures: list[Path] = []
         with job.in_one_line():
-            for picture in session.draw(prompt, count, steps or None, guidance or None, seed or 0, apart=apart):
+            drawing = session.draw(
+                prompt, count, steps or None, guidance or None, seed or 0, apart=apart, strength=strength
+            )
+            for picture in drawing:
                 pictures.append(picture)
                 text = f"{len(pictures)} of {count} pictures"
                 if len(pictures) == count:
@@ -201,7 +210,7 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
     another.click(None, None, seed, js="() => Math.floor(Math.random() * 1e6)", **job.PRIVATE)
     job.wire(
         [start.click, prompt.submit], stop, line, draw,
-        [prompt, count, steps, guidance, seed, apart, session], [line, gallery], api_name="draw",
+        [prompt, count, steps, guidance, seed, apart, strength, session], [line, gallery], api_name="draw",
     )  # fmt: skip
     return chips, prompt
 

@@ -26,9 +26,12 @@ from .. import (
     find_face,
     fit_steps,
     generate,
+    in_prompts,
     miniature,
+    name_advice,
     open_photo,
     save_picture,
+    vocabulary,
 )
 from .studio import Model, Studio
 
@@ -108,15 +111,26 @@ class Session:
             yield Fitting(at.step, steps, left, preview, person)
 
     def draw(
-        self, prompt: str, count: int, steps: int | None, guidance: float | None, seed: int, *, apart: bool = False
+        self,
+        prompt: str,
+        count: int,
+        steps: int | None,
+        guidance: float | None,
+        seed: int,
+        *,
+        apart: bool = False,
+        strength: float = 1.0,
     ) -> Iterator[Path]:
         """Draw pictures one after the other, so that they can be seen and stopped in between.
 
         apart: each person in a column of their own.
+        strength: of everybody, between the mean person and themselves, or a little beyond.
         """
         if not prompt.strip():
             raise PromptError("write what the pictures should show")
         named = [person.identity for token, person in self.people.items() if token in prompt.lower()]
+        if strength != 1:
+            named = [identity.scaled(self.model.basis, strength) for identity in named]
         for number in range(seed, seed + count):
             self._drawn += 1
             stem = f"{self._drawn:03}-{file_stem(prompt, number)}"
@@ -146,6 +160,15 @@ class Session:
     def load(self, file: str, name: str) -> Person:
         """Take in the person of an identity file, under their own name or another."""
         return self._keep(Identity.load(file, self._token(name) if name.strip() else None))
+
+    def in_programs(self) -> dict[str, dict[str, str]]:
+        """What to write for each person in prompts of each program, and a note where their name breaks one."""
+        known, texts = vocabulary(self.model.pipe), {}
+        for token, person in self.people.items():
+            texts[token] = in_prompts(person.file.name, token)
+            if advice := name_advice(person.file.stem, known):
+                texts[token]["Note"] = advice
+        return texts
 
     def stranger(self) -> Path:
         """The photo of somebody the miniature has never seen."""

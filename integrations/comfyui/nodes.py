@@ -1,0 +1,326 @@
+"""The nodes."""
+
+import hashlib
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+from PIL import Image
+
+from celeb_basis import (
+    CelebBasis,
+    CelebBasisError,
+    Identity,
+    InstantMap,
+    Recipe,
+    celebrities,
+    face_reader,
+    find_face,
+    fit_steps,
+    name_advice,
+    vocabulary,
+)
+from celeb_basis.models.encoders import check_placeholder, fingerprint
+
+from .miniature import load_miniature
+from .pipeline import ComfyPipeline, trainable
+from .text import with_identity
+
+CATEGORY = "celeb-basis"
+IdentityType = io.Custom("CELEB_BASIS_IDENTITY")
+BASES = "celeb_basis"  # the folder of bases and instant maps, in ComfyUI's models
+MADE = "made from this model"
+INSTANT = ".instant.safetensors"
+PREVIEWS, PREVIEW_STEPS = 4, 8  # during a fit, after the first; sampler steps of each
+
+folder_paths.add_model_folder_path(BASES, str(Path(folder_paths.models_dir) / BASES))
+
+
+def digest(path):
+    """A hash of a file, by which ComfyUI sees that it has changed."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path and Path(path).is_file() else ""
+
+
+def token_of(name):
+    """annika or <annika> -> <annika>"""
+    return f"<{name.strip().removeprefix('<').removesuffix('>').lower()}>"
+
+
+def bases():
+    """The bases to choose from; a map beside one is not one."""
+    return [MADE, *(name for name in folder_paths.get_filename_list(BASES) if not name.endswith(INSTANT))]
+
+
+def basis_path(name):
+    """The file of a basis, or None for one that is made."""
+    return None if name == MADE else Path(folder_paths.get_full_path_or_raise(BASES, name))
+
+
+def basis_and_map(name, pipe):
+    """The basis asked for with the map beside it; without a file the model's own, or one made from its names."""
+    path = basis_path(name)
+    if path is None and pipe.card.basis is None:
+        return _made_basis(pipe), None
+    if path is None:
+        return CelebBasis.from_card(pipe.card), InstantMap.from_card(pipe.card)
+    own = path.with_name(path.name.removesuffix(".safetensors") + INSTANT)
+    return CelebBasis.load(path), InstantMap.load(own) if own.exists() else None
+
+
+_made = {}  # the last basis that was made, by the fingerprint of its model: making one takes seconds
+
+
+def _made_basis(pipe):
+    if fingerprint(pipe) not in _made:
+        _made.clear()
+        _made[fingerprint(pipe)] = CelebBasis.from_pipeline(pipe, celebrities())
+    return _made[fingerprint(pipe)]
+
+
+class LoadIdentity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CelebBasisLoadIdentity",
+            display_name="Load Identity",
+            category=CATEGORY,
+            description="A person from a file in models/embeddings.",
+            inputs=[io.Combo.Input("file", options=folder_paths.get_filename_list("embeddings"))],
+            outputs=[IdentityType.Output(display_name="identity")],
+        )
+
+    @classmethod
+    def execute(cls, file):
+        return io.NodeOutput(Identity.load(folder_paths.get_full_path_or_raise("embeddings", file)))
+
+    @classmethod
+    def fingerprint_inputs(cls, file):
+        return digest(folder_paths.get_full_path("embeddings", file))
+
+
+class SampleIdentity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CelebBasisSampleIdentity",
+            display_name="Make Up Identity",
+            category=CATEGORY,
+            description="A person who does not exist, the same for the same seed.",
+            inputs=[
+                io.Clip.Input("clip"),
+                io.String.Input("name", default="mirelle"),
+                # Without a say, ComfyUI would draw a new seed for every run, and so make another person each time.
+                io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=False),
+                io.Combo.Input("basis", options=bases(), default=MADE),
+            ],
+            outputs=[IdentityType.Output(display_name="identity")],
+        )
+
+    @classmethod
+    def execute(cls, clip, name, seed, basis):
+        with torch.inference_mode(False):  # a fit may use the same basis, and needs its gradients
+            pipe = ComfyPipeline(clip)
+            check_placeholder(pipe, token_of(name))
+            space, _ = basis_and_map(basis, pipe)
+            space.check(pipe)
+            return io.NodeOutput(Identity.sample(space, token_of(name), torch.Generator().manual_seed(seed)))
+
+    @classmethod
+    def fingerprint_inputs(cls, clip, name, seed, basis):
+        return digest(basis_path(basis))
+
+
+class BlendIdentities(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CelebBasisBlendIdentities",
+            display_name="Blend Identities",
+            category=CATEGORY,
+            description="The person between two others.",
+            inputs=[
+                IdentityType.Input("a"),
+                IdentityType.Input("b"),
+                io.Float.Input("weight", default=0.5, min=0.0, max=1.0, step=0.05, tooltip="The share of b."),
+                io.String.Input("name", default="bodil"),
+            ],
+            outputs=[IdentityType.Output(display_name="identity")],
+        )
+
+    @classmethod
+    def execute(cls, a, b, weight, name):
+        return io.NodeOutput(a.blend(b, weight, token_of(name)))
+
+
+class ApplyIdentity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CelebBasisApplyIdentity",
+            display_name="Apply Identity",
+            category=CATEGORY,
+            description="Lets prompts of this CLIP name the person, like <annika>. Chain it for several people.",
+            inputs=[io.Clip.Input("clip"), IdentityType.Input("identity")],
+            outputs=[io.Clip.Output()],
+        )
+
+    @classmethod
+    def execute(cls, clip, identity):
+        identity.check(ComfyPipeline(clip))
+        return io.NodeOutput(with_identity(clip, identity))
+
+
+class SaveIdentity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CelebBasisSaveIdentity",
+            display_name="Save Identity",
+            category=CATEGORY,
+            description="Writes NAME.safetensors to models/embeddings, where prompts find it as embedding:NAME.",
+            inputs=[
+                IdentityType.Input("identity"),
+                io.Boolean.Input("overwrite", default=False, tooltip="Replace a file of the same name."),
+            ],
+            outputs=[IdentityType.Output(display_name="identity")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, identity, overwrite):
+        folder = Path(folder_paths.get_folder_paths("embeddings")[0])
+        folder.mkdir(parents=True, exist_ok=True)
+        name = identity.placeholder_token[1:-1]
+        path = folder / f"{name}.safetensors"
+        if path.exists() and not overwrite and not Identity.load(path).vectors.equal(identity.vectors):
+            raise CelebBasisError(f"there is another person in {path}: choose another name, or switch overwrite on")
+        identity.save(path)
+        advice = name_advice(name)
+        lines = [str(path), f"In prompts: embedding:{name}", *([f"Elsewhere: {advice}"] if advice else [])]
+        return io.NodeOutput(identity, ui=ui.PreviewText("\n".join(lines)))
+
+    @classmethod
+    def fingerprint_inputs(cls, identity, overwrite):
+        return float("nan")  # a file that was moved away is written again
+
+
+class FitIdentity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CelebBasisFitIdentity",
+            display_name="Fit Identity",
+            category=CATEGORY,
+            description="Learns the person in a photo; several images are photos of the same person.",
+            inputs=[
+                io.Model.Input("model"),
+                io.Clip.Input("clip"),
+                io.Vae.Input("vae"),
+                io.Image.Input("image"),
+                io.String.Input("name", default="annika", tooltip="Prompts write it as <annika>."),
+                io.Int.Input("steps", default=100, min=0, max=2000, tooltip="0 takes the instant map's answer."),
+                io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=False),
+                io.Combo.Input("basis", options=bases(), default=MADE, tooltip="A file in models/celeb_basis."),
+                io.Boolean.Input("largest_face", default=False, tooltip="If there are several, take the largest."),
+                io.Boolean.Input("preview", default=True, tooltip="Draw the person now and then during the fit."),
+            ],
+            outputs=[IdentityType.Output(display_name="identity")],
+        )
+
+    @classmethod
+    def execute(cls, model, clip, vae, image, name, steps, seed, basis, largest_face, preview):
+        token = token_of(name)
+        bar = comfy.utils.ProgressBar(max(steps, 1))
+        shown = {round(i / PREVIEWS * steps) for i in range(PREVIEWS + 1)} if preview else set()
+        with trainable(model, clip, vae) as pipe:
+            check_placeholder(pipe, token)
+            space, instant = basis_and_map(basis, pipe)
+            if steps == 0 and instant is None:
+                raise CelebBasisError("0 steps need an instant map beside the basis: take some steps")
+            reader = face_reader(pipe)
+            faces = [find_face(photo, reader, largest=largest_face) for photo in _photos(image)]
+            recipe = Recipe(max_train_steps=steps, seed=seed)
+            for at in fit_steps(pipe, space, [faces], recipe, instant=instant):
+                comfy.model_management.throw_exception_if_processing_interrupted()
+                [identity] = at.identities([token])
+                picture = _portrait(pipe, vae, identity, seed) if at.step in shown else None
+                bar.update_absolute(at.step, preview=picture and ("JPEG", picture, 512))
+            known = vocabulary(pipe)
+        if advice := name_advice(token[1:-1], known):
+            print(f"celeb-basis: {advice}")
+        return io.NodeOutput(identity)
+
+    @classmethod
+    def fingerprint_inputs(cls, basis, **others):
+        path = basis_path(basis)
+        return digest(path) + digest(path and path.with_name(path.name.removesuffix(".safetensors") + INSTANT))
+
+
+def _photos(image):
+    """Pictures of an IMAGE (n, height, width, 3) in 0..1."""
+    return [Image.fromarray((np.clip(p.cpu().numpy(), 0, 1) * 255).round().astype(np.uint8)) for p in image]
+
+
+def _portrait(pipe, vae, identity, seed):
+    """A quick picture of a person, through ComfyUI's own nodes and the models that are being fitted with."""
+    import nodes
+
+    with torch.inference_mode():
+        encode = nodes.CLIPTextEncode().encode
+        [positive] = encode(with_identity(pipe.clip, identity), f"a photo of {identity.placeholder_token}")
+        [negative] = encode(pipe.clip, "")
+        config = pipe.unet.config
+        latent = {"samples": torch.zeros(1, config.in_channels, config.sample_size, config.sample_size)}
+        guidance = pipe.card.guidance_scale or 5.0
+        [drawn] = nodes.common_ksampler(
+            pipe.model, seed, PREVIEW_STEPS, guidance, "euler", "sgm_uniform", positive, negative, latent
+        )
+        return _photos(vae.decode(drawn["samples"]))[0]
+
+
+class LoadMiniature(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CelebBasisLoadMiniature",
+            display_name="Load Miniature",
+            category=f"{CATEGORY}/for trials",
+            description="The small model of drawn people that celeb-basis brings along. It needs 128 x 128 latents "
+            "for 64 x 64 pixels, and finds drawn faces only.",
+            inputs=[],
+            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
+        )
+
+    @classmethod
+    def execute(cls):
+        return io.NodeOutput(*load_miniature())
+
+
+class DrawStranger(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="CelebBasisStranger",
+            display_name="Photo of a Stranger",
+            category=f"{CATEGORY}/for trials",
+            description="A photo of somebody whom the miniature has never seen.",
+            inputs=[io.Int.Input("seed", default=7, min=0, max=2**31, control_after_generate=False)],
+            outputs=[io.Image.Output()],
+        )
+
+    @classmethod
+    def execute(cls, seed):
+        from celeb_basis import miniature
+
+        pixels = torch.from_numpy(np.array(miniature.person(seed), dtype=np.float32) / 255)
+        return io.NodeOutput(pixels[None])
+
+
+NODES = (
+    LoadIdentity, SampleIdentity, BlendIdentities, ApplyIdentity, SaveIdentity, FitIdentity,
+    LoadMiniature, DrawStranger,
+)  # fmt: skip

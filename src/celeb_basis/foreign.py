@@ -1,0 +1,120 @@
+"""Embeddings of other programs: the layouts that are in use, read without running any code in a file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import ParameterDict
+
+from .errors import IdentityError
+from .files import load_safetensors
+from .notation import PLACEHOLDER, spelt
+
+logger = logging.getLogger(__name__)
+
+PICKLES = (".pt", ".bin")
+# What the two text encoders of SDXL are called, in the order in which their vectors are concatenated.
+PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
+# Keys that say nothing about the token; any other single key is the token, as diffusers writes it.
+NAMELESS = ("emb_params", "*", "clip_l", "clip_g", "text_encoders_0", "text_encoders_1")
+OTHERS = {
+    "t5xxl": "Stable Diffusion 3 or Flux",
+    "qwen3_4b": "FLUX.2 klein",
+    "gemma2_2b": "Lumina 2",
+}
+BUNDLED = re.compile(r"bundle_emb\.(?P<name>.+?)\.(?P<key>string_to_param\.\*|clip_l|clip_g)")
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """What a file holds: vectors (n, dim) for each text encoder, its metadata, and the token if the file names one."""
+
+    parts: tuple[Tensor, ...]
+    metadata: Mapping[str, str]
+    token: str | None = None
+
+
+def read_embedding(path: Path, name: str | None = None) -> Embedding:
+    """Read a textual-inversion embedding of any program (.safetensors, .pt, .bin).
+
+    Understood: one tensor under any key, a pair for SDXL, AUTOMATIC1111's string_to_param, and embeddings bundled in
+    a LoRA file, of which `name` chooses one. A tensor (dim,) is one vector.
+
+    Raises IdentityError for anything else, with what the file holds.
+    """
+    if path.suffix.lower() in PICKLES:
+        tensors, metadata = _read_pickle(path), dict[str, str]()
+    else:
+        tensors, metadata = load_safetensors(path, IdentityError)
+    bundled = None
+    if any(key.startswith("bundle_emb.") for key in tensors):
+        bundled, tensors = _bundled(path, tensors, name)
+    _refuse(path, tensors)
+    keys = next((pair for pair in PAIRS if set(pair) == set(tensors)), tuple(tensors))
+    parts = tuple(torch.atleast_2d(tensors[key].float()) for key in keys)
+    whole = len(parts) == 1 or keys in PAIRS
+    if not whole or any(part.ndim != 2 or not len(part) for part in parts) or len({len(part) for part in parts}) > 1:
+        shapes = ", ".join(f"{key} {tuple(t.shape)}" for key, t in list(tensors.items())[:8]) or "nothing"
+        raise IdentityError(f"{path} is not an identity, whose vectors are one tensor or clip_l and clip_g: {shapes}")
+    named = bundled or (keys[0] if len(keys) == 1 and keys[0] not in NAMELESS else None)
+    return Embedding(parts, metadata, named and (named if PLACEHOLDER.fullmatch(named) else f"<{spelt(named)}>"))
+
+
+def _refuse(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise IdentityError for vectors that do not stand before the text encoders of SD 1, 2 or XL."""
+    if any(key.endswith("_out") for key in tensors):
+        raise IdentityError(
+            f"{path} holds output embeddings ({', '.join(tensors)}), which stand behind the text encoder: "
+            "save it again without them"
+        )
+    for key, family in OTHERS.items():
+        if key in tensors:
+            raise IdentityError(f"{path} was made for {family} (it holds {key}), which is not supported")
+
+
+def _bundled(path: Path, tensors: Mapping[str, Tensor], name: str | None) -> tuple[str, dict[str, Tensor]]:
+    """One of the embeddings in a LoRA file, with its name."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if match := BUNDLED.fullmatch(key):
+            found.setdefault(match["name"], {})[match["key"]] = tensor
+    wanted = [own for own in found if name is None or f"<{spelt(own)}>" == name]
+    if len(wanted) != 1 and len(found) != 1:
+        raise IdentityError(
+            f"{path} bundles {len(found)} embeddings: load one with placeholder_token= "
+            + " or ".join(f"<{spelt(own)}>" for own in found)
+        )
+    chosen = wanted[0] if wanted else next(iter(found))
+    if rest := sum(not key.startswith("bundle_emb.") for key in tensors):
+        logger.info(f"{path}: only the embedding is read, not the {rest} tensors of the LoRA around it")
+    return chosen, found[chosen]
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    """Tensors of a pickle, of which only tensors and containers of tensors are unpickled."""
+    if not os.path.isfile(path):
+        raise IdentityError(f"{path}: no such file")
+    try:
+        with torch.serialization.safe_globals([ParameterDict]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a foreign pickle can fail in any way
+        raise IdentityError(f"{path} is not an embedding that can be read without running code in it") from error
+    content = content.get("string_to_param", content) if isinstance(content, dict) else content
+    if isinstance(content, ParameterDict):
+        content = _parameters(content)
+    content = content if isinstance(content, dict) else {"*": content}
+    return {str(key): t.detach() for key, t in content.items() if isinstance(t, Tensor)}
+
+
+def _parameters(content: ParameterDict) -> dict[str, Any]:
+    """What is in a ParameterDict, whose own methods do not find what PyTorch 1 put in it."""
+    inside = {**vars(content).get("_parameters", {}), **vars(content)}
+    return {key: value for key, value in inside.items() if isinstance(value, Tensor)}
