@@ -87,7 +87,7 @@ def test_other_models_are_refused(pipe, basis, ada):
         ada.blend(stranger, 0.5, "<x>")
     with pytest.raises(IdentityError, match="another model"):
         stranger.coefficients(basis)
-    narrow = Identity("<bo>", torch.zeros(2, 6), (6,))
+    narrow = Identity("<bo>", torch.ones(2, 6), (6,))
     with pytest.raises(IdentityError, match="another model"):
         narrow.coefficients(basis)
 

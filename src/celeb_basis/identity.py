@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +13,17 @@ from torch import Tensor
 
 from .basis.basis import CelebBasis
 from .errors import IdentityError
-from .files import load_safetensors, save_safetensors
+from .files import check_regular, load_safetensors, save_safetensors
 from .models.encoders import TOKENS, embedding_dims, fingerprint
 from .models.pipeline import Pipeline, model_name
 from .notation import check_spelling
 
 # What other programs look for: one tensor for one text encoder, these two for SDXL.
 KEYS = {1: ("emb_params",), 2: ("clip_l", "clip_g")}
+MOST_PICKLED = 2**26  # bytes
+WIDEST = 2**16  # numbers in a vector
 FORMAT = "celeb-basis identity 1"
+LENGTHS = (1e-3, 1e3)  # of a vector; the rows of CLIP's tables have about .4, embeddings learnt far away some 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,12 @@ class Identity:
         if self.vectors.dtype != torch.float32 or not self.vectors.isfinite().all():
             raise IdentityError(
                 f"{self.placeholder_token}: the vectors hold values that are not numbers, or are not float32"
+            )
+        lengths = torch.stack([part.norm(dim=-1) for part in self.vectors.detach().split(self.encoder_dims, dim=-1)])
+        if not ((lengths > LENGTHS[0]) & (lengths < LENGTHS[1])).all():
+            raise IdentityError(
+                f"{self.placeholder_token}: vectors of length {lengths.min():.3g} to {lengths.max():.3g} stand for "
+                "nobody in any model: fit the person again"
             )
 
     @classmethod
@@ -146,14 +155,20 @@ class Identity:
         tensors, metadata = _read_pickle(path) if is_pickle else load_safetensors(path, IdentityError)
         parts = [tensors[key] for key in KEYS[2] if key in tensors] if len(tensors) == 2 else list(tensors.values())
         if len(parts) != len(tensors) or not parts or any(t.ndim != 2 or len(t) != TOKENS for t in parts):
-            shapes = ", ".join(f"{key} {tuple(t.shape)}" for key, t in tensors.items()) or "nothing"
-            raise IdentityError(f"{path} is not an identity of two vectors: it holds {shapes}")
+            shapes = ", ".join(f"{key} {tuple(t.shape)}" for key, t in list(tensors.items())[:4]) or "nothing"
+            more = f" and {len(tensors) - 4} more" if len(tensors) > 4 else ""
+            raise IdentityError(f"{path} is not an identity of two vectors: it holds {shapes}{more}")
+        for t in parts:
+            if not t.is_floating_point() or t.is_meta or t.layout != torch.strided or t.shape[1] > WIDEST:
+                raise IdentityError(
+                    f"{path} is not an identity: its vectors are {t.dtype}, {t.layout}, {t.shape[1]} wide"
+                )
         own = ("format", "placeholder_token", "fingerprint", "model")
         return cls(
             placeholder_token=placeholder_token
             or metadata.get("placeholder_token")
             or f"<{re.sub(r'[^a-z0-9_-]+', '-', path.stem.lower())}>",
-            vectors=torch.cat([t.float() for t in parts], dim=-1),
+            vectors=torch.cat([t.float().contiguous() for t in parts], dim=-1),
             encoder_dims=tuple(t.shape[1] for t in parts),
             fingerprint=metadata.get("fingerprint", ""),
             model=metadata.get("model", ""),
@@ -163,10 +178,15 @@ class Identity:
 
 def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors of a foreign embedding, read without running any code in it."""
-    if not os.path.isfile(path):
-        raise IdentityError(f"{path}: no such file")
+    check_regular(path, IdentityError, MOST_PICKLED)
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as parts:
+                if sum(part.file_size for part in parts.infolist()) > 2 * MOST_PICKLED:
+                    raise IdentityError(f"{path} unpacks to more than an embedding can hold")
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except IdentityError:
+        raise
     except Exception as error:  # a foreign pickle can fail in any way
         raise IdentityError(f"{path} is not an embedding that can be read without running code in it") from error
     content = content.get("string_to_param", content) if isinstance(content, dict) else content
