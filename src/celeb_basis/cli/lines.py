@@ -1,0 +1,17 @@
+"""Lines on a terminal: what comes out of files and arguments can neither steer it nor fill it."""
+
+from __future__ import annotations
+
+LONGEST = 800  # letters of an error
+END = 200  # of these, the last ones: what to do stands there
+
+
+def printable(text: str) -> str:
+    """A text with control sequences, changes of direction and the like written out as escapes."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def one_line(text: str) -> str:
+    """A message as one line of bearable length."""
+    text = printable(" ".join(text.split()))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - END - 5]} ... {text[-END:]}"
