@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -160,7 +161,7 @@ def wrong(tmp_path_factory, photo):
         ("wall.png", "wall.png: no face found"),
         ("letter.jpg", "letter.jpg is not a picture that can be read"),
         ("phone.heic", "phone.heic is a HEIC photo"),
-        ("huge.png", "huge.png has 20000 x 20000 pixels, 400 megapixels"),
+        ("huge.png", "huge.png has more than 178 megapixels"),
         ("pair.png", "2 faces were found: cut the photo to one person, or tick"),
         ("basis.safetensors", "basis.safetensors is not a picture"),
     ],
@@ -198,7 +199,7 @@ def test_wrong_input_is_one_line(call, args, message, visitor):
     visitor("sample", "eve", 0)
     with pytest.raises(AppError) as error:
         visitor(call, *args)
-    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+    assert unescape(str(error.value)).startswith(message) and "\n" not in str(error.value)
 
 
 def test_a_fit_without_a_photo_is_one_line(visitor):
@@ -209,7 +210,7 @@ def test_a_fit_without_a_photo_is_one_line(visitor):
 def test_files_of_another_model_are_refused(visitor, wrong):
     with pytest.raises(AppError, match="this basis was made for tiny sd1 and does not fit miniature"):
         visitor("model", "miniature", handle_file(wrong / "basis.safetensors"), None)
-    with pytest.raises(AppError, match="<tom> was made for tiny sd1"):
+    with pytest.raises(AppError, match="&lt;tom&gt; was made for tiny sd1"):
         visitor("load", handle_file(wrong / "tom.safetensors"), "")
 
 

@@ -45,6 +45,21 @@ def add_commands(commands: Any) -> None:
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in (default: 127.0.0.1)"
     )
     web.add_argument("--port", type=port, metavar="N", help="(default: the first free port from 7860)")
+    web.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="a model that visitors may choose beside the miniature, and no other; repeat for each (default: any; with "
+        "--host the miniature alone)",
+    )
+    web.add_argument(
+        "--domain",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which the page may be opened, such as that of a proxy before it; repeat for each",
+    )
     web.add_argument("--device", help="cpu, cuda or mps (default: a GPU if there is one)")
 
 
@@ -58,7 +73,9 @@ def show_page(args: argparse.Namespace) -> dict[str, Any]:
             raise
         raise CelebBasisError("the page needs Gradio: pip install 'celeb-basis[web]'") from None
     hide_loading_bars()
-    with serve(Studio(args.out, args.device), host=args.host, port=args.port, password=password) as address:
+    local = args.host in LOCAL
+    studio = Studio(args.out, args.device, models=args.model if args.model or not local else None, keep=local)
+    with serve(studio, host=args.host, port=args.port, password=password, domains=args.domain) as address:
         if args.json:
             print(json.dumps({"address": address, "out": str(args.out)}), flush=True)
         else:

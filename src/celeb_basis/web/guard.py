@@ -112,7 +112,7 @@ class Guard:
         host = headers.get("host", "")
         name = urlsplit(f"//{host}").hostname or ""
         if name not in self._hosts and not _is_address(name):
-            raise Wrong(421, "this page is not known by that name: open it by its address, or start it with that --host")
+            raise Wrong(421, "this page has another name: open it by its address, or start it with that --domain")
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             raise Wrong(403, "another site may not use this page")
@@ -142,6 +142,9 @@ class Guard:
     async def _called(self, scope: Scope, receive: Receive, send: Send, path: str, visitor: str) -> None:
         """A function of the page, or the end of one."""
         body = await _whole(receive, MOST_BYTES)
+        if path.endswith("reset"):  # does nothing; the browser calls it beside cancel
+            await _say(send, 200, {"success": True})
+            return
         content = read(body)
         session = content["session_hash"]
         if not self._visitors.claim(session, visitor):
@@ -213,10 +216,10 @@ def _own_cookies(send: Send, visitor: str | None) -> Send:
 
 async def _whole(receive: Receive, most: int) -> bytes:
     """The body of a request. Raises Wrong where it is longer than `most` bytes."""
-    body = b""
+    body: bytes = b""
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        body += bytes(message.get("body", b""))
         if len(body) > most:
             raise Wrong(413, f"a request may have {most // 1024} kB")
         if message["type"] == "http.disconnect" or not message.get("more_body"):
@@ -254,7 +257,11 @@ async def _refuse(receive: Receive, send: Send, status: int, line: str) -> None:
         drained += len(message.get("body", b""))
         if message["type"] == "http.disconnect" or not message.get("more_body"):
             break
-    content = json.dumps({"detail": line, "error": line}).encode()
+    await _say(send, status, {"detail": line, "error": line})
+
+
+async def _say(send: Send, status: int, answer: object) -> None:
+    content = json.dumps(answer).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
