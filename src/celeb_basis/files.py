@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -48,6 +49,18 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError, ValueError):  # where nothing could be written there is nothing to remove
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_buffered(path: str | Path) -> Iterator[BytesIO]:
+    """Yield a buffer whose content is written to `path`, atomically, when the block succeeds.
+
+    For writers such as Pillow's encoders, which take a full disk for success.
+    """
+    buffer = BytesIO()
+    yield buffer
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -184,7 +185,9 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             with zipfile.ZipFile(path) as parts:
                 if sum(part.file_size for part in parts.infolist()) > 2 * MOST_PICKLED:
                     raise IdentityError(f"{path} unpacks to more than an embedding can hold")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # PyTorch warns of unusual pickles that it refuses a line later
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except IdentityError:
         raise
     except Exception as error:  # a foreign pickle can fail in any way

@@ -212,10 +212,10 @@ def show(args: argparse.Namespace) -> dict[str, Any]:
 
 def photograph(args: argparse.Namespace) -> dict[str, Any]:
     from .. import miniature
-    from ..files import write_atomically
+    from ..files import write_buffered
 
     out = check_file(args.out, ".jpg", ".jpeg", ".png")
     photo = miniature.person(args.seed)
-    with write_atomically(out) as temporary:
-        photo.save(temporary, quality=95)
+    with write_buffered(out) as buffer:
+        photo.save(buffer, format="PNG" if out.suffix.lower() == ".png" else "JPEG", quality=95)
     return {"seed": args.seed, "picture": f"{photo.width} x {photo.height}", "file": str(out)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,9 @@ def check_parts(pipe: Pipeline) -> None:
         length = tokenizer.model_max_length
         if not 2 < min(length, encoder.config.max_position_embeddings):
             raise ModelError(f"the tokenizer{suffix} reads {length} tokens of a prompt: {AGAIN}")
+    scale = pipe.vae.config.scaling_factor
+    if not (isinstance(scale, int | float) and 0 < scale < math.inf):
+        raise ModelError(f"the vae's scaling_factor is {scale!r}: its config.json must say a number above 0")
     side = pipe.components["unet"].config.sample_size
     if not (type(side) is int and 1 <= side <= LARGEST_GRID):
         raise ModelError(
