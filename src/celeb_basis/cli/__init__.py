@@ -9,13 +9,14 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..errors import CelebBasisError
 from . import basis, info, page, people, pictures
-from .lines import one_line, printable
+from .lines import printable, say
 from .options import Parser
-from .signals import Stop, importing, say_stopped, stoppable
+from .signals import Stop, importing, stoppable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     # Silences a notice about torchvision, which nothing here needs.
+    try:
+        os.getcwd()
+    except OSError:
+        return _complain("the folder in which this runs is gone: change to another one")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     with stoppable() as stop:
         try:
@@ -46,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception:
             if not stop.signal:
                 raise
-    say_stopped()
+    say("stopped")
     return stop.code if stop.signal else 130
 
 
@@ -67,8 +72,12 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         return _complain(f"not enough GPU memory: {error}")
     try:
         print(json.dumps(report) if args.json else as_text(report), flush=True)
-    except BrokenPipeError:  # as with `| head -1`; Python flushes once more at exit, which must not fail either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # Python flushes once more at exit, which must not fail either.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # as with `| head -1`
+            return _complain(f"the answer cannot be written: {error.strerror}")
     return 0
 
 
@@ -91,7 +100,7 @@ def _complain(what: str) -> int:
     """Print one line on stderr and return the exit code of wrong input."""
     for argument, option in OPTIONS.items():
         what = re.sub(rf"\b{re.escape(argument)}", option, what)
-    print(f"celeb-basis: error: {one_line(what)}", file=sys.stderr)
+    say(f"error: {what}")
     return 2
 
 
@@ -99,7 +108,7 @@ class _Notices(logging.Handler):
     """The library's log, one line each on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"celeb-basis: {one_line(record.getMessage())}", file=sys.stderr)
+        say(record.getMessage())
 
 
 def _show_log() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+
 LONGEST = 800  # letters of an error
 END = 200  # of these, the last ones: what to do stands there
 
@@ -15,3 +18,9 @@ def one_line(text: str) -> str:
     """A message as one line of bearable length."""
     text = printable(" ".join(text.split()))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - END - 5]} ... {text[-END:]}"
+
+
+def say(text: str) -> None:
+    """One line on stderr, if it can be written: a full disk under it must not hide the exit code."""
+    with suppress(OSError):
+        print(f"celeb-basis: {one_line(text)}", file=sys.stderr)

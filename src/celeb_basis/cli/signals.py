@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,8 +67,3 @@ def _handled(by: object) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def say_stopped() -> None:
-    """The line on stderr."""
-    print("celeb-basis: stopped", file=sys.stderr)
