@@ -85,10 +85,17 @@ def serve(
             hosts=[host, *domains],
             logged_in=inner.tokens.__contains__ if password else None,
             has_room=studio.has_room,
+            waiting=lambda: _in_the_queue(page),
         )
         address = undo.enter_context(served(guard, host, port))
         undo.callback(_close, page, inner)
         yield address
+
+
+def _in_the_queue(page: gr.Blocks) -> list[str]:
+    """The sessions of the jobs that wait."""
+    waiting = list(page._queue.event_queue_per_concurrency_id.values())
+    return [event.session_hash for each in waiting for event in list(each.queue)]
 
 
 def _close(page: gr.Blocks, inner: Any) -> None:

@@ -34,6 +34,7 @@ VISITOR = "celeb_basis_visitor"
 MOST_UPLOAD = 2**26 + 2**16  # bytes of a request
 MOST_DRAINED = 2**30  # bytes of a refused one that are still read, so that its sender hears the answer
 MOST_WAITING = 20  # people at the door with a password
+MOST_JOBS = 6  # of one visitor in the queue
 SLOWEST = 5.0  # seconds that an attempt takes after many wrong ones
 
 
@@ -43,7 +44,7 @@ class Guard:
     hosts: names under which the page may be opened, beside addresses and this machine's own names: a name of
     somebody else's that points here is refused.
     functions: of the page, by number. logged_in: whether a token of a cookie is known; None without a password.
-    has_room: whether uploads still fit on the disk.
+    has_room: whether uploads still fit on the disk. waiting: the sessions whose jobs are in the queue.
     """
 
     def __init__(
@@ -55,11 +56,12 @@ class Guard:
         hosts: Iterable[str] = (),
         logged_in: Callable[[str], bool] | None = None,
         has_room: Callable[[], bool] = lambda: True,
+        waiting: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._app, self._visitors, self._functions = app, visitors, functions
         own = socket.gethostname().lower()
         self._hosts = {"localhost", own, f"{own}.local", *(host.lower() for host in hosts)}
-        self._logged_in, self._has_room = logged_in, has_room
+        self._logged_in, self._has_room, self._waiting_sessions = logged_in, has_room, waiting
         self._door = asyncio.Lock()
         self._wrong, self._waiting = 0, 0
 
@@ -74,7 +76,7 @@ class Guard:
             await self._answer(scope, receive, send)
         except Wrong as error:
             status, line = error.args if len(error.args) == 2 else (422, error.args[0])
-            await _refuse(receive, send, status, line)
+            await _refuse(send, status, line)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -97,10 +99,9 @@ class Guard:
         if path.startswith(f"{API}/upload") and method == "POST":
             if not self._has_room():
                 raise Wrong(507, "the page's disk is full: try again later")
-            if int(headers.get("content-length", "0") if headers.get("content-length", "0").isdecimal() else 0) > (
-                MOST_UPLOAD
-            ):
-                raise Wrong(413, "a file may have 64 MB")
+            declared = headers.get("content-length", "0")
+            if not declared.isdecimal() or int(declared) > MOST_UPLOAD:
+                await _whole(receive, 0)
             await self._app(scope, _limited(receive, MOST_UPLOAD), send)
         elif method == "POST":
             await self._called(scope, receive, send, path.rstrip("/"), visitor)
@@ -151,6 +152,8 @@ class Guard:
             raise Wrong(403, "this session is another visitor's")
         if path.endswith(("join", "predict")):
             check_call(content, self._functions, queued=path.endswith("join"))
+            if path.endswith("join") and self._visitors.others(session, self._waiting_sessions()) >= MOST_JOBS:
+                raise Wrong(429, f"{MOST_JOBS} of your jobs are waiting already: let one of them end first")
         else:
             if type(content.get("fn_index")) is not int or not isinstance(content.get("event_id"), str | None):
                 raise Wrong("the request must name fn_index and event_id")
@@ -216,14 +219,17 @@ def _own_cookies(send: Send, visitor: str | None) -> Send:
 
 async def _whole(receive: Receive, most: int) -> bytes:
     """The body of a request. Raises Wrong where it is longer than `most` bytes."""
-    body: bytes = b""
+    body, count = b"", 0
     while True:
         message = await receive()
-        body += bytes(message.get("body", b""))
-        if len(body) > most:
-            raise Wrong(413, f"a request may have {most // 1024} kB")
-        if message["type"] == "http.disconnect" or not message.get("more_body"):
+        part = bytes(message.get("body", b""))
+        count += len(part)
+        body = body + part if count <= most else b""  # what is too long is read, so that its sender hears the answer
+        ended = message["type"] == "http.disconnect" or not message.get("more_body")
+        if ended and count <= most:
             return body
+        if ended or count > MOST_DRAINED:
+            raise Wrong(413, f"a request may have {most // 1024} kB")
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
@@ -249,14 +255,8 @@ def _limited(receive: Receive, most: int) -> Receive:
     return receiving
 
 
-async def _refuse(receive: Receive, send: Send, status: int, line: str) -> None:
-    """Answer with one line, after what is still being sent."""
-    drained = 0
-    while status == 413 and drained < MOST_DRAINED:
-        message = await receive()
-        drained += len(message.get("body", b""))
-        if message["type"] == "http.disconnect" or not message.get("more_body"):
-            break
+async def _refuse(send: Send, status: int, line: str) -> None:
+    """Answer with one line."""
     await _say(send, status, {"detail": line, "error": line})
 
 

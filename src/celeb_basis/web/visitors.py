@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 GRACE = 10.0  # seconds without a connection after which a visitor has left
@@ -39,6 +39,12 @@ class Visitors:
                 for known in (self._owner, self._seen, self._cancelled, self._streams):
                     known.pop(old, None)
             return True
+
+    def others(self, session: str, sessions: Iterable[str]) -> int:
+        """How many of some sessions are of the same visitor; of one who shows no cookie, how many are this one."""
+        with self._lock:
+            visitor = self._owner.get(session)
+            return sum(other == session or (bool(visitor) and self._owner.get(other) == visitor) for other in sessions)
 
     @contextmanager
     def listening(self, session: str) -> Iterator[None]:
