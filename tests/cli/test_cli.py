@@ -354,8 +354,8 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
         ("blend a.safetensors b.safetensors --name c --weight 1.5", "not a number from 0 to 1"),
         ("sample --name eve --model some/model", "some/model needs --basis FILE"),
         ("sample --name eve --basis missing.safetensors", "no such file"),
-        ("basis --names missing.txt", "cannot be read"),
-        ("basis --names .", "cannot be read"),
+        ("basis --names missing.txt", "there is no such file"),
+        ("basis --names .", "is a folder"),
         ("generate hello --identity missing.safetensors", "no such file"),
         ("generate hello -n 0", "not a whole number of 1 or more"),
         ("generate hello -n 2 -o one.png", "2 pictures do not fit"),
@@ -369,7 +369,7 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
         ("generate hello --model nonsense", "no model 'nonsense'"),
         ("info missing.safetensors", "no such file"),
         ("info missing.png", "no such file"),
-        ("info .", "no such file"),
+        ("info .", "is a folder"),
         ("evaluate --identity x.safetensors --photo missing.jpg", "no such file"),
         ("demo --photo missing.jpg --out /dev/null/demo", "cannot write in"),
         ("miniature", "required: COMMAND"),
@@ -405,7 +405,7 @@ def test_files_of_another_kind_are_refused(model, people, tmp_path, capsys):
     for file in (tmp_path / "plain.png", model / "basis.safetensors"):
         assert "no identity" in complaint(capsys, "info", file, "--basis", model / "basis.safetensors")
     (tmp_path / "text.png").write_text("hello")
-    assert "no picture" in complaint(capsys, "info", tmp_path / "text.png")
+    assert "not a picture" in complaint(capsys, "info", tmp_path / "text.png")
     assert "not a celeb basis" in complaint(capsys, "sample", "--name", "e", "--basis", people[0])
     blended = complaint(capsys, "blend", people[0], model / "basis.safetensors", "--name", "c")
     assert "is not an identity, whose vectors are one tensor" in blended

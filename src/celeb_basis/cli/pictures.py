@@ -26,6 +26,8 @@ from .options import (
 )
 from .strength import add_strength, at_strength
 
+AT_ONCE = 4  # pictures
+
 
 def add_commands(commands: Any) -> None:
     """Add these commands to the parser."""
@@ -125,20 +127,23 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
     regions = _regions(args.region, tokens)
     pipe = load_model(args)
     pipe.set_progress_bar_config(disable=None, desc="drawing")
-    pictures = generate(
-        pipe,
-        args.prompt,
-        identities,
-        negative_prompt=args.negative_prompt,
-        num_images_per_prompt=args.num_images,
-        num_inference_steps=args.steps,
-        guidance_scale=args.guidance,
-        seed=args.seed,
-        regions="auto" if args.apart else regions,
-    )
-    make_folder(files[0].parent)
-    for i, (picture, file) in enumerate(zip(pictures, files, strict=True)):
-        save_picture(picture, file, prompt=args.prompt, seed=args.seed + i, model=model_name(pipe))
+    for first in range(0, len(files), AT_ONCE):  # what is done is kept, whatever comes after it
+        batch = files[first : first + AT_ONCE]
+        pictures = generate(
+            pipe,
+            args.prompt,
+            identities,
+            negative_prompt=args.negative_prompt,
+            num_images_per_prompt=len(batch),
+            num_inference_steps=args.steps,
+            guidance_scale=args.guidance,
+            seed=args.seed + first,
+            batch_size=AT_ONCE,
+            regions="auto" if args.apart else regions,
+        )
+        make_folder(batch[0].parent)
+        for seed, (picture, file) in enumerate(zip(pictures, batch, strict=True), start=args.seed + first):
+            save_picture(picture, file, prompt=args.prompt, seed=seed, model=model_name(pipe))
     return {
         "prompt": args.prompt,
         "seed": args.seed,
@@ -183,10 +188,10 @@ def show(args: argparse.Namespace) -> dict[str, Any]:
 
 def photograph(args: argparse.Namespace) -> dict[str, Any]:
     from .. import miniature
-    from ..files import write_atomically
+    from ..files import write_buffered
 
     out = check_file(args.out, ".jpg", ".jpeg", ".png")
     photo = miniature.person(args.seed)
-    with write_atomically(out) as temporary:
-        photo.save(temporary, quality=95)
+    with write_buffered(out) as buffer:
+        photo.save(buffer, format="PNG" if out.suffix.lower() == ".png" else "JPEG", quality=95)
     return {"seed": args.seed, "picture": f"{photo.width} x {photo.height}", "file": str(out)}

@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import OutputError
-from ..files import write_atomically
+from ..files import write_buffered
 
 
 def file_stem(prompt: str, seed: int) -> str:
@@ -37,8 +37,8 @@ def save_picture(image: Image.Image, path: str | Path, *, prompt: str, seed: int
     for key, value in {"prompt": prompt, "seed": str(seed), "model": model, "Software": software}.items():
         info.add_text(key, value)
     info.add_itxt("XML:com.adobe.xmp", XMP)
-    with write_atomically(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=info)
+    with write_buffered(path) as buffer:
+        image.save(buffer, format="PNG", pnginfo=info)
 
 
 XMP = """\

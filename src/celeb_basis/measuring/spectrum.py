@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..basis.basis import CelebBasis
 from ..errors import OutputError
-from ..files import write_atomically
+from ..files import write_buffered
 
 
 def plot_spectrum(basis: CelebBasis, path: str | Path) -> None:
@@ -31,5 +31,5 @@ def plot_spectrum(basis: CelebBasis, path: str | Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     figure.suptitle(f"{basis.model}: {len(basis.names)} names, rank {basis.rank[0]} and {basis.rank[1]}", fontsize=10)
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
+    with write_buffered(path) as buffer:
+        figure.savefig(buffer, format="png", dpi=130)

@@ -15,7 +15,7 @@ from ..drawing.picture_file import save_picture
 from ..faces.face import find_face
 from ..faces.face_reader import face_reader
 from ..faces.photo import open_photo
-from ..files import write_atomically
+from ..files import write_buffered
 from ..measuring.evaluate import evaluate
 from ..measuring.sheet import contact_sheet
 from ..models.load import load_pipeline
@@ -54,7 +54,6 @@ def run(
     several, of which `largest` takes the largest.
     """
     start = time.perf_counter()
-    out.mkdir(parents=True, exist_ok=True)
     picture = open_photo(photo) if photo else miniature.person(FIRST_UNSEEN + seed)
     pipe = load_pipeline("miniature")
     basis, instant = CelebBasis.from_card(model_card(pipe)), InstantMap.from_card(model_card(pipe))
@@ -86,8 +85,9 @@ def run(
     drawn = time.perf_counter()
     measured = evaluate(pipe, identity, picture, seeds=1, largest=largest, progress=report)
 
-    with write_atomically(out / "photo.png") as path:
-        picture.save(path, format="PNG")
+    out.mkdir(parents=True, exist_ok=True)  # not before, so that a failure leaves no folder
+    with write_buffered(out / "photo.png") as buffer:
+        picture.save(buffer, format="PNG")
     identity.save(out / "identity.safetensors")
     sheet = contact_sheet(
         picture, pictures, titles,

@@ -216,7 +216,10 @@ def _noise_process(pipe: Any) -> Any:
             f"{model_name(pipe)} has a {type(pipe.scheduler).__name__} ({what}): models that predict "
             f"{', '.join(PREDICTION_TYPES)} under a schedule of betas are supported"
         )
-    return DDPMScheduler.from_config(config)
+    noise = DDPMScheduler.from_config(config)
+    if not len(noise.alphas_cumprod) or not noise.alphas_cumprod.isfinite().all():
+        raise ModelError(f"{model_name(pipe)} has a schedule of betas that are no numbers: get the model again")
+    return noise
 
 
 @contextmanager
