@@ -230,9 +230,9 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
         )
     pipe = load_model(args)
     basis.check(pipe)
-    _advise(outs, vocabulary(pipe))
     reader = face_reader(pipe, args.face_reader)
     faces = [[find_face(photo, reader, largest=args.largest_face) for photo in own] for own in photos]
+    _advise(outs, vocabulary(pipe))
     recipe = Recipe(
         max_train_steps=args.steps,
         max_train_minutes=args.minutes,
