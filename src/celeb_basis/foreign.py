@@ -73,7 +73,9 @@ def read_embedding(path: Path, name: str | None = None) -> Embedding:
     whole = len(parts) == 1 or keys in PAIRS
     if not whole or any(part.ndim != 2 or not len(part) for part in parts) or len({len(part) for part in parts}) > 1:
         shapes = ", ".join(f"{key} {tuple(t.shape)}" for key, t in list(tensors.items())[:8]) or "nothing"
-        raise IdentityError(f"{path} is not an identity, whose vectors are one tensor or clip_l and clip_g: {shapes}")
+        raise IdentityError(
+            f"{path} is not an identity of two vectors, and no other program's embedding: it holds {shapes}"
+        )
     named = bundled or (keys[0] if len(keys) == 1 and keys[0] not in NAMELESS else None)
     return Embedding(parts, metadata, named and (named if PLACEHOLDER.fullmatch(named) else f"<{spelt(named)}>"))
 

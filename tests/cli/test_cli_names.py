@@ -91,6 +91,8 @@ def test_strength_of_everybody_or_of_one(model, tmp_path, capsys):
     assert weak != plain
     named = draw(capsys, model, tmp_path / "named.png", "--strength", 2, "--strength", "annika=.5", *basis)
     assert named == weak
+    assert answer(capsys, "info", tmp_path / "named.png")["strength"] == "<annika>=0.5"
+    assert "strength" not in answer(capsys, "info", tmp_path / "plain.png")
 
 
 @pytest.mark.parametrize(

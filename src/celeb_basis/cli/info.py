@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..identity import Identity
 
 EMBEDDINGS = {".safetensors", ".pt", ".bin"}
-MADE_BY = ("prompt", "seed", "model", "Software")  # what save_picture writes
+MADE_BY = ("prompt", "seed", "strength", "model", "Software")  # what save_picture writes
 
 
 def add_commands(commands: Any) -> None:

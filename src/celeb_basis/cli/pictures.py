@@ -122,7 +122,7 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
     from ..models.pipeline import model_name
 
     files = _picture_files(args)
-    identities = at_strength(args, [Identity.load(file, token) for file, token in args.identity])
+    identities, strengths = at_strength(args, [Identity.load(file, token) for file, token in args.identity])
     tokens = [identity.placeholder_token for identity in identities]
     regions = _regions(args.region, tokens)
     pipe = load_model(args)
@@ -143,11 +143,12 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
         )
         make_folder(batch[0].parent)
         for seed, (picture, file) in enumerate(zip(pictures, batch, strict=True), start=args.seed + first):
-            save_picture(picture, file, prompt=args.prompt, seed=seed, model=model_name(pipe))
+            save_picture(picture, file, prompt=args.prompt, seed=seed, model=model_name(pipe), strength=strengths)
     return {
         "prompt": args.prompt,
         "seed": args.seed,
         "model": model_name(pipe),
+        **({"strength": strengths} if strengths else {}),
         **({"from left to right": list(columns(args.prompt, tokens))} if args.apart else {}),
         "pictures": [str(file) for file in files],
     }

@@ -31,8 +31,8 @@ def add_strength(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def at_strength(args: argparse.Namespace, identities: Sequence[Identity]) -> list[Identity]:
-    """The people as strong as they are asked for.
+def at_strength(args: argparse.Namespace, identities: Sequence[Identity]) -> tuple[list[Identity], dict[str, float]]:
+    """The people as strong as they are asked for, and the strengths other than 1 by their tokens.
 
     Raises IdentityError for a name that is nobody's, or one that is given twice.
     """
@@ -45,14 +45,16 @@ def at_strength(args: argparse.Namespace, identities: Sequence[Identity]) -> lis
         if token not in [None, *(identity.placeholder_token for identity in identities)]:
             raise IdentityError(f"--strength names {token}: give that person with --identity")
         asked[token] = strength
-    wanted = [asked.get(identity.placeholder_token, asked.get(None, 1.0)) for identity in identities]
-    if all(strength == 1 for strength in wanted):
-        return list(identities)
+    tokens = [identity.placeholder_token for identity in identities]
+    wanted = {token: s for token in tokens if (s := asked.get(token, asked.get(None, 1.0))) != 1}
+    if not wanted:
+        return list(identities), {}
     basis = load_basis(args)
-    return [
-        identity if strength == 1 else identity.scaled(basis, strength)
-        for identity, strength in zip(identities, wanted, strict=True)
+    as_wanted = [
+        identity.scaled(basis, wanted[identity.placeholder_token]) if identity.placeholder_token in wanted else identity
+        for identity in identities
     ]
+    return as_wanted, wanted
 
 
 def _strength(text: str) -> tuple[str | None, float]:

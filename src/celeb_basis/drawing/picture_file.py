@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,10 +20,20 @@ def file_stem(prompt: str, seed: int) -> str:
     return f"{words or 'picture'}-{seed}"
 
 
-def save_picture(image: Image.Image, path: str | Path, *, prompt: str, seed: int, model: str) -> None:
+def save_picture(
+    image: Image.Image,
+    path: str | Path,
+    *,
+    prompt: str,
+    seed: int,
+    model: str,
+    strength: Mapping[str, float] | None = None,
+) -> None:
     """Write a PNG with metadata that says that a model made it, and how.
 
-    Beside prompt, seed, model and software in text chunks it carries the IPTC's digital source type
+    strength: of the people who were not drawn as they are, by their tokens.
+
+    Beside prompt, seed, model, strength and software in text chunks it carries the IPTC's digital source type
     "trainedAlgorithmicMedia" as XMP, which viewers and platforms use to label generated pictures.
 
     Raises OutputError for another suffix than .png or a place that cannot be written.
@@ -36,6 +47,8 @@ def save_picture(image: Image.Image, path: str | Path, *, prompt: str, seed: int
     info = PngInfo()
     for key, value in {"prompt": prompt, "seed": str(seed), "model": model, "Software": software}.items():
         info.add_text(key, value)
+    if strength:
+        info.add_text("strength", " ".join(f"{token}={value:g}" for token, value in strength.items()))
     info.add_itxt("XML:com.adobe.xmp", XMP)
     with write_buffered(path) as buffer:
         image.save(buffer, format="PNG", pnginfo=info)

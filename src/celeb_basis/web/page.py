@@ -238,7 +238,7 @@ def _people(
         with gr.Column(min_width=300):
             gr.Markdown("### Load identity files")
             load_name = gr.Textbox(label="Name", placeholder="leave empty for the file's own")
-            load_button = gr.UploadButton("Choose a file", file_types=[".safetensors"])
+            load_button = gr.UploadButton("Choose a file", file_types=[".safetensors", ".pt", ".bin"])
     gr.Markdown("### Two people")
     with gr.Row():
         first = gr.Dropdown(label="From", choices=[], allow_custom_value=True, min_width=130)

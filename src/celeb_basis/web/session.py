@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,12 +148,15 @@ class Session:
         if not prompt.strip():
             raise PromptError("write what the pictures should show")
         named = [person.identity for token, person in self.people.items() if token in prompt.lower()]
-        if strength != 1:
+        strengths = {} if strength == 1 else {identity.placeholder_token: strength for identity in named}
+        if strengths:
             named = [identity.scaled(self.model.basis, strength) for identity in named]
         for number in range(seed, seed + count):
             self._drawn += 1
             stem = f"{self._drawn:03}-{file_stem(prompt, number)}"
-            yield self._draw(stem, prompt, named, number, steps=steps, guidance=guidance, apart=apart, check=check)
+            yield self._draw(
+                stem, prompt, named, number, strengths, steps=steps, guidance=guidance, apart=apart, check=check
+            )
 
     def pair(self, first: str, second: str) -> tuple[Identity, Identity]:
         """Two people of this visitor by their tokens."""
@@ -229,6 +232,7 @@ class Session:
         prompt: str,
         identities: list[Identity],
         seed: int,
+        strengths: Mapping[str, float] | None = None,
         *,
         steps: int | None = None,
         guidance: float | None = None,
@@ -242,7 +246,7 @@ class Session:
                 regions="auto" if apart else None, between_steps=check,
             )  # fmt: skip
         file = self._file(f"{stem}.png")
-        save_picture(picture, file, prompt=prompt, seed=seed, model=model.name)
+        save_picture(picture, file, prompt=prompt, seed=seed, model=model.name, strength=strengths)
         return file
 
     def _file(self, name: str) -> Path:
