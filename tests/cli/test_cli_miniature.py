@@ -66,7 +66,8 @@ def test_two_people_in_one_picture(ada, tmp_path, capsys):
 
 
 def test_evaluate_says_how_alike(ada, tmp_path, capsys):
-    command = ("evaluate", "--identity", ada[1], "--photo", ada[0], "--seeds", 1, "-o", tmp_path / "evaluation")
+    command = ("evaluate", "--identity", ada[1], "--photo", ada[0], "--seeds", 1, "--celebrities", 3)
+    command += ("-o", tmp_path / "evaluation")
     report = answer(capsys, *command)
     assert report["n_images"] == 10
     for scores in (report, report["celebrities"]):
@@ -108,11 +109,11 @@ def admiral(path):
 @pytest.mark.parametrize("photograph", [astronaut, admiral])
 def test_people_of_the_real_world_are_one_line(photograph, tmp_path, capsys):
     photo = photograph(tmp_path / "photo.png")
-    assert main(["fit", str(photo), "--name", "ada", "--steps", "0", "-o", str(tmp_path / "a.safetensors")]) == 2
+    assert main(["fit", str(photo), "--name", "ada", "--steps", "0", "-o", str(tmp_path / "annika.safetensors")]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
     assert "real photographs need a real model" in captured.err
-    assert not (tmp_path / "a.safetensors").exists()
+    assert not (tmp_path / "annika.safetensors").exists()
 
 
 def test_the_demo_takes_a_photo(ada, tmp_path, monkeypatch, capsys):
