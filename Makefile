@@ -1,6 +1,7 @@
 # make demo               the whole method on the embedded miniature; results in demo/
 # make demo PHOTO=me.jpg  the same with your own photograph
 # make test               everything that has to pass before a change lands
+# make fuzz               damaged files, stopped commands, malformed models, many visitors (a quarter of an hour)
 # make benchmark          the comparison with other methods (hours); run again, it continues where it stopped
 # make wheel              the installable file, in dist/
 # Each sets up what it needs in .venv first (Python 3.11; once, about 3 minutes).
@@ -12,7 +13,7 @@ export TRANSFORMERS_VERBOSITY ?= error
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test benchmark wheel clean
+.PHONY: demo test fuzz benchmark wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -24,6 +25,9 @@ test: $(READY)-dev
 	$(BIN)/mypy
 # One thread for each of the two processes and for the commands they start: more would wait for one another.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+fuzz: $(READY)-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/campaign.py --seed $(or $(SEED),0)
 
 benchmark: $(READY)-dev
 	$(BIN)/python benchmarks/compare.py --compile

@@ -73,8 +73,7 @@ class Fitted:
         faces = [person.faces for person in people]
         free = self._free(model, people) if self.steps else 0
         for step in fit_steps(model.pipe, model.basis, faces, recipe, method=self.method, instant=model.instant):
-            # A copy, as the start of Cross Initialization is the tensor that the optimiser changes.
-            yield Learnt(step.vectors.clone(), free)
+            yield Learnt(step.vectors, free)
 
     def _free(self, model: Model, people: Sequence[Person]) -> int:
         """How many numbers are learnt for one person."""

@@ -1,3 +1,8 @@
+import os
+import struct
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -52,3 +57,55 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "x").write_text("not tensors")
     with pytest.raises(CelebBasisError, match="not a readable safetensors"):
         load_safetensors(tmp_path / "x")
+
+
+def test_the_same_content_is_the_same_bytes(tmp_path):
+    metadata = {f"key {i}": str(i) for i in range(20)}
+    files = []
+    for i, items in enumerate((metadata.items(), reversed(metadata.items()))):
+        save_safetensors(tmp_path / f"{i}", {"b": torch.ones(3), "a": torch.zeros(2)}, dict(items))
+        files.append((tmp_path / f"{i}").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_a_changed_number_is_found(tmp_path):
+    save_safetensors(tmp_path / "x", {"a": torch.ones(4)}, {"k": "v"})
+    content = bytearray((tmp_path / "x").read_bytes())
+    content[-4:] = struct.pack("<f", 1.5)
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(CelebBasisError, match="changed or damaged"):
+        load_safetensors(tmp_path / "x")
+
+
+def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(6 * 2**30)  # takes no room on the disk
+    for place, says in {
+        tmp_path / "pipe": "a pipe or a device",
+        "/dev/zero": "a pipe or a device",
+        tmp_path: "is a folder",
+        tmp_path / "large": "MB",
+        "a\0b": "is no name of a file",
+    }.items():
+        with pytest.raises(CelebBasisError, match=says):
+            load_safetensors(place)
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    code = """
+import os, signal, sys
+from celeb_basis.files import write_atomically
+with write_atomically(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "x.txt")], env={"PYTHONPATH": os.pathsep.join(sys.path)})
+    [left] = tmp_path.iterdir()
+    with write_atomically(tmp_path / "y.txt") as temporary:
+        temporary.write_text("whole")
+        assert not left.exists()
+        with write_atomically(tmp_path / "z.txt") as other:
+            other.write_text("whole")
+            assert temporary.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["y.txt", "z.txt"]

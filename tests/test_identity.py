@@ -87,7 +87,7 @@ def test_other_models_are_refused(pipe, basis, ada):
         ada.blend(stranger, 0.5, "<x>")
     with pytest.raises(IdentityError, match="another model"):
         stranger.coefficients(basis)
-    narrow = Identity("<bo>", torch.zeros(2, 6), (6,))
+    narrow = Identity("<bo>", torch.ones(2, 6), (6,))
     with pytest.raises(IdentityError, match="another model"):
         narrow.coefficients(basis)
 
@@ -123,3 +123,31 @@ def test_impossible_identities():
         Identity("<ada>", torch.zeros(2, 5), (6,))
     with pytest.raises(IdentityError, match="not numbers"):
         Identity("<ada>", torch.full((2, 6), torch.nan), (6,))
+
+
+@pytest.mark.parametrize("value", [0.0, 1e4, 1e38, float("nan")])
+def test_vectors_that_stand_for_nobody_are_refused(tmp_path, value):
+    vectors = torch.full((2, 6), value)
+    with pytest.raises(IdentityError):
+        Identity("<ada>", vectors, (6,))
+    torch.save({"*": vectors}, tmp_path / "x.pt")
+    with pytest.raises(IdentityError):
+        Identity.load(tmp_path / "x.pt")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_exotic_tensors_are_refused(tmp_path):
+    ones = torch.ones(2, 6)
+    exotic = {
+        "complex": ones.to(torch.complex64),
+        "sparse": ones.to_sparse(),
+        "meta": ones.to("meta"),
+        "whole numbers": ones.long(),
+        "quantised": torch.quantize_per_tensor(ones, 0.1, 0, torch.qint8),
+        "wide": torch.ones(1).expand(2, 10**9),
+    }
+    for name, tensor in exotic.items():
+        torch.save({"*": tensor}, tmp_path / "x.pt")
+        with pytest.raises(IdentityError):
+            Identity.load(tmp_path / "x.pt")
+            raise AssertionError(name)

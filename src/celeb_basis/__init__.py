@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from .faces.face import Face as Face
     from .faces.face import find_face as find_face
     from .faces.face_reader import face_reader as face_reader
+    from .faces.person import find_person as find_person
     from .faces.photo import open_photo as open_photo
     from .identity import Identity as Identity
+    from .measuring.evaluate import Person as Person
     from .measuring.evaluate import evaluate as evaluate
+    from .measuring.evaluate import evaluate_people as evaluate_people
     from .models.card import DEFAULT_MODEL as DEFAULT_MODEL
     from .models.card import ModelCard as ModelCard
     from .models.card import card_of as card_of
@@ -70,9 +73,10 @@ _PUBLIC = {
     ),
     "faces.face": ("Face", "find_face"),
     "faces.face_reader": ("face_reader",),
+    "faces.person": ("find_person",),
     "faces.photo": ("open_photo",),
     "identity": ("Identity",),
-    "measuring.evaluate": ("evaluate",),
+    "measuring.evaluate": ("Person", "evaluate", "evaluate_people"),
     "models.encoders": ("placeholders", "vocabulary"),
     "models.card": ("DEFAULT_MODEL", "ModelCard", "card_of"),
     "models.load": ("load_pipeline",),

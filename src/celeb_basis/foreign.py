@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,15 @@ from torch import Tensor
 from torch.nn import ParameterDict
 
 from .errors import IdentityError
-from .files import load_safetensors
+from .files import check_regular, load_safetensors
 from .notation import PLACEHOLDER, spelt
 
 logger = logging.getLogger(__name__)
 
 PICKLES = (".pt", ".bin")
+MOST_PICKLED = 2**26  # bytes
+WIDEST = 2**16  # numbers in a vector
+MOST_VECTORS = 1000
 # What the two text encoders of SDXL are called, in the order in which their vectors are concatenated.
 PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
 # Keys that say nothing about the token; any other single key is the token, as diffusers writes it.
@@ -59,7 +63,13 @@ def read_embedding(path: Path, name: str | None = None) -> Embedding:
         bundled, tensors = _bundled(path, tensors, name)
     _refuse(path, tensors)
     keys = next((pair for pair in PAIRS if set(pair) == set(tensors)), tuple(tensors))
-    parts = tuple(torch.atleast_2d(tensors[key].float()) for key in keys)
+    for key in keys:
+        tensor = tensors[key]
+        if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
+            raise IdentityError(f"{path} is not an identity: its vectors are {tensor.dtype}, {tensor.layout}")
+        if tensor.shape[-1:] > (WIDEST,) or tensor.numel() > MOST_VECTORS * WIDEST:
+            raise IdentityError(f"{path} is not an identity: its vectors are {tuple(tensor.shape)}")
+    parts = tuple(torch.atleast_2d(tensors[key].float().contiguous()) for key in keys)
     whole = len(parts) == 1 or keys in PAIRS
     if not whole or any(part.ndim != 2 or not len(part) for part in parts) or len({len(part) for part in parts}) > 1:
         shapes = ", ".join(f"{key} {tuple(t.shape)}" for key, t in list(tensors.items())[:8]) or "nothing"
@@ -102,11 +112,18 @@ def _bundled(path: Path, tensors: Mapping[str, Tensor], name: str | None) -> tup
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     """Tensors of a pickle, of which only tensors and containers of tensors are unpickled."""
-    if not os.path.isfile(path):
-        raise IdentityError(f"{path}: no such file")
+    check_regular(path, IdentityError, MOST_PICKLED)
     try:
-        with torch.serialization.safe_globals([ParameterDict]):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as parts:
+                if sum(part.file_size for part in parts.infolist()) > 2 * MOST_PICKLED:
+                    raise IdentityError(f"{path} unpacks to more than an embedding can hold")
+        # PyTorch warns of unusual pickles that it refuses a line later.
+        with torch.serialization.safe_globals([ParameterDict]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except IdentityError:
+        raise
     except Exception as error:  # a foreign pickle can fail in any way
         raise IdentityError(f"{path} is not an embedding that can be read without running code in it") from error
     content = content.get("string_to_param", content) if isinstance(content, dict) else content

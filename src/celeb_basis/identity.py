@@ -23,6 +23,7 @@ from .notation import check_spelling, spelt
 KEYS = {1: ("emb_params",), 2: ("clip_l", "clip_g")}
 FORMAT = "celeb-basis identity 1"
 MAX_STRENGTH = 1.5  # farther from the mean person than any celebrity
+LENGTHS = (1e-3, 1e3)  # of a vector; the rows of CLIP's tables have about .4, embeddings learnt far away some 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class Identity:
     Its coefficients need not be stored: the components are orthonormal, so projecting gives them back.
     """
 
-    placeholder_token: str  # like <ada>
+    placeholder_token: str  # like <annika>
     vectors: Tensor  # (2, dim) float32, or (n, dim) of another program, dim concatenated over text encoders
     encoder_dims: tuple[int, ...]
     fingerprint: str = ""  # of the text encoders; empty in files of other programs
@@ -51,6 +52,12 @@ class Identity:
         if self.vectors.dtype != torch.float32 or not self.vectors.isfinite().all():
             raise IdentityError(
                 f"{self.placeholder_token}: the vectors hold values that are not numbers, or are not float32"
+            )
+        lengths = torch.stack([part.norm(dim=-1) for part in self.vectors.detach().split(self.encoder_dims, dim=-1)])
+        if not ((lengths > LENGTHS[0]) & (lengths < LENGTHS[1])).all():
+            raise IdentityError(
+                f"{self.placeholder_token}: vectors of length {lengths.min():.3g} to {lengths.max():.3g} stand for "
+                "nobody in any model: fit the person again"
             )
 
     @classmethod

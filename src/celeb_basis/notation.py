@@ -9,16 +9,22 @@ import zlib
 from .errors import PromptError
 
 PLACEHOLDER = re.compile(r"<[a-z0-9_-]+>")
+LONGEST_TOKEN = 100  # letters, so that it can name a file
 
 
 def check_spelling(token: str) -> None:
-    """Raise PromptError unless a placeholder token is written like <ada>."""
-    if not PLACEHOLDER.fullmatch(token):
+    """Raise PromptError unless a placeholder token is written like <annika>."""
+    if len(token) > LONGEST_TOKEN or not PLACEHOLDER.fullmatch(token):
         # Capitals would lose their second vector in diffusers; a bare word is also replaced inside words.
         raise PromptError(
-            f"{token!r} cannot be a placeholder token: write lower-case letters, digits, - or _ "
-            "between angle brackets, like <ada>"
+            f"{excerpt(token)!r} cannot be a placeholder token: write lower-case letters, digits, - or _ "
+            "between angle brackets, like <annika>"
         )
+
+
+def excerpt(text: str, length: int = 120) -> str:
+    """The beginning of a text, for a message."""
+    return text if len(text) <= length else f"{text[: length - 4]} ..."
 
 
 # Letters of Latin alphabets that are no letter with an accent.

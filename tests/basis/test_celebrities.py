@@ -19,7 +19,7 @@ def test_one_name_a_line_with_comments(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(None, "cannot be read"), (b"# nobody\n\n", "no name in it"), (b"\xff\xfe\x00J\x00o", "not UTF-8")],
+    [(None, "there is no such file"), (b"# nobody\n\n", "no name in it"), (b"\xff\xfe\x00J\x00o", "not UTF-8")],
 )
 def test_a_bad_list_is_one_clear_line(tmp_path, content, says):
     path = tmp_path / "names.txt"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -353,8 +354,8 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
         ("blend a.safetensors b.safetensors --name c --weight 1.5", "not a number from 0 to 1"),
         ("sample --name eve --model some/model", "some/model needs --basis FILE"),
         ("sample --name eve --basis missing.safetensors", "no such file"),
-        ("basis --names missing.txt", "cannot be read"),
-        ("basis --names .", "cannot be read"),
+        ("basis --names missing.txt", "there is no such file"),
+        ("basis --names .", "is a folder"),
         ("generate hello --identity missing.safetensors", "no such file"),
         ("generate hello -n 0", "not a whole number of 1 or more"),
         ("generate hello -n 2 -o one.png", "2 pictures do not fit"),
@@ -368,7 +369,7 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
         ("generate hello --model nonsense", "no model 'nonsense'"),
         ("info missing.safetensors", "no such file"),
         ("info missing.png", "no such file"),
-        ("info .", "no such file"),
+        ("info .", "is a folder"),
         ("evaluate --identity x.safetensors --photo missing.jpg", "no such file"),
         ("demo --photo missing.jpg --out /dev/null/demo", "cannot write in"),
         ("miniature", "required: COMMAND"),
@@ -404,10 +405,10 @@ def test_files_of_another_kind_are_refused(model, people, tmp_path, capsys):
     for file in (tmp_path / "plain.png", model / "basis.safetensors"):
         assert "no identity" in complaint(capsys, "info", file, "--basis", model / "basis.safetensors")
     (tmp_path / "text.png").write_text("hello")
-    assert "no picture" in complaint(capsys, "info", tmp_path / "text.png")
+    assert "not a picture" in complaint(capsys, "info", tmp_path / "text.png")
     assert "not a celeb basis" in complaint(capsys, "sample", "--name", "e", "--basis", people[0])
     blended = complaint(capsys, "blend", people[0], model / "basis.safetensors", "--name", "c")
-    assert "not an identity of two vectors" in blended
+    assert "is not an identity, whose vectors are one tensor" in blended
 
 
 def test_people_and_prompt_must_belong_together(model, people, tmp_path, capsys):
@@ -431,17 +432,21 @@ def test_more_components_than_rank_says_the_rank(model, tmp_path, capsys):
 
 
 def test_real_photos_say_what_finding_faces_needs(model, tmp_path, monkeypatch, capsys):
-    """Without OpenCV: the pip line. With it but without network or cache: which model is missing."""
+    """Without the package of the face models: the pip line. With it no network is needed."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     Image.new("RGB", (64, 64)).save(tmp_path / "me.jpg")
-    line = complaint(
-        capsys,
+    command = (
         *("fit", tmp_path / "me.jpg", "--name", "ada", "--init", "mean", "-o", tmp_path / "ada.safetensors"),
         *("--model", model / "sd", "--basis", model / "basis.safetensors"),
     )
-    assert "celeb-basis[photo]" in line or "face_detection_yunet" in line
-    assert not (tmp_path / "ada.safetensors").exists()
+    assert "me.jpg: no face found" in complaint(capsys, *command)
+
+    def not_installed(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("celeb_basis.faces.model_files.metadata.files", not_installed)
+    assert "pip install 'celeb-basis[photo]'" in complaint(capsys, *command)
 
 
 @pytest.mark.parametrize(

@@ -65,14 +65,25 @@ def test_two_people_in_one_picture(ada, tmp_path, capsys):
     assert drawn["from left to right"] == ["<ada>", "<bo>"] and Image.open(tmp_path / "pair.png").size == (64, 64)
 
 
-def test_evaluate_says_how_alike(ada, capsys):
-    report = answer(capsys, "evaluate", "--identity", ada[1], "--photo", ada[0], "--seeds", 1)
+def test_evaluate_says_how_alike(ada, tmp_path, capsys):
+    command = ("evaluate", "--identity", ada[1], "--photo", ada[0], "--seeds", 1, "-o", tmp_path / "evaluation")
+    report = answer(capsys, *command)
     assert report["n_images"] == 10
     for scores in (report, report["celebrities"]):
         for name in ("identity", "prompt", "detection"):
             low, high = scores[name]["interval"]
             assert low <= scores[name]["mean"] <= high
-    assert report["identity"]["mean"] > 0.2  # a stranger is at about 0
+    assert report["identity"]["mean"] > 0.2 > report["strangers"]["mean"]
+    assert report["judge"] == "miniature-evaluation"
+    pictures = sorted((tmp_path / "evaluation" / "pictures").iterdir())
+    written = [file.stat().st_mtime_ns for file in pictures]
+    assert answer(capsys, *command) == report
+    pictures[0].unlink()
+    again = answer(capsys, *command)  # the picture that is missing is drawn again, the others are not
+    assert again["identity"]["mean"] == pytest.approx(report["identity"]["mean"], abs=0.01)
+    assert sorted((tmp_path / "evaluation" / "pictures").iterdir()) == pictures
+    assert [file.stat().st_mtime_ns for file in pictures[1:]] == written[1:]
+    assert json.loads((tmp_path / "evaluation" / "report.json").read_text())["identity"] == again["identity"]
 
 
 def test_a_photo_without_a_face_is_one_line(tmp_path, capsys):
@@ -157,7 +168,7 @@ def test_evaluate_takes_the_largest_face_when_asked(ada, tmp_path, monkeypatch, 
     monkeypatch.setattr("celeb_basis.measuring.evaluate.CELEBRITIES", 1)
     names = " and ".join(celebrities()[:2])
     answer(capsys, "generate", f"a photo of {names} on the beach", "-o", tmp_path / "group.png")
-    command = ("evaluate", "--identity", ada[1], "--photo", tmp_path / "group.png", "--seeds", 1)
+    command = ("evaluate", "--identity", ada[1], "--photo", tmp_path / "group.png", "--seeds", 1, "-o", tmp_path)
     assert "--largest-face" in complaint(capsys, *command)
     report = answer(capsys, *command, "--largest-face")
     assert report["n_images"] == 10
@@ -166,14 +177,14 @@ def test_evaluate_takes_the_largest_face_when_asked(ada, tmp_path, monkeypatch, 
 @pytest.mark.parametrize("command", ["evaluate", "demo"])
 def test_no_bars_where_no_terminal_is(command, ada, tmp_path):
     words = {
-        "evaluate": ["--identity", ada[1], "--photo", ada[0], "--seeds", "1"],
+        "evaluate": ["--identity", ada[1], "--photo", ada[0], "--seeds", "1", "-o", tmp_path / "evaluation"],
         "demo": ["--photo", ada[0], "-o", tmp_path / "demo"],
     }[command]
     code = """
 import sys
-from celeb_basis.measuring import evaluate
+from celeb_basis.measuring import evaluate, protocols
 from celeb_basis.miniature import demo
-evaluate.CELEBRITIES, evaluate.PROMPTS = 1, evaluate.PROMPTS[:1]
+evaluate.CELEBRITIES, protocols.PROTOCOLS["short"] = 1, {"scene": evaluate.PROMPTS[:1]}
 demo.SCENES = {}
 demo.Recipe = lambda seed: __import__("celeb_basis").Recipe(seed=seed, max_train_steps=1)
 from celeb_basis.cli import main

@@ -197,7 +197,7 @@ def postscript(path):
         (truncated("half.jpg"), "damaged or cut short"),
         (truncated("half.png"), "damaged or cut short"),
         (huge_header, "megapixels"),
-        (postscript, "is a EPS file"),
+        (postscript, "is not a picture that can be read"),
     ],
 )
 def test_a_bad_file_is_one_clear_line(tmp_path, make, says):

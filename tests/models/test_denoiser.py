@@ -51,11 +51,11 @@ def test_the_estimates_are_the_truth_where_the_network_is_right(kind):
 
 def test_weights_have_a_name_of_their_own():
     pipe = make_pipeline("sd1")
-    name = denoiser_of(pipe).fingerprint
-    assert denoiser_of(make_pipeline("sd1")).fingerprint == name
-    assert denoiser_of(make_pipeline("sd1", seed=1)).fingerprint != name
+    name = denoiser_of(pipe).digest
+    assert denoiser_of(make_pipeline("sd1")).digest == name
+    assert denoiser_of(make_pipeline("sd1", seed=1)).digest != name
     pipe.unet.half()
-    assert denoiser_of(pipe).fingerprint == name
+    assert denoiser_of(pipe).digest == name
     with torch.no_grad():
         pipe.unet.conv_out.weight[0, 0, 0, 0] *= -1
-    assert denoiser_of(pipe).fingerprint != name
+    assert denoiser_of(pipe).digest != name

@@ -34,6 +34,7 @@ class Crop:
     crop: Image.Image
     feature: torch.Tensor
     face_reader: str = "test"
+    weight: float = 1.0
 
 
 def make_face(seed: int) -> Crop:
@@ -334,6 +335,15 @@ def test_identities_come_from_any_step(pipe, basis, instant):
         assert torch.equal(one.vectors, other.vectors) and one.provenance == other.provenance
     [start, _] = steps[0].identities(["<a>", "<b>"])
     assert start.provenance["steps"] == "0" and start.provenance["init"] == "instant"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_stays_what_it_was(pipe, basis, method):
+    steps, vectors = [], []
+    for step in fit_steps(pipe, basis, [[make_face(1)]], Recipe(learning_rate=0.05, **QUICK), method=method):
+        steps.append(step)
+        vectors.append(step.vectors.clone())
+    assert all(torch.equal(step.vectors, then) for step, then in zip(steps, vectors, strict=True))
 
 
 def test_values_in_effect_are_recorded(pipe, basis):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from ..models.encoders import TOKENS, embedding_dims, fingerprint, name_rows
 from ..models.pipeline import Pipeline, model_name
 
 MAX_COMPONENTS = 512  # the paper's
+MOST = 1e4  # of a number in a basis
 TENSORS = ("mean", "components", "explained_variance", "explained_variance_ratio", "radius")
 
 
@@ -59,7 +59,7 @@ class CelebBasis:
                 return f"{name} is not in float32"
             if not tensor.isfinite().all():
                 return f"{name} holds values that are not finite numbers"
-        if self.components.ndim != 3 or self.mean.ndim != 2:
+        if self.components.ndim != 3 or self.mean.ndim != 2 or not self.components.numel():
             return f"components have the shape {tuple(self.components.shape)}, mean {tuple(self.mean.shape)}"
         _, k, dim = self.components.shape
         shapes = {
@@ -75,14 +75,27 @@ class CelebBasis:
         gram = self.components @ self.components.mT
         if not torch.allclose(gram, torch.eye(k).expand_as(gram), atol=1e-3):
             return "its components are not orthonormal"
-        if not ((self.explained_variance > 0).all() and (self.radius > 0).all()):
+        variance, share = self.explained_variance, self.explained_variance_ratio
+        if not ((variance > 0).all() and (self.radius > 0).all()):
             return "the celebrities do not spread along every component"
+        if max(float(t.abs().max()) for t in (self.mean, variance, self.radius)) > MOST:
+            return f"it holds numbers above {MOST:g}, as no model has in its embeddings"
+        if (variance[:, 1:] > variance[:, :-1] * 1.001).any():
+            return "its components are not in the order of their variance"
+        total = variance.sum(-1, keepdim=True) / share.sum(-1, keepdim=True)
+        if not (share > 0).all() or (share.sum(-1) > 1.001).any() or not torch.allclose(variance, share * total, 1e-2):
+            return "the shares of the variance are not those of the variances"
         if len(self.encoder_dims) != len(self.encoder_scale) or not all(
             type(d) is int and d > 0 for d in self.encoder_dims
         ):
             return f"encoder_dims {self.encoder_dims} and encoder_scale {self.encoder_scale} do not match"
-        if sum(self.encoder_dims) != dim or not all(0 < s < math.inf for s in self.encoder_scale):
-            return f"encoder_dims {self.encoder_dims} do not sum to {dim}, or an encoder_scale is not above 0"
+        if sum(self.encoder_dims) != dim or not all(
+            isinstance(s, float | int) and 1 / MOST < s < MOST for s in self.encoder_scale
+        ):
+            return f"encoder_dims {self.encoder_dims} do not sum to {dim}, or an encoder_scale is no sound number"
+        texts = (*self.names, self.fingerprint, self.model)
+        if len(self.names) < 3 or not all(isinstance(text, str) for text in texts):
+            return "its names are no list of texts"
         if len(self.rank) != TOKENS or not all(type(r) is int and k <= r for r in self.rank):
             return f"rank {self.rank} is not {TOKENS} numbers of at least {k}"
         return None

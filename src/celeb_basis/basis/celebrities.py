@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import BasisError
+from ..files import check_regular
+
+MOST_BYTES = 2**24  # a million names
 
 
 def celebrities() -> list[str]:
@@ -17,6 +20,7 @@ def read(path: str | Path) -> list[str]:
 
     Raises BasisError where the file cannot be read or has no name in it.
     """
+    check_regular(path, BasisError, MOST_BYTES)
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:

@@ -15,6 +15,7 @@ from ..models.card import ModelCard
 from ..models.encoders import TOKENS
 from .basis import CelebBasis
 
+MOST = 1e6  # of a number in a map
 SUFFIX = ".instant.safetensors"  # sd15.instant.safetensors is the map of the basis sd15.safetensors
 TENSORS = ("coef", "intercept")
 ALPHAS = tuple(10.0 ** (e / 4) for e in range(-16, 17))  # for features of unit length
@@ -40,6 +41,8 @@ class InstantMap:
             tensor = getattr(self, name)
             if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32 or not tensor.isfinite().all():
                 raise BasisError(f"this is no instant map: {name} is not finite numbers in float32")
+            if tensor.numel() and float(tensor.abs().max()) > MOST:
+                raise BasisError(f"this is no instant map: {name} holds numbers above {MOST:g}")
         if self.coef.ndim != 2 or not self.coef.numel() or self.intercept.shape != self.coef.shape[:1]:
             shapes = f"{tuple(self.coef.shape)} and {tuple(self.intercept.shape)}"
             raise BasisError(f"this is no instant map: coef and intercept have the shapes {shapes}")

@@ -34,6 +34,11 @@ class Portraits:
         features = self.features
         if not isinstance(features, Tensor) or features.dtype != torch.float32 or not features.isfinite().all():
             raise BasisError("these are no portraits: the features are not finite numbers in float32")
+        lengths = features.norm(dim=-1)
+        if features.numel() and not ((lengths < 1e-6) | ((lengths - 1).abs() < 1e-2)).all():
+            raise BasisError("these are no portraits: the features are neither of length one nor zero")
+        if not all(isinstance(text, str) for text in (*self.names, self.drawn, self.face_reader)):
+            raise BasisError("these are no portraits: the names are no list of texts")
         if features.ndim != 3 or len(features) != len(self.names) or len(set(self.names)) != len(self.names):
             raise BasisError(f"these are no portraits: {tuple(features.shape)} features of {len(self.names)} names")
 

@@ -7,19 +7,27 @@ import json
 import logging
 import os
 import re
-import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..errors import CelebBasisError
-from . import basis, info, page, people, pictures
+from . import basis, evaluate, info, page, people, pictures
+from .lines import printable, say
 from .options import Parser
+from .signals import Stop, importing, stoppable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for wrong input (one line says what), 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that knows ASCII alone gets escapes
+            stream.reconfigure(errors="backslashreplace")
     parser = make_parser()
+    for word in sys.argv[1:] if argv is None else argv:
+        if word.encode(errors="replace").decode() != word:
+            parser.error(f"{word!r} is not UTF-8 text: rename the file, or write the words again")
     args = parser.parse_args(argv)
     if args.version:
         from importlib.metadata import version
@@ -30,24 +38,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     # Silences a notice about torchvision, which nothing here needs.
+    try:
+        os.getcwd()
+    except OSError:
+        return _complain("the folder in which this runs is gone: change to another one")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    _import_torch()
+    with stoppable() as stop:
+        try:
+            return _run(args, stop)
+        except KeyboardInterrupt:
+            pass
+        except Exception:
+            if not stop.signal:
+                raise
+    say("stopped")
+    return stop.code if stop.signal else 130
+
+
+def _run(args: argparse.Namespace, stop: Stop) -> int:
+    """Run a command and print its answer."""
+    with importing():
+        import torch
     _show_log()
     try:
         report = args.run(args)
     except (CelebBasisError, OSError) as error:  # OSError: a path can be wrong in more ways than are checked
+        if stop.signal:
+            raise
         return _complain(str(error))
-    except KeyboardInterrupt:
-        print("celeb-basis: stopped", file=sys.stderr)
-        return 130
-    except RuntimeError as error:
-        if isinstance(error, sys.modules["torch"].OutOfMemoryError):
-            return _complain(f"not enough GPU memory: {error}")
-        raise
+    except MemoryError:
+        return _complain("not enough memory: ask for less, or close other programs")
+    except torch.OutOfMemoryError as error:
+        return _complain(f"not enough GPU memory: {error}")
     try:
         print(json.dumps(report) if args.json else as_text(report), flush=True)
-    except BrokenPipeError:  # as with `| head -1`; Python flushes once more at exit, which must not fail either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # Python flushes once more at exit, which must not fail either.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # as with `| head -1`
+            return _complain(f"the answer cannot be written: {error.strerror}")
     return 0
 
 
@@ -57,6 +87,10 @@ OPTIONS = {
     "device='cpu'": "--device cpu",
     "init='instant'": "--init instant",
     "basis=": "--basis ",
+    "judge=": "--judge ",
+    "clip=": "--clip ",
+    "celebrities=": "--celebrities ",
+    "seeds=": "--seeds ",
     "config=": "--config ",
     "learning_rate=": "--lr ",
     "max_train_steps=": "--steps ",
@@ -72,7 +106,7 @@ def _complain(what: str) -> int:
     """Print one line on stderr and return the exit code of wrong input."""
     for argument, option in OPTIONS.items():
         what = re.sub(rf"\b{re.escape(argument)}", option, what)
-    print(f"celeb-basis: error: {' '.join(what.split())}", file=sys.stderr)
+    say(f"error: {what}")
     return 2
 
 
@@ -80,27 +114,13 @@ class _Notices(logging.Handler):
     """The library's log, one line each on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"celeb-basis: {record.getMessage()}", file=sys.stderr)
+        say(record.getMessage())
 
 
 def _show_log() -> None:
     logger = logging.getLogger("celeb_basis")
     logger.setLevel(logging.INFO)
     logger.handlers = [_Notices()]
-
-
-def _import_torch() -> None:
-    """Import torch: with Python's own handling, Ctrl-C in the middle of it would end in an abort, not a line."""
-
-    def stop(*_: object) -> None:
-        os.write(2, b"celeb-basis: stopped\n")
-        os._exit(130)
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        import torch  # noqa: F401
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def make_parser() -> Parser:
@@ -122,6 +142,7 @@ celeb-basis COMMAND --help shows more examples. Only fit photos of people who ag
     basis.add_commands(commands)
     people.add_commands(commands)
     pictures.add_commands(commands)
+    evaluate.add_commands(commands)
     info.add_commands(commands)
     page.add_commands(commands)
     return parser
@@ -132,7 +153,7 @@ def as_text(report: Mapping[str, Any], indent: str = "") -> str:
     width = max(map(len, report), default=0)
     lines = []
     for key, value in report.items():
-        name = key.replace("_", " ")
+        name = printable(key.replace("_", " "))
         if isinstance(value, Mapping) and value.keys() != {"mean", "interval"}:
             lines += [f"{indent}{name}", as_text(value, indent + "  ")]
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
@@ -151,4 +172,4 @@ def _brief(value: Any) -> str:
     if isinstance(value, list | tuple):
         shown = ", ".join(map(_brief, value[:8]))
         return f"{shown} and {len(value) - 8} more" if len(value) > 8 else shown or "none"
-    return str(value)
+    return printable(str(value))

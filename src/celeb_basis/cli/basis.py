@@ -38,7 +38,7 @@ def add_commands(commands: Any) -> None:
         "continues with the names that are not drawn yet.",
     )
     add_model(basis)
-    basis.add_argument("--names", type=Path, metavar="FILE", help="a text file, one name per line (default: our list)")
+    basis.add_argument("--names", type=Path, metavar="FILE", help="one name per line (default: the list that ships)")
     basis.add_argument(
         "--n-components", type=count, metavar="K", help="components per token (default: the rank, up to 512)"
     )
@@ -53,7 +53,14 @@ def add_commands(commands: Any) -> None:
         "--batch-size", type=count, metavar="N", help=f"pictures drawn at once (default: {BATCH_SIZE})"
     )
     drawing.add_argument("--seed", type=whole, help="seed of the noise (default: 0)")
-    basis.add_argument("-o", "--out", type=Path, default=Path("basis.safetensors"), metavar="FILE")
+    basis.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("basis.safetensors"),
+        metavar="FILE",
+        help="(default: basis.safetensors)",
+    )
 
 
 def make_basis(args: argparse.Namespace) -> dict[str, Any]:

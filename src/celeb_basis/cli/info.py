@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BasisError, CelebBasisError
+from ..errors import BasisError
 from .options import add_command
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ def add_commands(commands: Any) -> None:
         "Radii from mean are the distances of a person's two tokens from the mean person, in the celebrities' median "
         "distance.",
     )
-    info.add_argument("file", type=Path, metavar="FILE")
+    info.add_argument("file", type=Path, metavar="FILE", help="a .safetensors file or a picture")
     info.add_argument("--basis", type=Path, metavar="FILE", help="also say where an identity lies in this basis")
 
 
 def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
-    if args.file.is_file() and args.file.suffix.lower() not in EMBEDDINGS:
+    if args.file.suffix.lower() not in EMBEDDINGS:
         found = describe_picture(args.file)
     else:
         found = _describe_tensors(args.file, args.basis)
@@ -105,12 +105,9 @@ def describe_instant_map(instant: InstantMap) -> dict[str, Any]:
 
 def describe_picture(path: Path) -> dict[str, Any]:
     """A picture: its size, and how it was made if the file says so."""
-    from PIL import Image
+    from ..faces.photo import opened
 
-    try:
-        with Image.open(path) as image:
-            size = f"{image.width} x {image.height}"
-            texts = {key: image.info[key] for key in MADE_BY if key in image.info}
-    except (OSError, SyntaxError, ValueError):
-        raise CelebBasisError(f"{path} is no picture that can be read, and no .safetensors file") from None
+    with opened(path) as image:
+        size = f"{image.width} x {image.height}"
+        texts = {key: str(image.info[key]) for key in MADE_BY if key in image.info}
     return {"picture": size} | {key.lower(): value for key, value in texts.items()}

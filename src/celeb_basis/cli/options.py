@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..errors import OutputError, PromptError
 from ..models.card import DEFAULT_MODEL
 from ..notation import Box, check_box, check_spelling
+from .lines import one_line
 
 if TYPE_CHECKING:
     from ..models.pipeline import Pipeline
 
+LARGEST = 1000  # guidance, learning rate, minutes
+MOST = 100_000  # of pictures, steps, names: what is asked for is done in this lifetime
 Run = Callable[[argparse.Namespace], dict[str, Any]]  # a command's answer, printed as text or as JSON
 
 
@@ -30,7 +33,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"celeb-basis: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"celeb-basis: error: {one_line(message)} (see {self.prog} --help)\n")
 
 
 def add_command(commands: Any, name: str, run: Run, what: str, examples: str, more: str = "") -> Parser:
@@ -64,12 +67,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     loading.add_argument("--no-safety-checker", action="store_true", help="switch off the model's own safety checker")
 
 
+FACE_READERS = ("sface-int8", "sface", "auraface", "insightface", "dlib")
+
+
 def add_face_reader(parser: argparse._ActionsContainer) -> None:
     """Add --face-reader."""
     parser.add_argument(
         "--face-reader",
-        choices=("sface", "auraface", "insightface"),
-        help="for photographs: sface (default), auraface (larger, 261 MB) or insightface (non-commercial use only)",
+        choices=FACE_READERS,
+        help="for photographs: sface-int8 (default; installed with the extra photo), sface or auraface (from the hub, "
+        "39 and 261 MB), insightface (non-commercial use only) or dlib (extra judge)",
     )
 
 
@@ -112,15 +119,24 @@ def hide_loading_bars() -> None:
 
 def whole(text: str) -> int:
     """0, 1, 2, ..."""
-    if not (text.isascii() and text.isdigit()) or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    if not (text.isascii() and text.isdigit()) or len(text) > 19 or int(text) >= 2**63 - MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0, below 2**63")
     return int(text)
 
 
 def count(text: str) -> int:
     """1, 2, 3, ..."""
-    if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 2**31:
+    if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    if int(text) > MOST:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MOST}")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """1 to 65535"""
+    if not (text.isascii() and text.isdigit()) or len(text) > 5 or not 0 < int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: 1 to 65535")
     return int(text)
 
 
@@ -130,8 +146,8 @@ def positive(text: str) -> float:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    if not 0 < number < LARGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and below {LARGEST}")
     return number
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CelebBasisError
-from .options import add_command, check_folder, count, hide_loading_bars
+from .options import add_command, check_folder, hide_loading_bars, port
 
 LOCAL = {"127.0.0.1", "localhost", "::1"}
 PASSWORD = "CELEB_BASIS_PASSWORD"
@@ -25,7 +25,7 @@ def add_commands(commands: Any) -> None:
         commands,
         "web",
         show_page,
-        "serve a page in the browser that does all of this",
+        "do all of this on a page in the browser",
         """
         web
         web -o pictures --port 8000
@@ -44,7 +44,22 @@ def add_commands(commands: Any) -> None:
     web.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in (default: 127.0.0.1)"
     )
-    web.add_argument("--port", type=count, metavar="N", help="(default: the first free port from 7860)")
+    web.add_argument("--port", type=port, metavar="N", help="(default: the first free port from 7860)")
+    web.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="a model that visitors may choose beside the miniature, and no other; repeat for each (default: any; with "
+        "--host the miniature alone)",
+    )
+    web.add_argument(
+        "--domain",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which the page may be opened, such as that of a proxy before it; repeat for each",
+    )
     web.add_argument("--device", help="cpu, cuda or mps (default: a GPU if there is one)")
 
 
@@ -58,7 +73,9 @@ def show_page(args: argparse.Namespace) -> dict[str, Any]:
             raise
         raise CelebBasisError("the page needs Gradio: pip install 'celeb-basis[web]'") from None
     hide_loading_bars()
-    with serve(Studio(args.out, args.device), host=args.host, port=args.port, password=password) as address:
+    local = args.host in LOCAL
+    studio = Studio(args.out, args.device, models=args.model if args.model or not local else None, keep=local)
+    with serve(studio, host=args.host, port=args.port, password=password, domains=args.domain) as address:
         if args.json:
             print(json.dumps({"address": address, "out": str(args.out)}), flush=True)
         else:
@@ -79,7 +96,7 @@ def _password(host: str) -> str | None:
     """The password of the page; None if only this machine can open it."""
     password = os.environ.get(PASSWORD)
     if not password and host not in LOCAL:
-        if not sys.stdin.isatty():
+        if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():
             raise CelebBasisError(f"--host {host} lets others in: set a password in {PASSWORD}")
         password = getpass.getpass("a password for the page: ")
         if not password:

@@ -53,13 +53,14 @@ def add_commands(commands: Any) -> None:
         fit me.jpg --name annika
         fit 1.jpg 2.png --name annika --largest-face -o people/annika.safetensors
         fit --person annika=me.jpg --person tovik=1.jpg,2.jpg -o people
+        fit photos-of-annika --name annika
         fit me.jpg --name annika --steps 0
         fit me.jpg --name annika --method textual-inversion
         fit me.jpg --name annika --model stable-diffusion-v1-5/stable-diffusion-v1-5 --basis sd15.safetensors
         fit me.jpg --name annika --minutes 3 --batch-size 1 --resolution 256 --model sd15 --basis sd15.safetensors""",
         "With --steps 0 the instant map alone places the person, without any training.",
     )
-    fit.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="photos of one person, whose name is --name")
+    fit.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="photos of one person, or a folder of them")
     fit.add_argument("--name", type=placeholder, help="the name in prompts: annika for <annika>")
     fit.add_argument(
         "--person",
@@ -211,9 +212,9 @@ def _outs(args: argparse.Namespace, names: Iterable[str]) -> list[Path]:
 
 
 def fit_people(args: argparse.Namespace) -> dict[str, Any]:
-    from ..faces.face import find_face
     from ..faces.face_reader import face_reader
-    from ..faces.photo import open_photo
+    from ..faces.person import find_person
+    from ..faces.photo import open_photo, photos_in
     from ..models.encoders import vocabulary
     from ..training.fit import fit_identities
     from ..training.methods import CelebBasisMethod
@@ -221,7 +222,10 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     people = _people(args)
     names = list(people)
     outs = _outs(args, names)
-    photos = [[open_photo(path) for path in paths] for paths in people.values()]
+    files = [
+        [file for path in paths for file in (photos_in(path) if path.is_dir() else [path])] for paths in people.values()
+    ]
+    photos = [[open_photo(file) for file in own] for own in files]
     basis, instant = load_basis(args), _instant_map(args)
     if args.steps == 0 and instant is None:
         raise BasisError(
@@ -231,7 +235,7 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     pipe = load_model(args)
     basis.check(pipe)
     reader = face_reader(pipe, args.face_reader)
-    faces = [[find_face(photo, reader, largest=args.largest_face) for photo in own] for own in photos]
+    faces = [find_person(own, reader, largest=args.largest_face) for own in photos]
     _advise(outs, vocabulary(pipe))
     recipe = Recipe(
         max_train_steps=args.steps,

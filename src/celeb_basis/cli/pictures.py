@@ -1,4 +1,4 @@
-"""Commands that draw or look at pictures: generate, evaluate, demo, miniature person."""
+"""Commands that draw or look at pictures: generate, demo, miniature person."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from .options import (
     whole,
 )
 from .strength import add_strength, at_strength
+
+AT_ONCE = 4  # pictures
 
 
 def add_commands(commands: Any) -> None:
@@ -82,23 +84,6 @@ def add_commands(commands: Any) -> None:
         help="folder for files named by prompt and seed, or a file for one picture (default: this folder)",
     )
 
-    evaluate = add_command(
-        commands,
-        "evaluate",
-        score,
-        "measure likeness and prompt fidelity, next to those of the model's own celebrities",
-        """
-        evaluate --identity annika.safetensors --photo me.jpg
-        evaluate --identity annika.safetensors --photo me.jpg --seeds 4 --json""",
-    )
-    evaluate.add_argument("--identity", required=True, type=Path, metavar="FILE")
-    evaluate.add_argument("--photo", required=True, type=Path, help="a photo of the person to compare with")
-    evaluate.add_argument(
-        "--largest-face", action="store_true", help="if the photo shows several faces, take the largest"
-    )
-    add_model(evaluate)
-    evaluate.add_argument("--seeds", type=count, default=2, metavar="N", help="pictures per prompt (default: 2)")
-
     demo = add_command(
         commands,
         "demo",
@@ -121,10 +106,12 @@ def add_commands(commands: Any) -> None:
         photograph,
         "draw the photo of a person the miniature has never seen",
         """
-        miniature person --seed 7 -o person.jpg""",
+        miniature person --seed 7 -o annika.jpg""",
     )
     person.add_argument("--seed", type=whole, default=0, metavar="N", help="which person (default: 0)")
-    person.add_argument("-o", "--out", type=Path, default=Path("person.jpg"), metavar="FILE.jpg")
+    person.add_argument(
+        "-o", "--out", type=Path, default=Path("person.jpg"), metavar="FILE.jpg", help="(default: person.jpg)"
+    )
 
 
 def draw(args: argparse.Namespace) -> dict[str, Any]:
@@ -140,20 +127,23 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
     regions = _regions(args.region, tokens)
     pipe = load_model(args)
     pipe.set_progress_bar_config(disable=None, desc="drawing")
-    pictures = generate(
-        pipe,
-        args.prompt,
-        identities,
-        negative_prompt=args.negative_prompt,
-        num_images_per_prompt=args.num_images,
-        num_inference_steps=args.steps,
-        guidance_scale=args.guidance,
-        seed=args.seed,
-        regions="auto" if args.apart else regions,
-    )
-    make_folder(files[0].parent)
-    for i, (picture, file) in enumerate(zip(pictures, files, strict=True)):
-        save_picture(picture, file, prompt=args.prompt, seed=args.seed + i, model=model_name(pipe), strength=strengths)
+    for first in range(0, len(files), AT_ONCE):  # what is done is kept, whatever comes after it
+        batch = files[first : first + AT_ONCE]
+        pictures = generate(
+            pipe,
+            args.prompt,
+            identities,
+            negative_prompt=args.negative_prompt,
+            num_images_per_prompt=len(batch),
+            num_inference_steps=args.steps,
+            guidance_scale=args.guidance,
+            seed=args.seed + first,
+            batch_size=AT_ONCE,
+            regions="auto" if args.apart else regions,
+        )
+        make_folder(batch[0].parent)
+        for seed, (picture, file) in enumerate(zip(pictures, batch, strict=True), start=args.seed + first):
+            save_picture(picture, file, prompt=args.prompt, seed=seed, model=model_name(pipe), strength=strengths)
     return {
         "prompt": args.prompt,
         "seed": args.seed,
@@ -188,18 +178,6 @@ def _picture_files(args: argparse.Namespace) -> list[Path]:
     return [args.out / f"{file_stem(args.prompt, args.seed + i)}.png" for i in range(args.num_images)]
 
 
-def score(args: argparse.Namespace) -> dict[str, Any]:
-    from ..faces.photo import open_photo
-    from ..identity import Identity
-    from ..measuring.evaluate import evaluate
-
-    photo = open_photo(args.photo)
-    identity = Identity.load(args.identity)
-    pipe = load_model(args)
-    with Progress() as progress:
-        return evaluate(pipe, identity, photo, seeds=args.seeds, largest=args.largest_face, progress=progress)
-
-
 def show(args: argparse.Namespace) -> dict[str, Any]:
     from ..miniature.demo import run
 
@@ -211,10 +189,10 @@ def show(args: argparse.Namespace) -> dict[str, Any]:
 
 def photograph(args: argparse.Namespace) -> dict[str, Any]:
     from .. import miniature
-    from ..files import write_atomically
+    from ..files import write_buffered
 
     out = check_file(args.out, ".jpg", ".jpeg", ".png")
     photo = miniature.person(args.seed)
-    with write_atomically(out) as temporary:
-        photo.save(temporary, quality=95)
+    with write_buffered(out) as buffer:
+        photo.save(buffer, format="PNG" if out.suffix.lower() == ".png" else "JPEG", quality=95)
     return {"seed": args.seed, "picture": f"{photo.width} x {photo.height}", "file": str(out)}

@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from PIL import Image
 
 from ..errors import PromptError
 from ..identity import Identity
-from ..models.encoders import knows, placeholders, token_ids
+from ..models.encoders import check_text, knows, placeholders, token_ids
 from ..models.pipeline import Pipeline, model_card
+from ..models.turn import turn
 from ..notation import PLACEHOLDER, Box
 from .regions import Regions, apart, layouts
 
 logger = logging.getLogger(__name__)
+MOST_PICTURES, MOST_GUIDANCE, MOST_PIXELS = 100_000, 1000, 4096
+PART = re.compile(rf"({PLACEHOLDER.pattern})_\d+", re.IGNORECASE)  # what diffusers writes a token of two vectors as
 ANY_CASE = re.compile(PLACEHOLDER.pattern, re.IGNORECASE)
 
 
@@ -35,6 +39,7 @@ def generate(
     width: int | None = None,
     batch_size: int = 4,
     regions: Regions = None,
+    between_steps: Callable[[], None] | None = None,
 ) -> list[Image.Image]:
     """Draw pictures of a prompt (or of several, one after the other) that names identities by their token.
 
@@ -48,14 +53,35 @@ def generate(
     the prompt a column of its own, if there are two or more, in the order that "on the left", "in the middle" and "on
     the right" ask for.
 
+    between_steps: called after each step of the sampler; an exception from it ends the drawing.
+
+    Of several threads that draw with one pipeline, the others wait.
+
     Raises IdentityError for an identity of another model. Raises PromptError for a prompt that is too long or names a
-    token without an identity, for steps or sizes that this model cannot draw, for a region whose name is not in the
+    token without an identity, for numbers that this model cannot draw with, for a region whose name is not in the
     prompt, and for a box without an inside.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-    for name, number in {"num_images_per_prompt": num_images_per_prompt, "batch_size": batch_size}.items():
-        if number < 1:
-            raise PromptError(f"{name}={number} must be at least 1")
+    _check_numbers(guidance_scale, seed, num_images_per_prompt=num_images_per_prompt, batch_size=batch_size)
+    with turn(pipe):
+        return _generate(
+            pipe, prompts, identities, negative_prompt, num_images_per_prompt, seed, batch_size, regions, between_steps,
+            num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, height=height, width=width,
+        )  # fmt: skip
+
+
+def _generate(
+    pipe: Pipeline,
+    prompts: list[str],
+    identities: Sequence[Identity],
+    negative_prompt: str | None,
+    num_images_per_prompt: int,
+    seed: int,
+    batch_size: int,
+    regions: Regions,
+    between_steps: Callable[[], None] | None,
+    **asked: Any,
+) -> list[Image.Image]:
     for identity in identities:
         identity.check(pipe)
     tokens = [identity.placeholder_token for identity in identities]
@@ -69,18 +95,19 @@ def generate(
     if regions is not None and not isinstance(regions, str):
         regions = _spelt_regions(pipe, regions, tokens)
     read = layouts(prompts, regions, tokens)
-    options = {
-        "num_inference_steps": num_inference_steps,
-        "guidance_scale": guidance_scale,
-        "height": height,
-        "width": width,
-    }
+    _check_options(pipe, asked["num_inference_steps"], height=asked["height"], width=asked["width"])
     options = {
         key: value
-        for key, own in options.items()
+        for key, own in asked.items()
         if (value := getattr(model_card(pipe), key, None) if own is None else own) is not None
     }
-    _check_options(pipe, num_inference_steps, height=height, width=width)
+    if between_steps is not None:
+
+        def stepped(*_: Any) -> dict[str, Any]:
+            between_steps()
+            return {}
+
+        options["callback_on_step_end"] = stepped
     jobs = [(p, r, seed + i) for p, r in zip(prompts, read, strict=True) for i in range(num_images_per_prompt)]
     pictures: list[Image.Image] = []
     blackened: list[int] = []
@@ -103,8 +130,23 @@ def generate(
     return pictures
 
 
+def _check_numbers(guidance_scale: float | None, seed: int, **counts: int) -> None:
+    """Raise PromptError for numbers with which no model draws a picture."""
+    for name, number in counts.items():
+        if not 1 <= number <= MOST_PICTURES:
+            least = "at least 1" if number < 1 else f"at most {MOST_PICTURES}"
+            raise PromptError(f"{name}={number} must be {least}")
+    if guidance_scale is not None and not 0 <= guidance_scale < MOST_GUIDANCE:
+        raise PromptError(f"guidance_scale={guidance_scale} must be a number from 0, below {MOST_GUIDANCE}")
+    if not 0 <= seed < 2**63 - MOST_PICTURES:
+        raise PromptError(f"seed={seed} must be a whole number of 0 or more, below 2**63 - {MOST_PICTURES}")
+
+
 def _spelt(pipe: Pipeline, prompt: str, tokens: Sequence[str]) -> str:
     """A prompt with its tokens in lower case. Raises PromptError for a token that nobody has."""
+    check_text(prompt)
+    if part := PART.search(prompt):
+        raise PromptError(f"{part[0]} is no name: write {part[1]} with a space after it")
     for written in ANY_CASE.findall(prompt):
         if written.lower() in tokens:
             # Tokenizers ignore case, diffusers' own expansion of tokens does not.
@@ -133,3 +175,5 @@ def _check_options(pipe: Pipeline, num_inference_steps: int | None, **sides: int
     for name, side in sides.items():
         if side is not None and (side < 1 or side % grid):
             raise PromptError(f"{name} {side}: it must be a multiple of {grid} pixels in this model")
+        if side is not None and side > MOST_PIXELS:
+            raise PromptError(f"{name} {side}: at most {MOST_PIXELS} pixels can be drawn")

@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import OutputError
-from ..files import write_atomically
+from ..files import write_buffered
 
 
 def file_stem(prompt: str, seed: int) -> str:
@@ -50,8 +50,8 @@ def save_picture(
     if strength:
         info.add_text("strength", " ".join(f"{token}={value:g}" for token, value in strength.items()))
     info.add_itxt("XML:com.adobe.xmp", XMP)
-    with write_atomically(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=info)
+    with write_buffered(path) as buffer:
+        image.save(buffer, format="PNG", pnginfo=info)
 
 
 XMP = """\

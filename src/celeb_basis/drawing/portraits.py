@@ -43,7 +43,7 @@ def draw_portraits(
     """
     known = model_card(pipe).portraits or PORTRAITS
     prompts = [known[i % len(known)] for i in range(pictures)]
-    how = [fingerprint(pipe), denoiser_of(pipe).fingerprint, prompts, num_inference_steps, guidance_scale, seed]
+    how = [fingerprint(pipe), denoiser_of(pipe).digest, prompts, num_inference_steps, guidance_scale, seed]
     drawn = json.dumps(how)
     if start is not None and (start.drawn, start.face_reader) != (drawn, reader.name):
         raise BasisError(

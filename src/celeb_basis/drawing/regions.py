@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import PromptError
 from ..models.denoiser import Denoiser, denoiser_of
+from ..models.hooks import hook
 from ..models.pipeline import Pipeline
 from ..notation import PLACEHOLDER, Box, check_box
 
@@ -149,13 +150,12 @@ def apart(
     if pooled:
         text |= {"pooled_prompt_embeds": pooled[0][::most], "negative_pooled_prompt_embeds": pooled[1][::most]}
     with ExitStack() as undo:
-        for hook in _mask_attention(denoiser_of(pipe), [list(layout.values()) for layout in layouts], states.shape[1]):
-            undo.callback(hook.remove)
+        _mask_attention(undo, denoiser_of(pipe), [list(layout.values()) for layout in layouts], states.shape[1])
         yield text
 
 
-def _mask_attention(denoiser: Denoiser, boxes: Sequence[Sequence[Box]], length: int) -> list[Any]:
-    """Hooks by which a pixel of picture i attends to no other version's states, `length` each, than its boxes'."""
+def _mask_attention(undo: ExitStack, denoiser: Denoiser, boxes: Sequence[Sequence[Box]], length: int) -> None:
+    """Let a pixel of picture i attend to no other version's states, `length` each, than its boxes', until `undo`."""
     size = [0, 0]  # of the latents
     masks: dict[int, Tensor] = {}
 
@@ -174,10 +174,9 @@ def _mask_attention(denoiser: Denoiser, boxes: Sequence[Sequence[Box]], length: 
         # With guidance the pictures come twice, without their text and with it.
         return args, kwargs | {"attention_mask": shown.repeat(len(pixels) // len(shown), 1, 1)}
 
-    return [
-        denoiser.network.register_forward_pre_hook(measure),
-        *(module.register_forward_pre_hook(mask, with_kwargs=True) for module in denoiser.cross_attention()),
-    ]
+    hook(undo, denoiser.network.register_forward_pre_hook, measure)
+    for module in denoiser.cross_attention():
+        hook(undo, module.register_forward_pre_hook, mask, with_kwargs=True)
 
 
 def _halved(height: int, width: int, pixels: int) -> tuple[int, int]:

@@ -9,11 +9,25 @@ from PIL import Image
 
 from .photo import GREY
 
+# Where recognisers expect eyes, nose and mouth corners in a picture of 112 x 112; from ArcFace (Deng et al., 2019).
+TEMPLATE = np.array(
+    [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
+)
+ALIGNED = 112  # side of the picture that TEMPLATE is about, in pixels
+
 
 def upright_square(photo: Image.Image, landmarks: Any, size: int = 512) -> Image.Image:
     """Cut a face out turned upright, framed as in the FFHQ data set (Karras et al., 2019).
 
     landmarks: (5, 2) in pixels: the eye on the picture's left, the other, nose, mouth corners likewise.
+    """
+    corner, across = frame(landmarks)
+    return cut_square(photo, corner, across, size)
+
+
+def frame(landmarks: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Where the upright square of a face lies: (x, y) of its top left, and (x, y) from there to its top right.
+
     The square's half side is the larger of twice the distance between the eyes and 1.8 times that from eyes
     to mouth, and its centre lies a tenth of the way from the eyes to the mouth.
     """
@@ -24,7 +38,23 @@ def upright_square(photo: Image.Image, landmarks: Any, size: int = 512) -> Image
     x = across + (down[1], -down[0])  # both say where the face's right is; their sum is steadier than either
     x = x / max(np.hypot(*x), 1e-12) * half
     y = np.array((-x[1], x[0]))
-    return cut_square(photo, eyes + 0.1 * down - x - y, 2 * x, size)
+    return eyes + 0.1 * down - x - y, 2 * x
+
+
+def aligned(photo: Image.Image, landmarks: np.ndarray) -> Image.Image:
+    """Cut a face out, 112 x 112, with its landmarks (5, 2) as near to TEMPLATE as turning and scaling bring them."""
+    return cut_square(photo, *alignment(landmarks), ALIGNED)
+
+
+def alignment(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the square of `aligned` lies: (x, y) of its top left, and (x, y) from there to its top right."""
+    # As complex numbers a turn and a scale are one factor, and least squares has it in closed form.
+    here, there = landmarks @ (1, 1j), TEMPLATE @ (1, 1j)
+    spread = here - here.mean()
+    factor = (spread.conj() @ spread) / (spread.conj() @ (there - there.mean()))  # from the template to the photo
+    half = (1 + 1j) / 2  # landmarks count from the middle of the first pixel, a cut from its corner
+    corner, across = here.mean() + half - factor * (there.mean() + half), factor * ALIGNED
+    return np.array([corner.real, corner.imag]), np.array([across.real, across.imag])
 
 
 def cut_square(photo: Image.Image, corner: Any, across: Any, size: int) -> Image.Image:

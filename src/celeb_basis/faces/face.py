@@ -20,18 +20,23 @@ class Face:
     box: (left, top, right, bottom) of the face in the photograph, in pixels.
     feature: (d,) float32 of length one; the cosine of two features tells how alike two faces are.
     face_reader: the name of the reader that described it; features of two readers cannot be compared.
+    flaws: what makes its likeness suffer, in words.
+    weight: what it counts among several of one person, above 0 and at most 1.
     """
 
     crop: Image.Image
     box: tuple[float, float, float, float]
     feature: torch.Tensor
     face_reader: str = ""
+    flaws: Sequence[str] = ()
+    weight: float = 1.0
 
 
 class FaceReader(Protocol):
     """Finds and describes faces. `name` goes into every face, and into the files made of them.
 
-    A reader may say in an attribute `hint` what photos it can read, for the message where it finds nobody.
+    A reader may say in an attribute `hint` what photos it can read, for the message where it finds nobody, and in
+    `same_person` from which cosine on two faces are one person's.
     """
 
     name: str

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import struct
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import PhotoError
+from ..files import check_regular
+from .picture_size import MOST_PIXELS, check_size, too_large, webp_size
 
 GREY = (128, 128, 128)  # stands where a picture has nothing: under alpha, outside its edges
 LONG_SIDE = 2048  # pixels; more than any face model or training crop looks at
 # What cameras, phones and editors write. Others (EPS, PDF, ...) run foreign programs or are no photographs.
-FORMATS = {"JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM"}
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic"}  # in a folder
+MOST_BYTES = 2**28  # of a file
+STRIP = 256  # rows
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # brands; films have others
 
 
@@ -24,49 +31,113 @@ def open_photo(path: str | Path) -> Image.Image:
     The first picture of an animation is taken; transparency is laid over grey. The file's name stays in
     `.info["path"]` for messages. Raises PhotoError with one line that says what is wrong with the file.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            header = file.read(12)
-    except IsADirectoryError:
-        raise PhotoError(f"{path} is a folder; give one photo file") from None
-    except FileNotFoundError:
-        raise PhotoError(f"{path}: there is no such file") from None
-    except OSError as error:
-        raise PhotoError(f"{path} cannot be read: {error.strerror}") from None
-    if not header:
-        raise PhotoError(f"{path} is empty")
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of large pictures and of broken metadata; only what it refuses matters to us.
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                if image.format not in FORMATS:
-                    raise PhotoError(f"{path} is a {image.format} file; save the photo as JPEG or PNG")
-                # A JPEG is decoded at a half, a quarter or an eighth of its size where that is enough.
-                image.draft(None, (LONG_SIDE, LONG_SIDE))
-                photo = _rgb(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError:
-        if header[4:8] != b"ftyp":
-            what = "is not a picture that can be read; save the photo as JPEG or PNG"
-        elif header[8:12] in HEIC:
-            what = "is a HEIC photo, which cannot be read here; save it as JPEG"
-        elif header[8:12] in {b"avif", b"avis"}:
-            what = "is damaged or cut short"
-        else:
-            what = "is a film rather than a photo; save one picture of it as JPEG"
-        raise PhotoError(f"{path} {what}") from None
-    except Image.DecompressionBombError:
-        raise PhotoError(f"{path} has more than 178 megapixels; scale it down first") from None
-    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, struct.error) as error:
-        raise PhotoError(f"{path} is damaged or cut short ({error})") from None
+    with opened(path) as image:
+        # A JPEG is decoded at a half, a quarter or an eighth of its size where that is enough.
+        image.draft(None, (LONG_SIDE, LONG_SIDE))
+        ImageOps.exif_transpose(image, in_place=True)
+        photo = _rgb(image)
     photo.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     photo.info = {"path": str(path)}
     return photo
 
 
+def photos_in(folder: str | Path) -> list[Path]:
+    """The photo files of a folder and of those in it, by name; hidden files are left out.
+
+    Raises PhotoError where there is none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PhotoError(f"{folder}: there is no such folder")
+    photos = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if not photos:
+        raise PhotoError(f"{folder} holds no photos: put JPEG or PNG files in it")
+    return photos
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """A picture file inside the block, not decoded yet, and small enough for it by what its header says.
+
+    Raises PhotoError, in one line, for a file that is none or is damaged, also where the block finds that out.
+    """
+    check_regular(path, PhotoError, MOST_BYTES)
+    try:
+        with open(path, "rb") as file:
+            header = file.read(32)
+    except OSError as error:
+        raise PhotoError(f"{path} cannot be read: {error.strerror}") from None
+    if not header:
+        raise PhotoError(f"{path} is empty")
+    # Pillow makes room for a WebP picture when it opens one.
+    if (size := webp_size(header)) and size[0] * size[1] > MOST_PIXELS:
+        raise too_large(path, size)
+    try:
+        with warnings.catch_warnings(), _silent(header):
+            # Pillow warns of large pictures and of broken metadata; only what it refuses matters to us.
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                check_size(image, path)
+                yield image
+    except PhotoError:
+        raise
+    except UnidentifiedImageError:
+        raise PhotoError(f"{path} {_what(header)}") from None
+    except Image.DecompressionBombError:
+        raise PhotoError(f"{path} has more than 178 megapixels; scale it down first") from None
+    except MemoryError:
+        raise PhotoError(f"{path} needs more memory than there is; scale it down first") from None
+    except Exception as error:  # Pillow and the libraries in it raise nearly every kind there is on damaged files
+        raise PhotoError(f"{path} is damaged or cut short ({error})") from None
+
+
+def _what(header: bytes) -> str:
+    """What a file that Pillow does not know may be."""
+    if header[4:8] != b"ftyp":
+        return "is not a picture that can be read; save the photo as JPEG or PNG"
+    if header[8:12] in HEIC:
+        return "is a HEIC photo, which cannot be read here; save it as JPEG"
+    if header[8:12] in {b"avif", b"avis"}:
+        return "is damaged or cut short"
+    return "is a film rather than a photo; save one picture of it as JPEG"
+
+
+@contextmanager
+def _silent(header: bytes) -> Iterator[None]:
+    """Hide what libtiff writes to standard error by itself."""
+    if header[:4] not in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+        yield
+        return
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _rgb(image: Image.Image) -> Image.Image:
-    """Any mode of Pillow's as RGB, 16-bit greys scaled rather than clipped, transparency over grey."""
+    """Any mode of Pillow's as RGB, strip by strip, as the conversions need many times the memory of a picture."""
+    image.load()
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image.copy()
+    result = Image.new("RGB", image.size)
+    for top in range(0, image.height, STRIP):
+        strip = image.crop((0, top, image.width, min(top + STRIP, image.height)))
+        result.paste(_strip_as_rgb(strip), (0, top))
+    return result
+
+
+def _strip_as_rgb(image: Image.Image) -> Image.Image:
+    """16-bit greys are scaled rather than clipped, transparency lies over grey."""
     if image.mode.startswith("I"):
         levels = np.asarray(image, dtype=np.float64) / 257  # 65535 -> 255
         image = Image.fromarray(levels.clip(0, 255).round().astype(np.uint8))

@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..basis.basis import CelebBasis
-from ..files import write_atomically
+from ..errors import OutputError
+from ..files import write_buffered
 
 
 def plot_spectrum(basis: CelebBasis, path: str | Path) -> None:
-    """Draw, for both tokens, each component's standard deviation and the share of variance explained so far (PNG)."""
-    from matplotlib.figure import Figure
+    """Plot each component's standard deviation and the share of variance explained so far, for both tokens (PNG).
+
+    Raises OutputError where Matplotlib is missing or the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise OutputError("plotting needs Matplotlib: pip install 'celeb-basis[plot]'") from None
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -24,5 +31,5 @@ def plot_spectrum(basis: CelebBasis, path: str | Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     figure.suptitle(f"{basis.model}: {len(basis.names)} names, rank {basis.rank[0]} and {basis.rank[1]}", fontsize=10)
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
+    with write_buffered(path) as buffer:
+        figure.savefig(buffer, format="png", dpi=130)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from PIL import Image, ImageDraw, ImageFont
 
 from .. import miniature
 from ..basis.basis import CelebBasis
@@ -17,8 +15,9 @@ from ..drawing.picture_file import save_picture
 from ..faces.face import find_face
 from ..faces.face_reader import face_reader
 from ..faces.photo import open_photo
-from ..files import write_atomically
+from ..files import write_buffered
 from ..measuring.evaluate import evaluate
+from ..measuring.sheet import contact_sheet
 from ..models.load import load_pipeline
 from ..models.pipeline import model_card, model_name
 from ..training.fit import fit_identities
@@ -55,7 +54,6 @@ def run(
     several, of which `largest` takes the largest.
     """
     start = time.perf_counter()
-    out.mkdir(parents=True, exist_ok=True)
     picture = open_photo(photo) if photo else miniature.person(FIRST_UNSEEN + seed)
     pipe = load_pipeline("miniature")
     basis, instant = CelebBasis.from_card(model_card(pipe)), InstantMap.from_card(model_card(pipe))
@@ -87,8 +85,9 @@ def run(
     drawn = time.perf_counter()
     measured = evaluate(pipe, identity, picture, seeds=1, largest=largest, progress=report)
 
-    with write_atomically(out / "photo.png") as path:
-        picture.save(path, format="PNG")
+    out.mkdir(parents=True, exist_ok=True)  # not before, so that a failure leaves no folder
+    with write_buffered(out / "photo.png") as buffer:
+        picture.save(buffer, format="PNG")
     identity.save(out / "identity.safetensors")
     sheet = contact_sheet(
         picture, pictures, titles,
@@ -108,30 +107,3 @@ def run(
         "identity file": str(out / "identity.safetensors"),
         "contact sheet": str(out / "contact-sheet.png"),
     }
-
-
-def contact_sheet(
-    photo: Image.Image, pictures: Sequence[Image.Image], titles: Sequence[str], heading: str, side: int = 224
-) -> Image.Image:
-    """One picture: the photograph on the left, what came of it on the right, a title under each."""
-    columns, gap, text = 4, 16, 30
-    rows = -(-len(pictures) // columns)
-    large = 2 * side + gap
-    width = gap + large + gap + columns * (side + gap) + gap
-    top = 76
-    sheet = Image.new("RGB", (width, top + rows * (side + text + gap) + gap), "white")
-    canvas = ImageDraw.Draw(sheet)
-    canvas.text((gap, 22), heading, font=ImageFont.load_default(30), fill="#222222")
-
-    def place(image: Image.Image, x: int, y: int, size: int, title: str) -> None:
-        sheet.paste(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC), (x, y))
-        canvas.text((x, y + size + 5), title, font=ImageFont.load_default(17), fill="#555555")
-
-    photo = photo.copy()
-    photo.thumbnail((large, large))
-    sheet.paste(photo, (gap, top))
-    canvas.text((gap, top + photo.height + 5), "the photograph", font=ImageFont.load_default(17), fill="#555555")
-    for i, (image, title) in enumerate(zip(pictures, titles, strict=True)):
-        row, column = divmod(i, columns)
-        place(image, 2 * gap + large + column * (side + gap) + gap, top + row * (side + text + gap), side, title)
-    return sheet

@@ -248,3 +248,10 @@ def shown(images: Sequence[Image.Image]) -> list[dict[str, int]]:
         {key: int(score[i].argmax()) for key, score in scores.items() if len(boxes[i]) or key not in OF_THE_FACE}
         for i in range(len(images))
     ]
+
+
+@torch.no_grad()
+def looks(images: Sequence[Image.Image]) -> Tensor:
+    """What each picture looks like as a whole: features `(n, d)` of unit length, from the judge's network."""
+    features: Tensor = nn.functional.normalize(_load("judge").whole(_tensor(images, SIZE)).flatten(1), dim=-1)
+    return features

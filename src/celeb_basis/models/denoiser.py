@@ -97,7 +97,7 @@ class Denoiser:
         return latents * int(self.pipe.unet.config.block_out_channels[0]) * self.dtype.itemsize
 
     @property
-    def fingerprint(self) -> str:
+    def digest(self) -> str:
         """Name the weights by a hash: the same for one network in any precision, another for any other.
 
         Hashed are the signs, which survive rounding to half precision.
@@ -216,7 +216,10 @@ def _noise_process(pipe: Any) -> Any:
             f"{model_name(pipe)} has a {type(pipe.scheduler).__name__} ({what}): models that predict "
             f"{', '.join(PREDICTION_TYPES)} under a schedule of betas are supported"
         )
-    return DDPMScheduler.from_config(config)
+    noise = DDPMScheduler.from_config(config)
+    if not len(noise.alphas_cumprod) or not noise.alphas_cumprod.isfinite().all():
+        raise ModelError(f"{model_name(pipe)} has a schedule of betas that are no numbers: get the model again")
+    return noise
 
 
 @contextmanager

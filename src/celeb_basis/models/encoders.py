@@ -18,11 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PromptError
-from ..notation import check_spelling
+from ..notation import check_spelling, excerpt
+from .hooks import hook
 from .pipeline import Pipeline
+from .turn import turn
 
 TOKENS = 2  # a name is a first and a last token
 HIGHEST = 2  # the eos_token_id by which transformers pools at the highest id of a prompt
+LONGEST_NAME = 200  # letters
+LONGEST_PROMPT = 10_000  # letters; a tokenizer takes minutes for millions, to find that they are too many
 
 _fingerprints: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
 _extended: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
@@ -73,11 +77,12 @@ def _sorted_names(
     pipe: Pipeline, names: Sequence[str]
 ) -> tuple[dict[tuple[tuple[int, ...], ...], str], dict[str, str]]:
     """Tokens in every tokenizer -> name, and name -> why it cannot be used."""
-    names = list(dict.fromkeys(names))
-    tokenizers = [tokenizer for _, tokenizer, _ in text_encoders(pipe)]
-    ids = [tokenizer(names, add_special_tokens=False).input_ids if names else [] for tokenizer in tokenizers]
     kept: dict[tuple[tuple[int, ...], ...], str] = {}
-    dropped: dict[str, str] = {}
+    dropped = {name: "too long" for name in names if len(name) > LONGEST_NAME}
+    names = [name for name in dict.fromkeys(names) if name not in dropped]
+    with turn(pipe):
+        tokenizers = [tokenizer for _, tokenizer, _ in text_encoders(pipe)]
+        ids = [tokenizer(names, add_special_tokens=False).input_ids if names else [] for tokenizer in tokenizers]
     for name, *pieces in zip(names, *ids, strict=True):
         tokens = tuple(map(tuple, pieces))
         wrong = next((len(piece) for piece in pieces if len(piece) != TOKENS), TOKENS)
@@ -126,7 +131,8 @@ def check_placeholder(pipe: Pipeline, token: str, count: int = TOKENS) -> None:
 
 def knows(pipe: Pipeline, token: str) -> bool:
     """Whether `token` is one word of a tokenizer's vocabulary, tokens that were added to it included."""
-    return any(t.convert_tokens_to_ids(token) not in (None, t.unk_token_id) for _, t, _ in text_encoders(pipe))
+    with turn(pipe):
+        return any(t.convert_tokens_to_ids(token) not in (None, t.unk_token_id) for _, t, _ in text_encoders(pipe))
 
 
 def vocabulary(pipe: Pipeline) -> frozenset[str]:
@@ -145,19 +151,20 @@ def placeholders(pipe: Pipeline, vectors: Mapping[str, Tensor]) -> Iterator[None
 
     The tokenizers are exchanged for extended copies and the looked-up rows are replaced on their way
     out of the embedding: no weight and no vocabulary is written, gradients flow to the vectors, and
-    everything is as before afterwards, on exceptions and Ctrl-C too. Blocks may be nested.
+    everything is as before afterwards, on exceptions and Ctrl-C too. Blocks may be nested; those of other
+    threads wait.
 
     Raises PromptError for a token that cannot be a placeholder or vectors of another shape.
     """
     width = sum(embedding_dims(pipe))
-    for token, rows in vectors.items():
-        check_spelling(token)
-        if rows.ndim != 2 or not len(rows) or rows.shape[1] != width:
-            raise PromptError(f"{token}: vectors of shape {tuple(rows.shape)}, this model needs (n, {width})")
-        check_placeholder(pipe, token, len(rows))
-    parts = [part for token, rows in vectors.items() for part in _parts(token, len(rows))]
-    values = torch.cat(list(vectors.values())) if vectors else torch.empty(0, width)
-    with ExitStack() as undo:
+    with turn(pipe), ExitStack() as undo:
+        for token, rows in vectors.items():
+            check_spelling(token)
+            if rows.ndim != 2 or not len(rows) or rows.shape[1] != width:
+                raise PromptError(f"{token}: vectors of shape {tuple(rows.shape)}, this model needs (n, {width})")
+            check_placeholder(pipe, token, len(rows))
+        parts = [part for token, rows in vectors.items() for part in _parts(token, len(rows))]
+        values = torch.cat(list(vectors.values())) if vectors else torch.empty(0, width)
         for (suffix, tokenizer, encoder), value in zip(
             text_encoders(pipe), values.split(embedding_dims(pipe), dim=-1), strict=True
         ):
@@ -165,8 +172,7 @@ def placeholders(pipe: Pipeline, vectors: Mapping[str, Tensor]) -> Iterator[None
             undo.callback(setattr, pipe, f"tokenizer{suffix}", tokenizer)
             setattr(pipe, f"tokenizer{suffix}", extended)
             ids = extended.convert_tokens_to_ids(parts)
-            for hook in _replace_rows(encoder.get_input_embeddings(), ids, value):
-                undo.callback(hook.remove)
+            _replace_rows(undo, encoder.get_input_embeddings(), ids, value)
             for module in pooling_at_highest(encoder):
                 undo.callback(setattr, module, "eos_token_id", HIGHEST)
                 module.eos_token_id = extended.eos_token_id
@@ -189,8 +195,8 @@ def _extend(tokenizer: Any, parts: Sequence[str]) -> Any:
     return extended
 
 
-def _replace_rows(embedding: nn.Module, ids: Sequence[int], values: Tensor) -> list[Any]:
-    """Hooks that make an embedding answer `values[i]` for `ids[i]`, which its table need not hold."""
+def _replace_rows(undo: ExitStack, embedding: nn.Module, ids: Sequence[int], values: Tensor) -> None:
+    """Let an embedding answer `values[i]` for `ids[i]`, which its table need not hold, until `undo` is closed."""
     hidden: list[Tensor] = []  # placeholder positions of the call in progress
 
     def hide(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -202,9 +208,9 @@ def _replace_rows(embedding: nn.Module, ids: Sequence[int], values: Tensor) -> l
         index = hidden.pop()
         return torch.where((index >= 0)[..., None], values.to(rows)[index.clamp(min=0)], rows)
 
-    if not ids:
-        return []
-    return [embedding.register_forward_pre_hook(hide), embedding.register_forward_hook(fill)]
+    if ids:
+        hook(undo, embedding.register_forward_pre_hook, hide)
+        hook(undo, embedding.register_forward_hook, fill)
 
 
 def token_ids(pipe: Pipeline, prompts: Sequence[str]) -> tuple[Tensor, ...]:
@@ -212,6 +218,8 @@ def token_ids(pipe: Pipeline, prompts: Sequence[str]) -> tuple[Tensor, ...]:
 
     Raises PromptError for a prompt that does not fit, which diffusers would cut short.
     """
+    for prompt in prompts:
+        check_text(prompt)
     result = []
     for _, tokenizer, encoder in text_encoders(pipe):
         limit = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
@@ -220,11 +228,21 @@ def token_ids(pipe: Pipeline, prompts: Sequence[str]) -> tuple[Tensor, ...]:
             if len(ids) > limit:
                 raise PromptError(
                     f"the prompt is {len(ids) - limit} tokens too long ({len(ids)}, of which this model "
-                    f"reads {limit}): shorten {prompt!r}"
+                    f"reads {limit}): shorten {excerpt(prompt)!r}"
                 )
         padded = tokenizer(expanded, padding="max_length", max_length=limit, return_tensors="pt")
         result.append(padded.input_ids.to(encoder.device))
     return tuple(result)
+
+
+def check_text(prompt: str) -> None:
+    """Raise PromptError for a prompt that no tokenizer should see."""
+    if not isinstance(prompt, str):
+        raise PromptError(f"a prompt must be text, not {type(prompt).__name__}")
+    if len(prompt) > LONGEST_PROMPT:
+        raise PromptError(f"the prompt is {len(prompt)} letters long, of which no model reads a tenth: shorten it")
+    if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+        raise PromptError(f"the prompt {excerpt(prompt)!r} is not UTF-8 text: write it again")
 
 
 def encode(pipe: Pipeline, ids: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -12,11 +13,15 @@ import torch
 from safetensors import safe_open
 
 from ..errors import ModelError
+from ..notation import excerpt
 from .card import DEFAULT_MODEL, SAMPLERS, SHIPPED, ModelCard, local_path
 from .denoiser import denoiser_of
 from .memory import place
 from .pipeline import Pipeline
 from .quiet import quiet
+from .sound import check_configuration, check_parts, check_weights
+
+logger = logging.getLogger(__name__)
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 LARGE = 2**29  # bytes of weights from which a CPU's bfloat16 is worth its rounding
@@ -75,17 +80,20 @@ def load_pipeline(
         pipe = _from_single_file(path, config, dtype or _dtype(device, _size(path)))
     elif path.suffix in {".ckpt", ".pt", ".pth", ".bin"}:
         raise ModelError(f"{path} is a pickle, which can run any code when read: convert it to .safetensors")
-    elif HUB_ID.fullmatch(name):
+    elif HUB_ID.fullmatch(name) and not _looks_like_a_path(name):
         _refuse(name, config=config)
         path = _download(name, revision, variant)
         pipe = _from_folder(path, dtype or _dtype(device, _size(path)), variant)
     else:
         raise ModelError(
-            f"no model {name!r}: name a folder, a .safetensors file, a hub id like owner/model, or {DEFAULT_MODEL}"
+            f"no model {excerpt(name)!r} is here: name a folder, a .safetensors file, a hub id like owner/model, "
+            f"or {DEFAULT_MODEL}"
         )
     pipe.register_to_config(_name_or_path=name)
     pipe.card = ModelCard.of(path)
     _check_kind(pipe)
+    check_parts(pipe)
+    check_weights(pipe, path, variant)
     if pipe.card.sampler:
         import diffusers
 
@@ -108,7 +116,10 @@ def _device(wish: str | torch.device | None) -> torch.device:
     if wish is None:
         wish = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        return torch.empty(0, device=wish).device
+        device = torch.empty(0, device=wish).device
+        if device.type == "meta":  # holds shapes and no numbers
+            raise NotImplementedError
+        return device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(f"there is no device {str(wish)!r} here: leave it out, or use device='cpu'") from error
 
@@ -129,6 +140,11 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+def _looks_like_a_path(name: str) -> bool:
+    """Whether a name that might be a hub id begins with a folder of this machine."""
+    return name.startswith(".") or os.path.isdir(name.split("/")[0])
+
+
 def _refuse(model: str, **options: object) -> None:
     """Raise ModelError for options that mean nothing for this model: none is ignored in silence."""
     meant = {"revision": "a hub model", "variant": "a hub model or a folder", "config": "a .safetensors file"}
@@ -140,6 +156,7 @@ def _refuse(model: str, **options: object) -> None:
 def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
     from diffusers import DiffusionPipeline
 
+    check_configuration(folder)
     try:
         with quiet():
             return DiffusionPipeline.from_pretrained(
@@ -152,7 +169,10 @@ def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
 def _download(model: str, revision: str | None, variant: str | None) -> Path:
     """The folder of a hub model in the cache, whole."""
     from diffusers import DiffusionPipeline
+    from huggingface_hub import try_to_load_from_cache
 
+    if not isinstance(try_to_load_from_cache(model, "model_index.json", revision=revision), str):
+        logger.info(f"there is no folder {model} here, nor such a model in the cache: asking the hub for it")
     try:
         with quiet():
             return Path(DiffusionPipeline.download(model, revision=revision, variant=variant, use_safetensors=True))

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide warnings of diffusers about sound models, and of the hub about each attempt; errors are still raised."""
+    """Hide warnings about sound models, reports that our errors replace, and each attempt at the hub."""
     from diffusers.utils import logging
     from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging as transformers_logging
 
-    before = [(each, each.get_verbosity()) for each in (logging, hub_logging)]
+    before = [(each, each.get_verbosity()) for each in (logging, hub_logging, transformers_logging)]
     try:
         for each, _ in before:
             each.set_verbosity_error()

@@ -20,6 +20,7 @@ from ..models.denoiser import Denoiser, denoiser_of
 from ..models.encoders import check_placeholder
 from ..models.memory import check_trainable
 from ..models.pipeline import Pipeline, model_card
+from ..models.turn import in_turn
 from .methods import Method, method_of
 from .methods.method import Task
 from .minimise import minimise
@@ -107,12 +108,23 @@ def fit_steps(
 ) -> Iterator[FitStep]:
     """Yield the start and then every step of learning several people, each from their own faces.
 
-    Between steps the pipeline is as it was, so that the caller may draw pictures with it.
+    Between steps the pipeline is as it was, so that the caller, or another thread, may draw pictures with it.
 
     method: "celeb-basis", "paper", "textual-inversion", "cross-initialization" or "stable-identity", each with its
     own defaults, or one of these classes with others.
     instant: the basis' instant map, from which "celeb-basis" starts if it is given.
     """
+    return in_turn(pipe, _steps(pipe, basis, people, recipe, method, instant))
+
+
+def _steps(
+    pipe: Pipeline,
+    basis: CelebBasis,
+    people: Sequence[Sequence[Face]],
+    recipe: Recipe,
+    method: str | Method,
+    instant: InstantMap | None,
+) -> Iterator[FitStep]:
     begun = time.monotonic()
     end = math.inf if recipe.max_train_minutes is None else begun + 60 * recipe.max_train_minutes
     method = method_of(method)
@@ -145,7 +157,7 @@ def fit_steps(
     def at(step: int, loss: float) -> FitStep:
         return FitStep(step, loss, start.vectors(average).detach(), basis, provenance)
 
-    average = start.point(free.detach())
+    average = start.point(free.detach().clone())  # the optimiser changes `free` in place
     yield at(0, math.nan)
     if steps == 0:
         return
@@ -179,10 +191,11 @@ def fit_steps(
 def person_pictures(
     pipe: Pipeline, faces: Sequence[Face], recipe: Recipe, generator: torch.Generator, denoiser: Denoiser
 ) -> TrainingPictures:
-    """A person's training pictures, of the size and in the number of a recipe."""
+    """A person's training pictures, of the size and in the number of a recipe; good photos stand in more of them."""
+    least = min(face.weight for face in faces)
     return TrainingPictures(
         denoiser,
-        [face.crop for face in faces],
+        [face.crop for face in faces for _ in range(min(10, round(face.weight / least)))],
         resolution=recipe.resolution or denoiser.resolution,
         scales=recipe.scales or model_card(pipe).scales,
         num_pictures=recipe.num_pictures,

@@ -34,6 +34,9 @@ DEFAULTS = {
 }
 
 
+MOST, MOST_RATE, MOST_PIXELS = 100_000, 10, 4096
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How people are learnt, whatever the method; None takes the default of the method or of the model.
@@ -62,12 +65,19 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, least in {"max_train_steps": 0, "train_batch_size": 1, "num_pictures": 1}.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise IdentityError(f"{name}={value} must be at least {least}")
+            if value is not None and not least <= value <= MOST:
+                limit = f"at least {least}" if value < least else f"at most {MOST}"
+                raise IdentityError(f"{name}={value} must be {limit}")
         for name in ("max_train_minutes", "learning_rate", "resolution"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise IdentityError(f"{name}={value} must be above 0")
+        if self.learning_rate is not None and not self.learning_rate <= MOST_RATE:
+            raise IdentityError(f"learning_rate={self.learning_rate} must be at most {MOST_RATE}")
+        if self.resolution is not None and self.resolution > MOST_PIXELS:
+            raise IdentityError(f"resolution={self.resolution} must be at most {MOST_PIXELS}")
+        if not 0 <= self.seed < 2**63:
+            raise IdentityError(f"seed={self.seed} must be a whole number of 0 or more, below 2**63")
         if self.scales is not None and not (self.scales and all(0 < scale <= 1 for scale in self.scales)):
             raise IdentityError(f"scales={self.scales} must be shares of the picture, above 0 and at most 1")
         if self.templates is not None and not (self.templates and all("{}" in t for t in self.templates)):

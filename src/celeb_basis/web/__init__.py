@@ -2,70 +2,111 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import gradio as gr
+from fastapi import FastAPI
 
+from .guard import Guard
 from .look import CSS, THEME
 from .page import build
+from .server import served
 from .studio import Studio
+from .visitors import Visitors
 
 __all__ = ["Studio", "serve"]
 
 UPLOADS = "GRADIO_TEMP_DIR"
 MAX_UPLOAD = "64mb"  # of one photo, basis or identity file; a basis of SDXL takes 8
+WAITING = 32  # jobs in the queue
 
 
 @contextmanager
 def serve(
-    studio: Studio, *, host: str = "127.0.0.1", port: int | None = None, password: str | None = None
+    studio: Studio,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    password: str | None = None,
+    domains: Sequence[str] = (),
 ) -> Iterator[str]:
     """Serve the page while the block runs; yields its address.
 
     port: None takes the first that is free from 7860 on.
+    domains: names under which the page may be opened, beside its address and this machine's own name.
     password: asked of everybody who opens the page, under any user name.
 
-    Raises OSError where host or port cannot be had.
+    Raises OutputError where host or port cannot be had.
     """
+    expected = hashlib.sha256((password or "").encode()).digest()
 
     def knows(_: str, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), (password or "").encode())
+        # Hashes are of one length, whatever was given.
+        return hmac.compare_digest(hashlib.sha256(given.encode(errors="replace")).digest(), expected)
 
-    with tempfile.TemporaryDirectory(prefix="celeb-basis-") as uploads:
+    with ExitStack() as undo:
         # Gradio's own place for uploads would outlive the page, and is shared with other programs of this machine.
-        before = os.environ.get(UPLOADS)
+        uploads = undo.enter_context(tempfile.TemporaryDirectory(prefix="celeb-basis-", ignore_cleanup_errors=True))
+        studio.counted.append(uploads)
+        undo.callback(studio.counted.remove, uploads)
+        undo.callback(studio.close)
+        undo.callback(_restore, os.environ.get(UPLOADS))
         os.environ[UPLOADS] = uploads
-        page = build(studio)
-        try:
-            address = _launch(page, server_name=host, server_port=port, auth=knows if password else None)
-            page.allowed_paths = studio.folders  # the list itself, as it grows with every visitor
-            yield address
-        finally:
-            page.close(verbose=False)
-            if before is None:
-                del os.environ[UPLOADS]
-            else:
-                os.environ[UPLOADS] = before
+        visitors = Visitors()
+        page = build(studio, visitors)
+        page.queue(max_size=WAITING, api_open=False)
+        outer = gr.mount_gradio_app(
+            FastAPI(openapi_url=None),
+            page,
+            path="/",
+            app_kwargs={"openapi_url": None},
+            auth=knows if password else None,
+            auth_message="Any user name, and the password of whoever opened this page.",
+            theme=THEME,
+            css=CSS,
+            footer_links=["api", "settings"],
+            max_file_size=MAX_UPLOAD,
+            run_history=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+        )
+        inner: Any = outer.routes[-1].app
+        page.allowed_paths = studio.folders  # the list itself, as it grows with every visitor
+        guard = Guard(
+            outer,
+            visitors,
+            page.fns,
+            hosts=[host, *domains],
+            logged_in=inner.tokens.__contains__ if password else None,
+            has_room=studio.has_room,
+            waiting=lambda: _in_the_queue(page),
+        )
+        address = undo.enter_context(served(guard, host, port))
+        undo.callback(_close, page, inner)
+        yield address
 
 
-def _launch(page: gr.Blocks, **where: object) -> str:
-    _, address, _ = page.launch(
-        **where,
-        auth_message="Any user name, and the password of whoever opened this page.",
-        theme=THEME,
-        css=CSS,
-        footer_links=["api", "settings"],
-        max_file_size=MAX_UPLOAD,
-        run_history=False,
-        enable_monitoring=False,
-        ssr_mode=False,
-        share=False,
-        inline=False,
-        quiet=True,
-        prevent_thread_lock=True,
-    )
-    return str(address)
+def _in_the_queue(page: gr.Blocks) -> list[str]:
+    """The sessions of the jobs that wait."""
+    waiting = list(page._queue.event_queue_per_concurrency_id.values())
+    return [event.session_hash for each in waiting for event in list(each.queue)]
+
+
+def _close(page: gr.Blocks, inner: Any) -> None:
+    """End the queue and the streams that visitors still listen to."""
+    page._queue.close()
+    page.is_running = False
+    inner.stop_event.set()
+
+
+def _restore(uploads: str | None) -> None:
+    if uploads is None:
+        os.environ.pop(UPLOADS, None)
+    else:
+        os.environ[UPLOADS] = uploads

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -13,10 +14,13 @@ import torch
 
 from .. import CelebBasisError, SeveralFacesError
 from . import look
+from .visitors import Stopped
 
 # Long jobs wait in one queue, as two at once would each take twice as long. The page says so.
 WAITING = "Starting when no other job is running ..."
 STOPPED = "Stopped."
+LONGEST = 600  # letters of an error
+SHOWN: dict[str, Any] = {"duration": 20, "print_exception": False}
 JOB: dict[str, Any] = {"concurrency_id": "job", "concurrency_limit": 1}
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 
@@ -28,10 +32,14 @@ def in_one_line() -> Iterator[None]:
         yield
     except SeveralFacesError as error:
         raise _as_error(
-            f"{error.count} faces were found: cut the photo to one person, or tick “take the largest”"
+            f"{error.count} faces were found: cut the photo to one person, or tick “take the largest of several faces”"
         ) from None
-    except (CelebBasisError, OSError) as error:
+    except Stopped:
+        raise _as_error(STOPPED) from None
+    except CelebBasisError as error:
         raise _as_error(str(error)) from None
+    except OSError as error:  # without the path, which is the server's
+        raise _as_error(error.strerror or "a file cannot be read or written") from None
     except torch.OutOfMemoryError:
         raise _as_error("there is not enough GPU memory: draw fewer pictures, or choose a smaller model") from None
 
@@ -39,7 +47,9 @@ def in_one_line() -> Iterator[None]:
 def _as_error(message: str) -> gr.Error:
     # Uploads lie in folders named by their hash, which mean nothing to a visitor.
     line = " ".join(re.sub(r"\S*/[0-9a-f]{64}/", "", message).split())
-    return gr.Error(line, duration=20, print_exception=False)
+    line = re.sub(r"(?<![\w.:/<'\"])/(?:[^\s/'\"]+/)+", "", line)  # the server's own folders mean nothing either
+    # The browser takes it for HTML.
+    return gr.Error(escape(line if len(line) <= LONGEST else f"{line[:LONGEST]} ...", quote=False), **SHOWN)
 
 
 def wire(

@@ -12,20 +12,21 @@ from .. import DEFAULT_MODEL
 from . import job, look
 from .session import Session
 from .studio import Studio
+from .visitors import Visitors
 
 
-def build(studio: Studio) -> gr.Blocks:
+def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
     """The page, not served yet."""
-    with gr.Blocks(title="celeb-basis", analytics_enabled=False) as page:
-        session = gr.State(Session(studio))
+    with gr.Blocks(title="celeb-basis", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        session = gr.State(Session(studio), time_to_live=24 * 3600, delete_callback=Session.end)
         gr.HTML(look.TITLE)
         with gr.Tabs() as tabs:
             with gr.Tab("Learn", id="learn"):
-                learnt, stranger, draw_them = _learn(session)
+                learnt, stranger, draw_them = _learn(session, visitors)
             with gr.Tab("Draw", id="draw"):
-                chips, prompt = _draw(session)
+                chips, prompt = _draw(session, visitors)
             with gr.Tab("People", id="people"):
-                added, faces, files, pair, both = _people(session)
+                added, faces, files, pair, both = _people(session, visitors)
                 elsewhere = gr.HTML(look.in_programs({}))
             with gr.Tab("Model", id="model"):
                 chosen = _model(session)
@@ -73,7 +74,7 @@ def build(studio: Studio) -> gr.Blocks:
     return page
 
 
-def _learn(session: gr.State) -> tuple[Any, gr.Button, gr.Button]:
+def _learn(session: gr.State, visitors: Visitors) -> tuple[Any, gr.Button, gr.Button]:
     """Photo, face, name, fit; returns the fit, the button for a photo, and the button that opens the next tab."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
@@ -84,7 +85,7 @@ def _learn(session: gr.State) -> tuple[Any, gr.Button, gr.Button]:
                 )
             with gr.Row():
                 stranger = gr.Button("No photo at hand? Take a stranger", size="md")
-                largest = gr.Checkbox(label="If there are several faces, take the largest", container=False)
+                largest = gr.Checkbox(label="Take the largest of several faces", container=False)
         with gr.Column(scale=2, min_width=300):
             name = gr.Textbox(
                 label="Name",
@@ -118,11 +119,14 @@ def _learn(session: gr.State) -> tuple[Any, gr.Button, gr.Button]:
             upright, face = session.find(photo, largest=largest)
             return look.boxed(upright, face.box), look.status("Found the face. Name the person, then fit.")
 
-    def fit(photo: str | None, name: str, steps: int, largest: bool, session: Session) -> Iterator[tuple[Any, ...]]:
+    def fit(
+        photo: str | None, name: str, steps: int, largest: bool, session: Session, request: gr.Request
+    ) -> Iterator[tuple[Any, ...]]:
         shown: list[tuple[Path, str]] = []
         with job.in_one_line():
+            check = visitors.watch(request.session_hash)
             start = "instant" if session.model.instant else "mean person"
-            for at in session.fit(photo, name, steps, largest=largest):
+            for at in session.fit(photo, name, steps, largest=largest, check=check):
                 if at.preview:
                     shown.append((at.preview, {0: start, 1: "1 step"}.get(at.step, f"{at.step} steps")))
                 left = f", {look.duration(at.seconds_left)} left" if at.seconds_left is not None else ""
@@ -162,7 +166,7 @@ def _stranger(session: Session) -> str:
         return str(session.stranger())
 
 
-def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
+def _draw(session: gr.State, visitors: Visitors) -> tuple[gr.HTML, gr.Textbox]:
     """Prompt and pictures; returns the names to click on, and the prompt."""
     prompt = gr.Textbox(
         label="Prompt", lines=2, elem_id="prompt", placeholder="a photo of <annika> on the beach", render=False
@@ -194,17 +198,17 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
         apart: bool,
         strength: float,
         session: Session,
+        request: gr.Request,
     ) -> Iterator[tuple[str, Any]]:
         pictures: list[Path] = []
         with job.in_one_line():
-            drawing = session.draw(
-                prompt, count, steps or None, guidance or None, seed or 0, apart=apart, strength=strength
-            )
-            for picture in drawing:
+            check = visitors.watch(request.session_hash)
+            numbers = count, steps or None, guidance or None, seed or 0
+            for picture in session.draw(prompt, *numbers, apart=apart, strength=strength, check=check):
                 pictures.append(picture)
                 text = f"{len(pictures)} of {count} pictures"
                 if len(pictures) == count:
-                    text = f"{text}, saved in {session.folder}"
+                    text = f"{text}, saved in {session.folder.name}"
                 yield look.status(text, len(pictures) / count, done=len(pictures) == count), list(pictures)
 
     another.click(None, None, seed, js="() => Math.floor(Math.random() * 1e6)", **job.PRIVATE)
@@ -215,7 +219,9 @@ def _draw(session: gr.State) -> tuple[gr.HTML, gr.Textbox]:
     return chips, prompt
 
 
-def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr.Dropdown], gr.Button]:
+def _people(
+    session: gr.State, visitors: Visitors
+) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr.Dropdown], gr.Button]:
     """This visitor's people and ways to add more; returns the events that add people, and what shows them."""
     with gr.Row(equal_height=False):
         faces = look.pictures("People", "small", scale=3)
@@ -240,7 +246,7 @@ def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr
         weight = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second", min_width=180)
         blend_name = gr.Textbox(label="Name", placeholder="bodil", min_width=120)
     with gr.Row():
-        row_button = gr.Button("Show the steps between", min_width=160)
+        row_button = gr.Button("Show blends", min_width=160)
         stop = gr.Button("Cancel", interactive=False, min_width=100)
         blend_button = gr.Button("Keep this blend", min_width=160)
         both = gr.Button("Both in one picture →", min_width=160)
@@ -259,10 +265,10 @@ def _people(session: gr.State) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr
         with job.in_one_line():
             return str(session.keep_blend(first, second, weight, name).file)
 
-    def between(first: str, second: str, session: Session) -> Iterator[tuple[str, Any]]:
+    def between(first: str, second: str, session: Session, request: gr.Request) -> Iterator[tuple[str, Any]]:
         pictures: list[tuple[Path, str]] = []
         with job.in_one_line():
-            for picture, share in session.row(first, second):
+            for picture, share in session.row(first, second, visitors.watch(request.session_hash)):
                 pictures.append((picture, f"{share:.0%}"))
                 yield look.status(f"From {first} to {second}", share), list(pictures)
 

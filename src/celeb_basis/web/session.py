@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,13 @@ from .. import (
     vocabulary,
 )
 from .studio import Model, Studio
+
+Check = Callable[[], None]
+
+
+def _go_on() -> None:
+    """Nobody stops the job."""
+
 
 SHOWN_AT = (0, 0.1, 0.25, 0.5, 1)  # shares of a fit after which a preview is drawn
 PORTRAIT = "a close up photo of {} in a studio"
@@ -74,6 +81,10 @@ class Session:
     def __deepcopy__(self, memo: Any) -> Session:
         return Session(self.studio)  # Gradio gives every visitor a copy of a state's first value
 
+    def end(self) -> None:
+        """The visitor has left."""
+        self.studio.leave(self.folder)
+
     def choose_model(self, name: str, basis_file: str | None, instant_file: str | None) -> Path:
         """Use another model from now on; returns the file of its basis."""
         self.model = self.studio.open(name.strip() or DEFAULT_MODEL, basis_file, instant_file)
@@ -90,8 +101,13 @@ class Session:
         with self.studio.turn:
             return upright, find_face(upright, reader, largest=largest)
 
-    def fit(self, photo: str | None, name: str, steps: int, *, largest: bool = False) -> Iterator[Fitting]:
-        """Learn the person in a photo; nothing is kept unless the last step is reached."""
+    def fit(
+        self, photo: str | None, name: str, steps: int, *, largest: bool = False, check: Check = _go_on
+    ) -> Iterator[Fitting]:
+        """Learn the person in a photo; nothing is kept unless the last step is reached.
+
+        check: called before every step; what it raises ends the fit.
+        """
         _, face = self.find(photo, largest=largest)
         token, model = self._token(name), self.model
         if model.instant is None and steps == 0:
@@ -100,6 +116,7 @@ class Session:
         shown = {round(share * steps) for share in SHOWN_AT}
         start = 0.0
         for at in self.studio.in_turn(fit_steps(model.pipe, model.basis, [[face]], recipe, instant=model.instant)):
+            check()
             preview = person = None
             if at.step in shown:
                 [identity] = at.identities([token])
@@ -120,11 +137,13 @@ class Session:
         *,
         apart: bool = False,
         strength: float = 1.0,
+        check: Check = _go_on,
     ) -> Iterator[Path]:
-        """Draw pictures one after the other, so that they can be seen and stopped in between.
+        """Draw pictures one after the other, so that they can be seen in between.
 
         apart: each person in a column of their own.
         strength: of everybody, between the mean person and themselves, or a little beyond.
+        check: called after every step; what it raises ends the drawing.
         """
         if not prompt.strip():
             raise PromptError("write what the pictures should show")
@@ -135,7 +154,9 @@ class Session:
         for number in range(seed, seed + count):
             self._drawn += 1
             stem = f"{self._drawn:03}-{file_stem(prompt, number)}"
-            yield self._draw(stem, prompt, named, number, strengths, steps=steps, guidance=guidance, apart=apart)
+            yield self._draw(
+                stem, prompt, named, number, strengths, steps=steps, guidance=guidance, apart=apart, check=check
+            )
 
     def pair(self, first: str, second: str) -> tuple[Identity, Identity]:
         """Two people of this visitor by their tokens."""
@@ -143,9 +164,10 @@ class Session:
             raise IdentityError("choose two different people first")
         return self.people[first].identity, self.people[second].identity
 
-    def row(self, first: str, second: str) -> Iterator[tuple[Path, float]]:
+    def row(self, first: str, second: str, check: Check = _go_on) -> Iterator[tuple[Path, float]]:
         """Pictures between one person and another, with the share of the other in each."""
         for weight in ROW:
+            check()
             blend = self._blend(first, second, weight, "<blend>")
             yield self._portrait(blend, f"{first[1:-1]}-{second[1:-1]}-{weight:.2f}"), weight
 
@@ -215,18 +237,21 @@ class Session:
         steps: int | None = None,
         guidance: float | None = None,
         apart: bool = False,
+        check: Check = _go_on,
     ) -> Path:
         model = self.model
         with self.studio.turn:
             [picture] = generate(
                 model.pipe, prompt, identities, num_inference_steps=steps, guidance_scale=guidance, seed=seed,
-                regions="auto" if apart else None,
+                regions="auto" if apart else None, between_steps=check,
             )  # fmt: skip
         file = self._file(f"{stem}.png")
         save_picture(picture, file, prompt=prompt, seed=seed, model=model.name, strength=strengths)
         return file
 
     def _file(self, name: str) -> Path:
+        if not self.studio.has_room():
+            raise OutputError("the page's disk is full: try again later")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +24,7 @@ from .. import (
     load_pipeline,
 )
 
+MOST_BYTES = 4 * 2**30
 Step = TypeVar("Step")
 
 
@@ -43,14 +47,28 @@ class Studio:
     """One machine's models, which one visitor uses at a time.
 
     out: the folder in which every visitor gets a folder of their own.
+    models: those that visitors may choose beside the miniature; None lets them choose any.
+    keep: whether a visitor's folder stays after they left. most_bytes: what all folders may hold.
     folders: of the visitors so far; files are served from there and from nowhere else.
+    counted: folders on the disk whose size has a limit, beside those of visitors.
     turn: held around every use of a pipeline, which cannot draw two things at once; never for a whole job, so that
         a job that was stopped leaves nothing locked.
     """
 
-    def __init__(self, out: Path, device: str | None = None) -> None:
+    def __init__(
+        self,
+        out: Path,
+        device: str | None = None,
+        *,
+        models: Sequence[str] | None = None,
+        keep: bool = True,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         self.out = out.absolute()
         self.folders: list[str] = []
+        self.counted: list[str] = []
+        self.models = None if models is None else (DEFAULT_MODEL, *models)
+        self._keep, self._most = keep, most_bytes
         self.turn = threading.Lock()
         self._device = device
         self._pipelines: WeakValueDictionary[str, Any] = WeakValueDictionary()  # while a visitor uses them
@@ -63,6 +81,8 @@ class Studio:
         Without `basis_file` the miniature brings its own, and another model gets one made from the celebrities it
         knows. Raises ModelError, or BasisError where the files belong to another model.
         """
+        if self.models is not None and name not in self.models:
+            raise ModelError(f"this page offers {', '.join(self.models)}: choose one of these")
         pipe = self._pipelines.get(name)
         if pipe is None:
             pipe = self._pipelines[name] = load_pipeline(name, device=self._device)
@@ -90,6 +110,22 @@ class Studio:
             notes.append(f"photos cannot be read: {error}")
         return Model(name, pipe, basis, instant, reader, tuple(notes))
 
+    def has_room(self) -> bool:
+        """Whether what visitors have on the disk is below the limit."""
+        return sum(map(_bytes, [*self.folders, *self.counted])) < self._most
+
+    def leave(self, folder: Path) -> None:
+        """Forget a visitor's folder; remove it unless it is to be kept."""
+        with suppress(ValueError):
+            self.folders.remove(str(folder))
+        if not self._keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Forget all visitors."""
+        for folder in list(self.folders):
+            self.leave(Path(folder))
+
     def in_turn(self, steps: Iterator[Step]) -> Iterator[Step]:
         """Take each step with the pipelines to itself; between two steps others may draw."""
         while True:
@@ -98,3 +134,13 @@ class Studio:
             if step is None:
                 return
             yield step
+
+
+def _bytes(folder: str) -> int:
+    """Bytes of the files in a folder, which others may be removing."""
+    total = 0
+    for place, _, files in os.walk(folder):
+        for file in files:
+            with suppress(OSError):
+                total += os.stat(os.path.join(place, file)).st_size
+    return total

@@ -33,8 +33,10 @@ class Task:
     instant: InstantMap | None = None
 
     def features(self) -> Tensor:
-        """Each person's face feature (people, d), unit length: the mean over their photos."""
-        means = [torch.stack([face.feature.float().cpu() for face in faces]).mean(0) for faces in self.people]
+        """Each person's face feature (people, d), unit length: the mean over their photos, the better counting more."""
+        means = [
+            torch.stack([face.weight * face.feature.float().cpu() for face in faces]).mean(0) for faces in self.people
+        ]
         return normalize(torch.stack(means), dim=-1)
 
 

@@ -1,0 +1,225 @@
+"""The evaluate command: numbers for a fitted person, for a folder of somebody's pictures, or for a face reader."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CelebBasisError, PhotoError, PromptError
+from .options import (
+    FACE_READERS,
+    Progress,
+    add_command,
+    add_model,
+    check_folder,
+    count,
+    load_model,
+    make_folder,
+    positive,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from ..measuring.evaluate import Measured, Person
+
+PROTOCOL_NAMES = ("short", "paper", "stable-identity")
+SHEET_PICTURES = 80  # pictures on a contact sheet at most
+
+
+def add_commands(commands: Any) -> None:
+    """Add this command to the parser."""
+    evaluate = add_command(
+        commands,
+        "evaluate",
+        measure,
+        "measure likeness and prompt fidelity, next to those of the model's own celebrities",
+        """
+        evaluate --identity annika.safetensors --photo me.jpg
+        evaluate --identity annika.safetensors --photo me.jpg --seeds 4 --diversity --json
+        evaluate --identity annika.safetensors --photo me.jpg --model sd15 --basis sd15.safetensors
+        evaluate --people people.csv --protocol stable-identity --model sd15 -o results
+        evaluate --multiid-bench outputs --clip none
+        evaluate --reader-check my-photos""",
+        "Likeness is the cosine of two faces in a network that the fit did not use. The pictures are kept: the same "
+        "command continues where it was stopped, and draws nothing twice.",
+    )
+    what = evaluate.add_argument_group("what is measured (one of these)")
+    what.add_argument("--identity", type=Path, metavar="FILE", help="a fitted person, with --photo")
+    what.add_argument("--people", type=Path, metavar="TABLE", help="many: a CSV file with the columns identity,photo")
+    what.add_argument(
+        "--multiid-bench", type=Path, metavar="DIR", help="pictures of any program, in the folders of MultiID-Bench"
+    )
+    what.add_argument(
+        "--reader-check",
+        type=Path,
+        metavar="DIR",
+        help="the face readers themselves: a folder of photos for each person, or files called PERSON__ANYTHING.jpg",
+    )
+    evaluate.add_argument("--photo", type=Path, action="append", help="a photo of the person; repeat for several")
+    evaluate.add_argument(
+        "--largest-face", action="store_true", help="if the photo shows several faces, take the largest"
+    )
+    add_model(evaluate)
+    evaluate.add_argument("--basis", type=Path, metavar="FILE", help="whose names are drawn too (default: the model's)")
+    how = evaluate.add_argument_group("how it is measured")
+    how.add_argument("--protocol", choices=PROTOCOL_NAMES, help="which prompts (default: short, ten of them)")
+    how.add_argument("--prompts", type=Path, metavar="FILE", help="your own: one a line, {} where the name stands")
+    how.add_argument("--seeds", type=count, default=2, metavar="N", help="pictures per prompt (default: 2)")
+    how.add_argument("--seed", type=whole, default=0, help="picture i of a prompt starts from seed + i (default: 0)")
+    how.add_argument("--steps", type=count, metavar="N", help="sampler steps (default: the model's)")
+    how.add_argument("--guidance", type=positive, metavar="SCALE", help="guidance scale (default: the model's)")
+    how.add_argument(
+        "--celebrities", type=whole, metavar="N", help="names of the basis drawn for comparison (default: 10)"
+    )
+    how.add_argument(
+        "--judge", choices=FACE_READERS, help="face reader of photographs (default: dlib, or one that fitted nobody)"
+    )
+    how.add_argument(
+        "--clip", metavar="MODEL", help="folder or hub id of the CLIP for prompts (default: OpenAI's ViT-L/14), or none"
+    )
+    how.add_argument(
+        "--diversity", action="store_true", help="also measure how different pictures of a prompt are (by CLIP)"
+    )
+    evaluate.add_argument(
+        "-o", "--out", type=Path, default=Path("evaluation"), metavar="DIR", help="pictures, sheet, report (evaluation)"
+    )
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    given = [name for name in ("identity", "people", "multiid_bench", "reader_check") if getattr(args, name)]
+    if len(given) != 1:
+        raise PhotoError(
+            "say what is measured with one of --identity FILE, --people TABLE, --multiid-bench DIR, --reader-check DIR"
+        )
+    if bool(args.photo) != bool(args.identity):
+        raise PhotoError("--identity FILE and --photo FILE belong together: give both")
+    if args.reader_check:
+        return _check_readers(args)
+    if args.multiid_bench:
+        return _measure_bench(args)
+    return _measure_people(args)
+
+
+def _check_readers(args: argparse.Namespace) -> dict[str, Any]:
+    from ..faces.photo_reader import PhotoReader
+    from ..measuring.reader_check import check_reader, people_in
+
+    people = people_in(args.reader_check)
+    names = [args.judge] if args.judge else ["sface-int8", "dlib"]
+    reports: list[dict[str, Any]] = []
+    with Progress() as progress:
+        for name in names:
+            try:
+                reader = PhotoReader(name)
+            except CelebBasisError as error:
+                if not reports:
+                    raise
+                reports.append({"face_reader": name, "missing": str(error)})
+                continue
+            reports.append(check_reader(reader, people, progress))
+    return {"readers": reports}
+
+
+def _measure_bench(args: argparse.Namespace) -> dict[str, Any]:
+    from ..faces.photo_reader import PhotoReader
+    from ..measuring.benches import evaluate_samples
+    from ..measuring.clip import Clip
+    from ..measuring.judge import PhotoJudge
+
+    clip = None if args.clip == "none" else Clip.load(args.clip)
+    with Progress() as progress:
+        return evaluate_samples(args.multiid_bench, PhotoJudge(PhotoReader(args.judge or "dlib"), clip), progress)
+
+
+def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
+    from ..basis.basis import CelebBasis
+    from ..measuring.evaluate import evaluate_people
+    from ..measuring.judge import judge_of
+    from ..measuring.pictures import Drawing
+
+    check_folder(args.out)
+    people = _people(args)
+    prompts = _prompts(args)
+    basis = CelebBasis.load(args.basis) if args.basis else None
+    pipe = load_model(args)
+    judge = judge_of(pipe, [person.identity for person in people], reader=args.judge, clip=args.clip)
+    make_folder(args.out)
+    with Progress() as progress:
+        report, measured = evaluate_people(
+            pipe,
+            people,
+            judge=judge,
+            basis=basis,
+            prompts=prompts,
+            seeds=args.seeds,
+            seed=args.seed,
+            celebrities=args.celebrities,
+            with_diversity=args.diversity,
+            drawing=Drawing(pipe, args.steps, args.guidance, args.out / "pictures"),
+            largest=args.largest_face,
+            progress=progress,
+        )
+    report["pictures"] = str(args.out / "pictures")
+    report["contact_sheets"] = _sheets(args, people, measured)
+    report["file"] = _write(args.out / "report.json", report)
+    return report
+
+
+def _people(args: argparse.Namespace) -> list[Person]:
+    from ..faces.photo import open_photo
+    from ..identity import Identity
+    from ..measuring.evaluate import Person
+    from ..measuring.people_table import read_people
+
+    if args.people:
+        return read_people(args.people)
+    photos = [open_photo(path) for path in args.photo]
+    return [Person(Identity.load(args.identity), photos)]
+
+
+def _prompts(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:
+    from ..measuring.protocols import PROTOCOLS
+
+    if args.prompts is None:
+        return PROTOCOLS[args.protocol or PROTOCOL_NAMES[0]]
+    if args.protocol:
+        raise PromptError("--prompts brings its own: leave out --protocol")
+    try:
+        lines = [line.strip() for line in args.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise PromptError(f"{args.prompts} is no text file") from None
+    if not lines or any(line.count("{}") != 1 for line in lines):
+        raise PromptError(f"{args.prompts} must hold one prompt a line, with {{}} once where the name stands")
+    return {"yours": lines}
+
+
+def _sheets(args: argparse.Namespace, people: Sequence[Person], measured: Sequence[Measured]) -> list[str]:
+    """A contact sheet of each person: the photograph, and pictures with their likeness."""
+    from ..drawing.picture_file import save_picture
+    from ..measuring.sheet import contact_sheet
+
+    files = []
+    for person, own in zip(people, measured, strict=True):
+        name = person.identity.placeholder_token
+        titles = [
+            f"{alike:.2f}  {text.removeprefix('a photo of a person ')[:24]}"
+            for alike, text in zip(own.scores.identity, own.prompts, strict=True)
+        ]
+        titles = titles[:SHEET_PICTURES]
+        heading = f"{name}: mean likeness {own.scores.identity.mean():.2f}"
+        sheet = contact_sheet(person.photos[0], own.pictures[:SHEET_PICTURES], titles, heading)
+        file = args.out / f"sheet-{name[1:-1]}.png"
+        save_picture(sheet, file, prompt=" | ".join(dict.fromkeys(own.prompts)), seed=args.seed, model=args.model)
+        files.append(str(file))
+    return files
+
+
+def _write(path: Path, report: Mapping[str, Any]) -> str:
+    from ..files import write_atomically
+
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return str(path)

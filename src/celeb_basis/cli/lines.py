@@ -1,0 +1,26 @@
+"""Lines on a terminal: what comes out of files and arguments can neither steer it nor fill it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+
+LONGEST = 800  # letters of an error
+END = 200  # of these, the last ones: what to do stands there
+
+
+def printable(text: str) -> str:
+    """A text with control sequences, changes of direction and the like written out as escapes."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def one_line(text: str) -> str:
+    """A message as one line of bearable length."""
+    text = printable(" ".join(text.split()))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - END - 5]} ... {text[-END:]}"
+
+
+def say(text: str) -> None:
+    """One line on stderr, if it can be written: a full disk under it must not hide the exit code."""
+    with suppress(OSError):
+        print(f"celeb-basis: {one_line(text)}", file=sys.stderr)

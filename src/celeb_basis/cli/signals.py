@@ -1,0 +1,69 @@
+"""Ctrl-C and SIGTERM: one line, whatever a library was doing, and temporary files are removed on the way out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stop:
+    """Which signal asked to stop, if one did; libraries may turn the KeyboardInterrupt into an error of theirs."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    @property
+    def code(self) -> int:
+        """The exit code by which a shell knows the signal."""
+        return 128 + self.signal
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Inside the block the first signal raises KeyboardInterrupt, which cleans up, and a second one ends at once.
+
+    While libraries are imported, a signal ends at once too: see `importing`.
+    """
+    stop = Stop()
+
+    def first(number: int, _: FrameType | None) -> None:
+        if stop.signal:
+            end(number, None)
+        stop.signal = number
+        raise KeyboardInterrupt
+
+    with _handled(first):
+        yield stop
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Inside the block a signal ends the process: in the middle of an import, an exception may be lost or abort."""
+    with _handled(end):
+        yield
+
+
+def end(number: int, _: FrameType | None) -> None:
+    """End the process with one line, and nothing run on the way."""
+    os.write(2, b"celeb-basis: stopped\n")
+    os._exit(128 + number)
+
+
+@contextmanager
+def _handled(by: object) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only the main thread hears of signals
+        yield
+        return
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # what a shell starts in its background is deaf to it
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, by) for number in numbers}  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

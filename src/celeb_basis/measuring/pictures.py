@@ -1,0 +1,100 @@
+"""Pictures of a protocol: drawn once, kept in a folder, found there the next time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from ..drawing.generate import generate
+from ..drawing.picture_file import file_stem, save_picture
+from ..identity import Identity
+from ..models.denoiser import denoiser_of
+from ..models.encoders import fingerprint
+from ..models.pipeline import Pipeline, model_name
+
+BATCH = 10  # drawn at once, and lost at most where drawing is interrupted
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One picture: a prompt with names or tokens in it, and the seed of its noise."""
+
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a model draws the pictures of a protocol.
+
+    num_inference_steps, guidance_scale: None takes the model's own.
+    folder: where pictures are kept; None keeps none.
+    """
+
+    pipe: Pipeline
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    folder: Path | None = None
+
+    def draw(
+        self,
+        wanted: Sequence[Wanted],
+        identities: Sequence[Identity] = (),
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Image.Image]:
+        """The pictures wanted, those that the folder has read from it, the others drawn and kept.
+
+        progress: told how many of them are there.
+        """
+        files = [self._file(picture, identities) for picture in wanted]
+        pictures = [_kept(file) for file in files]
+        left = [i for i, picture in enumerate(pictures) if picture is None]
+        for seed in dict.fromkeys(wanted[i].seed for i in left):
+            of_seed = [i for i in left if wanted[i].seed == seed]
+            for first in range(0, len(of_seed), BATCH):
+                if progress:
+                    progress(sum(picture is not None for picture in pictures))
+                batch = of_seed[first : first + BATCH]
+                texts = [wanted[i].prompt for i in batch]
+                drawn = generate(
+                    self.pipe,
+                    texts,
+                    [each for each in identities if any(each.placeholder_token in text for text in texts)],
+                    num_inference_steps=self.num_inference_steps,
+                    guidance_scale=self.guidance_scale,
+                    seed=seed,
+                    batch_size=BATCH,
+                )
+                for i, picture in zip(batch, drawn, strict=True):
+                    pictures[i] = picture
+                    if file := files[i]:
+                        file.parent.mkdir(parents=True, exist_ok=True)
+                        save_picture(picture, file, prompt=wanted[i].prompt, seed=seed, model=model_name(self.pipe))
+        return [picture for picture in pictures if picture is not None]
+
+    def _file(self, picture: Wanted, identities: Sequence[Identity]) -> Path | None:
+        """Where a picture is kept: its name holds a hash of all that it depends on, so that it is never another's."""
+        if self.folder is None:
+            return None
+        digest = hashlib.sha256(repr((self._model(), picture)).encode())
+        for identity in identities:
+            if identity.placeholder_token in picture.prompt:
+                digest.update(identity.vectors.numpy().tobytes())
+        return self.folder / f"{file_stem(picture.prompt, picture.seed)}-{digest.hexdigest()[:12]}.png"
+
+    def _model(self) -> tuple[object, ...]:
+        scheduler = type(self.pipe.scheduler).__name__
+        own = (fingerprint(self.pipe), denoiser_of(self.pipe).digest, scheduler)
+        return (*own, self.num_inference_steps, self.guidance_scale)
+
+
+def _kept(file: Path | None) -> Image.Image | None:
+    """A picture that was drawn before; files are written whole or not at all."""
+    if file is None or not file.is_file():
+        return None
+    with Image.open(file) as picture:
+        return picture.convert("RGB")

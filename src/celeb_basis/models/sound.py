@@ -1,0 +1,107 @@
+"""Sound: a model's folder is looked through before it is loaded, and its weights before they are used."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from ..errors import ModelError
+from ..files import check_regular
+from .pipeline import Pipeline
+
+MOST_JSON = 2**26  # bytes; a tokenizer of CLIP has 2 million
+DEEPEST_JSON = 32  # the tokenizers' own reader takes minutes for depths that no configuration has
+LARGEST_GRID = 1024  # latents on a side
+
+
+def check_configuration(folder: Path) -> None:
+    """Raise ModelError for a JSON file in a model's folder that cannot be read, or that would take for ever."""
+    for file in sorted(folder.rglob("*.json")):
+        if any(part.startswith(".") for part in file.relative_to(folder).parts):
+            continue
+        check_regular(file, ModelError, MOST_JSON)
+        try:
+            deep = _deeper(json.loads(file.read_bytes()), DEEPEST_JSON)
+        except RecursionError:
+            deep = True
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{file} is no JSON file ({error}): {AGAIN}") from None
+        if deep:
+            raise ModelError(f"{file} is nested more than {DEEPEST_JSON} deep, as no configuration is: {AGAIN}")
+
+
+AGAIN = "get the model again, from where it came"
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether a JSON value is nested deeper than so many levels."""
+    if not isinstance(value, dict | list):
+        return False
+    inside = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(each, levels - 1) for each in inside if isinstance(each, dict | list))
+
+
+def check_weights(pipe: Pipeline, source: Path, variant: str | None = None) -> None:
+    """Raise ModelError unless every part of a pipeline has all its weights, and all of them are finite numbers.
+
+    source: the folder or file it was loaded from. diffusers leaves weights that it did not find without values,
+    transformers makes them up.
+    """
+    for name, part in pipe.components.items():
+        if not isinstance(part, torch.nn.Module):
+            continue
+        missing = [key for key, weight in part.named_parameters() if weight.is_meta]
+        if not missing and type(part).__module__.startswith("transformers.") and (source / name).is_dir():
+            missing = _made_up(part, source / name, variant)
+        if missing:
+            raise ModelError(
+                f"the {name} of {source} lacks {len(missing)} of its weights ({missing[0]}): {AGAIN}, "
+                f"or remove {source / name if source.is_dir() else source} and let it be downloaded again"
+            )
+        for key, weight in part.named_parameters():
+            if weight.is_floating_point() and weight.numel() and not torch.stack(weight.aminmax()).isfinite().all():
+                raise ModelError(f"the {name} of {source} holds weights that are no finite numbers ({key}): {AGAIN}")
+
+
+def _made_up(part: torch.nn.Module, folder: Path, variant: str | None) -> list[str]:
+    """The weights of a part that none of its files has; a file may call them by a longer name."""
+    files = list(folder.glob("*.safetensors"))
+    files = [file for file in files if variant and f".{variant}" in file.name] or files
+    stored: set[str] = set()
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            for key in opened.keys():
+                pieces = key.split(".")
+                stored.update(".".join(pieces[i:]) for i in range(len(pieces)))
+    return [key for key, _ in part.named_parameters() if key not in stored]
+
+
+def check_parts(pipe: Pipeline) -> None:
+    """Raise ModelError for tokenizers and sizes with which nothing can be encoded or drawn."""
+    for suffix in ("", "_2"):
+        tokenizer, encoder = getattr(pipe, f"tokenizer{suffix}", None), getattr(pipe, f"text_encoder{suffix}", None)
+        if encoder is None:
+            continue
+        rows = len(encoder.get_input_embeddings().weight)
+        words = 0 if tokenizer is None else len(tokenizer)
+        if tokenizer is None or not 2 < words <= rows:
+            raise ModelError(
+                f"the tokenizer{suffix} of {pipe.config.get('_name_or_path')} knows {words} tokens, its text encoder "
+                f"{rows}: {AGAIN}, with the files of the tokenizer"
+            )
+        length = tokenizer.model_max_length
+        if not 2 < min(length, encoder.config.max_position_embeddings):
+            raise ModelError(f"the tokenizer{suffix} reads {length} tokens of a prompt: {AGAIN}")
+    scale = pipe.vae.config.scaling_factor
+    if not (isinstance(scale, int | float) and 0 < scale < math.inf):
+        raise ModelError(f"the vae's scaling_factor is {scale!r}: its config.json must say a number above 0")
+    side = pipe.components["unet"].config.sample_size
+    if not (type(side) is int and 1 <= side <= LARGEST_GRID):
+        raise ModelError(
+            f"the unet's sample_size is {side!r}: its config.json must say how many latents wide pictures are"
+        )

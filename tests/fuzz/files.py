@@ -1,0 +1,136 @@
+"""Every artefact and every kind of picture, damaged: each is refused in one line, or is what it should be."""
+
+from __future__ import annotations
+
+import random
+import resource
+import signal
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mutate import ANY, TENSORS
+from PIL import Image
+
+from celeb_basis import CelebBasis, CelebBasisError, Identity, InstantMap, open_photo
+from celeb_basis.basis.portraits import Portraits
+from celeb_basis.cli import as_text
+from celeb_basis.cli.info import info_of_file
+
+LIMIT = 20  # seconds that a file may take
+PICTURES = {
+    "jpg": {"quality": 90},
+    "png": {},
+    "webp": {"quality": 80},
+    "gif": {},
+    "tiff": {"compression": "tiff_lzw"},
+    "bmp": {},
+    "avif": {},
+    "jp2": {},
+    "ppm": {},
+}
+
+
+@dataclass
+class Tally:
+    """What became of the files of one kind."""
+
+    tried: int = 0
+    refused: int = 0
+    failures: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+
+    def row(self) -> dict[str, Any]:
+        """For the table."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return {
+            "tried": self.tried,
+            "refused": self.refused,
+            "failed": len(self.failures),
+            "slowest_s": round(self.slowest, 2),
+            "peak_mb": round(peak),
+            "kinds": dict(Counter(self.failures)),
+        }
+
+
+@contextmanager
+def limited(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError where the block takes longer."""
+
+    def ring(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def artefacts(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
+    """A sound file of each kind, and what reads it."""
+    torch.manual_seed(0)
+    rows = torch.randn(24, 2, 16)
+    basis = CelebBasis.fit(rows, [f"n{i} m{i}" for i in range(24)], 6, model="tiny", fingerprint="f")
+    features = torch.nn.functional.normalize(torch.randn(24, 8), dim=-1)
+    instant = InstantMap.fit(features, torch.randn(24, 2, 6), basis=basis, face_reader="r")
+    portraits = Portraits(features[:, None].repeat(1, 2, 1), basis.names, "[]", "r")
+    identity = Identity.sample(basis, "<ada>")
+    sound = {
+        "identity": (identity, Identity.load),
+        "basis": (basis, CelebBasis.load),
+        "map": (instant, InstantMap.load),
+        "portraits": (portraits, Portraits.load),
+    }
+    result: dict[str, tuple[Path, Callable[[Path], Any]]] = {}
+    for name, (artefact, load) in sound.items():
+        artefact.save(folder / f"{name}.safetensors")
+        result[name] = folder / f"{name}.safetensors", load
+    torch.save({"string_to_param": {"*": identity.vectors}}, folder / "foreign.pt")
+    result["foreign"] = folder / "foreign.pt", Identity.load
+    return result
+
+
+def pictures(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
+    """A small picture in each format."""
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 56, 3), dtype=np.uint8)
+    for suffix, options in PICTURES.items():
+        Image.fromarray(pixels).save(folder / f"picture.{suffix}", **options)
+    return {suffix: (folder / f"picture.{suffix}", open_photo) for suffix in PICTURES}
+
+
+def attack(file: Path, read: Callable[[Path], Any], times: int, seed: int, folder: Path) -> Tally:
+    """Read a file damaged in so many ways, by the library and by the info command."""
+    chance, sound, tally = random.Random(f"{file.name} {seed}"), file.read_bytes(), Tally()
+    damaged = folder / f"damaged{file.suffix}"
+    mutations = TENSORS if file.suffix == ".safetensors" else ANY
+    for _ in range(times):
+        mutation = chance.choice(mutations)
+        damaged.write_bytes(mutation(sound, chance))
+        tally.tried += 1
+        begun = time.monotonic()
+        try:
+            with limited(LIMIT):
+                read(damaged)
+                text = as_text(info_of_file(Namespace(file=damaged, basis=None)))
+            if not text.replace("\n", "").isprintable():
+                tally.failures.append(f"{mutation.__name__}: control characters are printed")
+        except CelebBasisError as error:
+            tally.refused += 1
+            if not str(error):
+                tally.failures.append(f"{mutation.__name__}: nothing is said")
+        except BaseException as error:
+            tally.failures.append(f"{mutation.__name__}: {type(error).__name__} {str(error)[:80]}")
+            if isinstance(error, KeyboardInterrupt):
+                raise
+        tally.slowest = max(tally.slowest, time.monotonic() - begun)
+    return tally

@@ -1,0 +1,38 @@
+"""The short part of the campaign; `make fuzz` runs the long one, with other seeds if you like."""
+
+import contextlib
+import io
+
+import files
+import kills
+import models
+import pytest
+
+
+@pytest.fixture
+def sound(tmp_path):
+    return files.artefacts(tmp_path) | files.pictures(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["identity", "basis", "map", "portraits", "foreign", *files.PICTURES])
+def test_damaged_files_are_refused_or_what_they_should_be(kind, sound, tmp_path):
+    file, read = sound[kind]
+    assert files.attack(file, read, 60, 7, tmp_path).row()["kinds"] == {}
+
+
+@pytest.mark.parametrize("name", ["blend", "miniature person", "generate"])
+def test_stopped_commands_and_full_disks_leave_no_torn_file(name, tmp_path):
+    with contextlib.redirect_stdout(io.StringIO()):
+        argv = kills.commands(tmp_path)[name]
+    for kind, tally in {
+        "kill": lambda place: kills.kill(argv, 3, 7, place),
+        "full": lambda place: kills.full(argv, 2, 7, place),
+        "together": lambda place: kills.together(argv, 1, place),
+    }.items():
+        (tmp_path / kind).mkdir()
+        assert tally(tmp_path / kind).row()["kinds"] == {}, kind
+
+
+def test_malformed_models_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert models.attack(7, tmp_path, cases=15).row()["kinds"] == {}
