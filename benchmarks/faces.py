@@ -54,7 +54,7 @@ def sized(pixels: int) -> Change:
 
 
 def exposed(gain: float) -> Change:
-    return lambda photo, _: Image.fromarray((np.asarray(photo) * gain).clip(0, 255).astype(np.uint8))
+    return lambda photo, _: Image.fromarray((np.asarray(photo, dtype=float) * gain).clip(0, 255).astype(np.uint8))
 
 
 def blurred(share: float) -> Change:

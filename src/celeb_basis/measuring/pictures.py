@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
@@ -80,13 +81,15 @@ class Drawing:
         """Where a picture is kept: its name holds a hash of all that it depends on, so that it is never another's."""
         if self.folder is None:
             return None
-        digest = hashlib.sha256(repr((self._model(), picture)).encode())
+        digest = hashlib.sha256(repr((self._model, picture)).encode())
         for identity in identities:
             if identity.placeholder_token in picture.prompt:
                 digest.update(identity.vectors.numpy().tobytes())
         return self.folder / f"{file_stem(picture.prompt, picture.seed)}-{digest.hexdigest()[:12]}.png"
 
+    @cached_property
     def _model(self) -> tuple[object, ...]:
+        """Hashing a large model takes seconds."""
         scheduler = type(self.pipe.scheduler).__name__
         own = (fingerprint(self.pipe), denoiser_of(self.pipe).digest, scheduler)
         return (*own, self.num_inference_steps, self.guidance_scale)
