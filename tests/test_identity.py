@@ -107,7 +107,7 @@ def test_strength_goes_from_the_mean_person_to_the_person_and_beyond(basis, ada)
 
 def test_one_vector_or_many_are_drawn_with_and_not_mixed(basis, ada):
     for count in (1, 5):
-        thing = Identity("<thing>", torch.zeros(count, ada.vectors.shape[1]), ada.encoder_dims, ada.fingerprint)
+        thing = Identity("<thing>", torch.ones(count, ada.vectors.shape[1]), ada.encoder_dims, ada.fingerprint)
         with pytest.raises(IdentityError, match=f"has {count} vectors"):
             ada.blend(thing, 0.5, "<x>")
         with pytest.raises(IdentityError, match=f"has {count} vectors"):

@@ -408,7 +408,7 @@ def test_files_of_another_kind_are_refused(model, people, tmp_path, capsys):
     assert "not a picture" in complaint(capsys, "info", tmp_path / "text.png")
     assert "not a celeb basis" in complaint(capsys, "sample", "--name", "e", "--basis", people[0])
     blended = complaint(capsys, "blend", people[0], model / "basis.safetensors", "--name", "c")
-    assert "is not an identity, whose vectors are one tensor" in blended
+    assert "is not an identity of two vectors" in blended
 
 
 def test_people_and_prompt_must_belong_together(model, people, tmp_path, capsys):

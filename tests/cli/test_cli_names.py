@@ -113,7 +113,7 @@ def test_strengths_that_are_refused(model, capsys, monkeypatch, given, why):
 
 
 def test_a_file_of_many_vectors_is_drawn_with_and_not_blended(model, tmp_path, capsys):
-    save_file({"<thing>": torch.zeros(4, 32)}, tmp_path / "thing.safetensors")
+    save_file({"<thing>": torch.full((4, 32), 0.1)}, tmp_path / "thing.safetensors")
     assert answer(capsys, "info", tmp_path / "thing.safetensors")["vectors"] == [4, 32]
     answer(
         capsys, "generate", "a photo of <thing>", "--model", model / "sd", "--steps", 2, "--identity",
