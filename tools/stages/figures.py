@@ -14,17 +14,20 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
-from celeb_basis import generate, load_pipeline, miniature
-from celeb_basis.measuring.evaluate import PROMPTS, celebrity_scores
+from celeb_basis import DEFAULT_MODEL, generate, load_pipeline
+from celeb_basis.measuring.protocols import PROMPTS
+from celeb_basis.measuring.scores import Scores, score
 from celeb_basis.miniature import world
 from celeb_basis.miniature.captions import PLACES, Sampler
+from celeb_basis.miniature.judge import MiniatureJudge
 from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
-from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, judge
+from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, shown
+from celeb_basis.models.card import SHIPPED
 
 
 def run(folder: Path, *, device: str, celebrities_measured: int = 35) -> None:
     """Measure everything, print it, and keep it in the metadata of the denoiser."""
-    pipe = load_pipeline("miniature", device="cpu")
+    pipe = load_pipeline(DEFAULT_MODEL, device="cpu")
     figures = {
         "recognisers": {reader.name: recognition(reader) for reader in (fitting_reader(), evaluation_reader())},
         "judge": judgement(),
@@ -35,7 +38,7 @@ def run(folder: Path, *, device: str, celebrities_measured: int = 35) -> None:
     }
     text = json.dumps(figures, indent=1)
     print(text)
-    weights = miniature.WEIGHTS / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = SHIPPED[DEFAULT_MODEL] / "unet" / "diffusion_pytorch_model.safetensors"
     with safe_open(weights, "pt") as file:
         metadata = file.metadata()
     save_file(load_file(weights), weights, metadata | {"figures": json.dumps(figures)})
@@ -72,7 +75,7 @@ def judgement(n: int = 1500) -> dict[str, float]:
     """Accuracy for each attribute on unseen people's pictures, faces as the finder finds them."""
     sampler = Sampler(70_002)
     scene = sampler.scenes(sampler.people(n))
-    seen = judge(_images(world.draw(scene)))
+    seen = shown(_images(world.draw(scene)))
     keys = ("scene", "clothes", "object", "style", "headwear", "expression", "pose")
     truth = {key: getattr(scene, key).reshape(n).tolist() for key in keys}
     return {key: float(np.mean([s.get(key) == t for s, t in zip(seen, truth[key], strict=True)])) for key in keys}
@@ -109,7 +112,12 @@ def _portrait_features(index: list[int]) -> Tensor:
 
 def single(pipe, n: int) -> dict:
     """The model's own celebrities in the ten prompts of the evaluation, one seed each."""
-    stacked = celebrity_scores(pipe, range(0, len(celebrities()), len(celebrities()) // n)[:n], 1)
+    found = []
+    for i in range(0, len(celebrities()), len(celebrities()) // n)[:n]:
+        texts = [prompt.format(celebrities()[i]) for prompt in PROMPTS]
+        images = generate(pipe, texts, seed=10 * i, batch_size=10)
+        found.append(score(images, texts, _portrait_features([i]).expand(len(images), -1), MiniatureJudge()))
+    stacked = Scores(*(np.stack([getattr(scores, key) for scores in found]) for key in vars(found[0])))
     by_prompt = {p: [round(float(v[:, j].mean()), 3) for v in vars(stacked).values()] for j, p in enumerate(PROMPTS)}
     return stacked.summary() | {"people": n, "identity, prompt, detection by prompt": by_prompt}
 
@@ -158,6 +166,6 @@ def speed(pipe) -> dict[str, float]:
             lambda: generate(pipe, prompt, num_inference_steps=20, num_images_per_prompt=8, batch_size=8), 3
         )
         / 8,
-        "loading": seconds(lambda: load_pipeline("miniature"), 3),
+        "loading": seconds(lambda: load_pipeline(DEFAULT_MODEL), 3),
         "threads": torch.get_num_threads(),
     }
