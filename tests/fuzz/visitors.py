@@ -20,7 +20,7 @@ from PIL import Image
 def visit(address: str, number: int, failures: list[str]) -> None:
     """Make somebody up and draw them."""
     try:
-        client = Client(address, verbose=False)
+        client = Client(address, verbose=False, httpx_kwargs={"timeout": 300})  # of a busy machine
         client.predict(f"v{number}", number, api_name="/sample")
         _, [picture] = client.predict(f"a photo of <v{number}>", 1, 2, 0, number, api_name="/draw")
         with Image.open(picture["image"]) as image:
@@ -67,11 +67,11 @@ def attack(visitors: int, folder: Path, rounds: int = 2) -> dict[str, Any]:
         _, said = process.communicate(timeout=30)
     finally:
         process.kill()
-    left = size(uploads)
+    left = [str(file.relative_to(uploads)) for file in uploads.rglob("*/*") if file.is_file()]
     if process.returncode != 143 or said != "celeb-basis: stopped\n":
         failures.append(f"the page ends with {process.returncode}: {said[-300:]}")
     if left:
-        failures.append(f"{left} bytes stay in the temporary folder")
+        failures.append(f"{len(left)} files stay in the temporary folder: {left[:3]}")
     return {
         "tried": visitors * rounds,
         "failed": len(failures),

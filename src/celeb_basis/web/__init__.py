@@ -24,7 +24,7 @@ __all__ = ["Studio", "serve"]
 
 UPLOADS = "GRADIO_TEMP_DIR"
 MAX_UPLOAD = "64mb"  # of one photo, basis or identity file; a basis of SDXL takes 8
-WAITING = 32  # jobs in the queue
+WAITING = 128  # jobs in the queue
 
 
 @contextmanager
