@@ -54,7 +54,8 @@ class Identity:
                 f"{self.placeholder_token}: the vectors hold values that are not numbers, or are not float32"
             )
         lengths = torch.stack([part.norm(dim=-1) for part in self.vectors.detach().split(self.encoder_dims, dim=-1)])
-        if not ((lengths > LENGTHS[0]) & (lengths < LENGTHS[1])).all():
+        # A row of zeros alone is a word that a model never met; a name of nothing else is nobody.
+        if not (LENGTHS[0] < lengths.max() < LENGTHS[1]):
             raise IdentityError(
                 f"{self.placeholder_token}: vectors of length {lengths.min():.3g} to {lengths.max():.3g} stand for "
                 "nobody in any model: fit the person again"

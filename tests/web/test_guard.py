@@ -215,7 +215,7 @@ def test_a_drawing_stops_between_steps(address, calls):
 
 
 def test_a_job_ends_when_its_visitor_has_left(address, calls):
-    assert join(address, "draw", ["a photo", 8, 900, 0, 0, False, None], "left").status_code == 200
+    assert join(address, "draw", ["a photo", 8, 900, 0, 0, False, 1, None], "left").status_code == 200
     threading.Event().wait(GRACE + 2)
     made = len(calls)
     threading.Event().wait(2)
@@ -223,7 +223,7 @@ def test_a_job_ends_when_its_visitor_has_left(address, calls):
 
 
 def test_one_visitor_cannot_fill_the_queue_without_a_word(address):
-    answers = [join(address, "draw", ["a photo", 8, 900, 0, 0, False, None], "many") for _ in range(20)]
+    answers = [join(address, "draw", ["a photo", 8, 900, 0, 0, False, 1, None], "many") for _ in range(20)]
     refused = [answer for answer in answers if answer.status_code != 200]
     assert len(refused) > 10 and {answer.status_code for answer in refused} == {429}
     assert all(answer.json()["detail"] for answer in refused)

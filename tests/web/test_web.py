@@ -238,7 +238,7 @@ def test_another_model_says_what_is_missing(visitor, wrong, monkeypatch):
     with pytest.raises(AppError, match="names are two tokens in this model: at least 3 are needed"):
         visitor("model", str(wrong / "tiny"), None, None)
     line, basis = visitor("model", str(wrong / "tiny"), handle_file(wrong / "basis.safetensors"), None)
-    assert "no instant map" in line and "photos cannot be read" in line
+    assert "no instant map" in line
     assert CelebBasis.load(basis).names == CelebBasis.load(wrong / "basis.safetensors").names
     _, [picture] = visitor("draw", "a photo of the beach", 1, 2, 0, 0)
     assert Image.open(picture["image"]).info["model"] == str(wrong / "tiny")
