@@ -1,0 +1,100 @@
+"""Packs what was trained into the folder that ships: half precision, safetensors, with a history."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from ..readers import WEIGHTS
+
+_DERIVED = {"unet": {"_name_or_path"}, "vae": {"_name_or_path", "block_out_channels"}}
+MODELS = {"unet": "unet", "vae": "autoencoder", "text_encoder": "text"}
+READERS = ("finder", "fitting", "evaluation", "judge")
+
+
+def assemble(folder: Path, denoiser: str = "unet") -> StableDiffusionPipeline:
+    """The pipeline of what a training folder holds by now, in float32."""
+    pipe = StableDiffusionPipeline(
+        vae=AutoencoderTiny.from_pretrained(folder / "vae"),
+        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(folder / denoiser),
+        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
+        safety_checker=None, feature_extractor=None, image_encoder=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def run(folder: Path, *, device: str) -> None:
+    """Write what is there by now, a cooled denoiser before another, to the package's weights."""
+    WEIGHTS.mkdir(parents=True, exist_ok=True)
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    for name in READERS:
+        if (source := folder / f"{name}.safetensors").exists():
+            with safe_open(source, "pt") as file:
+                metadata = file.metadata()
+            save_file(load_file(source), WEIGHTS / source.name, metadata | {"commit": commit})
+    cooled = "unet-cooled" if (folder / "unet-cooled").exists() else "unet"
+    if not (folder / cooled).exists():
+        return
+    pipe, target = assemble(folder, cooled), WEIGHTS / "pipeline"
+    pipe.to(torch.float16).save_pretrained(target)
+    # transformers loads a text encoder as it was saved: stock pipelines want all parts alike, single precision.
+    pipe.text_encoder.float().save_pretrained(target / "text_encoder")
+    # diffusers writes down what it derives from the rest, of which it warns when it reads it, and where it came from.
+    for part in ("unet", "vae"):
+        config = target / part / "config.json"
+        kept = {k: v for k, v in json.loads(config.read_text()).items() if k not in _DERIVED[part]}
+        config.write_text(json.dumps(kept, indent=2) + "\n")
+    for part, stage in (MODELS | {"unet": cooled}).items():
+        pictures = str(json.loads((folder / f"{stage}.jsonl").read_text().splitlines()[-1])["pictures"])
+        for path in (target / part).glob("*.safetensors"):
+            save_file(load_file(path), path, {"format": "pt", "commit": commit, "pictures": pictures})
+
+
+def keep(folder: Path, *, device: str) -> None:
+    """Keep in the package's weights what training needs to go on elsewhere, without the optimizers' state.
+
+    Raw weights in bfloat16, their average in float16, the picture encoder of the captions, and the curves, thinned.
+    """
+    target = WEIGHTS / "training"
+    target.mkdir(parents=True, exist_ok=True)
+    source = folder / "unet.ckpt.safetensors"
+    with safe_open(source, "pt") as file:
+        metadata = file.metadata()
+    kinds = {"weights": torch.bfloat16, "average": torch.float16}
+    state = {
+        key: value.to(kinds[part]) for key, value in load_file(source).items() if (part := key.split(".")[0]) in kinds
+    }
+    save_file(state, target / source.name, metadata)
+    shutil.copy(folder / "matcher.safetensors", target)
+    for curve in folder.glob("*.jsonl"):
+        lines = curve.read_text().splitlines()
+        thin = lines[:: max(1, len(lines) // 100)]
+        (target / curve.name).write_text("\n".join([*thin, *(lines[-1:] if thin[-1:] != lines[-1:] else [])]) + "\n")
+
+
+def restore(folder: Path, *, device: str) -> None:
+    """Fill a training folder from what is kept in the package's weights."""
+    for path in (WEIGHTS / "pipeline").iterdir():
+        if path.is_dir():
+            shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
+    shutil.copytree(WEIGHTS / "training", folder, dirs_exist_ok=True)
+    for path in WEIGHTS.glob("*.safetensors"):
+        shutil.copy(path, folder)
+    checkpoint = folder / "unet.ckpt.safetensors"
+    with safe_open(checkpoint, "pt") as file:
+        metadata = file.metadata()
+    # What was kept in half precision learns on in single.
+    save_file({key: value.float() for key, value in load_file(checkpoint).items()}, checkpoint, metadata)

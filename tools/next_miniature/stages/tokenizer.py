@@ -1,0 +1,29 @@
+"""The tokenizer: a real CLIPTokenizer in which every word of the small world is one token, the same in every build."""
+
+from __future__ import annotations
+
+from transformers import CLIPTokenizer
+
+from ..captions import VOCABULARY
+from ..people import celebrities
+
+LENGTH = 40
+START, END = "<|startoftext|>", "<|endoftext|>"
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,-'!?"
+
+
+def tokenizer() -> CLIPTokenizer:
+    """Merges grow every word from its last letter to its first.
+
+    A merge joins one letter to an ending of a word (`...</w>`), never two letters, so at each step only one merge can
+    apply: whatever the order of the merges, every word of the world becomes one token and others fall into letters
+    and a known ending.
+    """
+    words = {word for name in celebrities() for word in name.split()} | set(VOCABULARY)
+    endings = sorted({word[i:] for word in words for i in range(len(word) - 1)}, key=lambda text: (len(text), text))
+    pieces = [*_LETTERS, *(letter + "</w>" for letter in _LETTERS), *(text + "</w>" for text in endings), START, END]
+    return CLIPTokenizer(
+        vocab={piece: i for i, piece in enumerate(pieces)},
+        merges=[(text[0], text[1:] + "</w>") for text in endings],
+        model_max_length=LENGTH,
+    )
