@@ -68,8 +68,12 @@ def wire(
     gr.on(triggers, None, None, [line, stop], js=begun, **PRIVATE)
     running = gr.on(triggers, work, inputs, outputs, api_name=api_name, show_progress="hidden", **JOB)
     running.success(lambda: gr.Button(interactive=False), None, stop, **PRIVATE)
-    running.failure(  # a job that was stopped counts as a failed one
-        lambda now: (now if STOPPED in now else look.status(""), gr.Button(interactive=False)),
+    # A job that was stopped counts as a failed one. Its last step may be shown after the click on Cancel.
+    running.failure(
+        lambda now: (
+            look.status(STOPPED if STOPPED in now or "<progress" in now else ""),
+            gr.Button(interactive=False),
+        ),
         line,
         [line, stop],
         **PRIVATE,
