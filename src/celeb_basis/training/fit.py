@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -149,7 +149,7 @@ def _steps(
         "train_batch_size": str(batch_size),
         "num_pictures": str(recipe.num_pictures),
         "seed": str(recipe.seed),
-        **_settings(method, instant),
+        **{name: str(value) for name, value in method.settings(instant).items()},
     }
     provenance = [how | {"photos": str(len(faces)), "face_reader": faces[0].face_reader} for faces in people]
     free = start.free.requires_grad_()
@@ -201,11 +201,3 @@ def person_pictures(
         num_pictures=recipe.num_pictures,
         generator=generator,
     )
-
-
-def _settings(method: Method, instant: InstantMap | None) -> dict[str, str]:
-    """A method's own settings as they are in effect, for the identity's provenance."""
-    values = {field.name: getattr(method, field.name) for field in fields(method)}  # type: ignore[arg-type]
-    if "init" in values and values["init"] is None:
-        values["init"] = "mean" if instant is None else "instant"
-    return {name: str(value) for name, value in values.items()}

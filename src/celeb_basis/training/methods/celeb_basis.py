@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ...basis.instant_map import InstantMap
 from ...errors import BasisError, IdentityError
 from .method import Method, Start, Task, check_momentum
 
@@ -47,12 +48,18 @@ class CelebBasisMethod(Method):
 
         return Start(self._coefficients(task) / basis.sigma, point, basis.inverse_transform)
 
+    def settings(self, instant: InstantMap | None) -> dict[str, object]:
+        return super().settings(instant) | {"init": self._start_at(instant)}
+
+    def _start_at(self, instant: InstantMap | None) -> str:
+        return self.init or ("mean" if instant is None else "instant")
+
     def _coefficients(self, task: Task) -> Tensor:
         """Where everybody starts, (people, 2, k)."""
         instant = task.instant
         if self.init is None and instant is None:
             logger.info("no instant map for this basis: starting from the mean person")
-        if self.init == "mean" or (self.init is None and instant is None):
+        if self._start_at(instant) == "mean":
             return torch.zeros(len(task.people), *task.basis.sigma.shape)
         if instant is None:
             raise IdentityError("init='instant' needs an instant map of this basis: give one, or start from the mean")

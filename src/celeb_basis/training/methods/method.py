@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import ClassVar
 
@@ -63,6 +63,10 @@ class Method(ABC):
     @abstractmethod
     def start(self, task: Task) -> Start:
         """Where everybody starts."""
+
+    def settings(self, instant: InstantMap | None) -> dict[str, object]:
+        """The method's own settings as they are in effect, for the identity's provenance."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
     def loss(self, prediction: Prediction, face_weights: Callable[[], Tensor]) -> Tensor:
         """The loss of each person, (people,).
