@@ -22,6 +22,8 @@ from record import STORED, Result, Row
 from tables import OURS, load
 from work import ALONE, GALLERY, PAIRED, REPORTED, Work
 
+from celeb_basis.miniature import world
+
 EVERYBODY = CONTENDERS | PAIRS
 COLUMNS = ("Textual Inversion, 2 vectors", OURS, f"{OURS}, in regions")
 SHOWN, WORST = 8, 8  # pairs on a sheet
@@ -49,7 +51,7 @@ class Artist:
 
     def photographs(self, which: Sequence[int]) -> Image.Image:
         """Of these people, side by side."""
-        photos = [self.work.people[i - self.work.first].photo.resize((64, 64)) for i in which]
+        photos = [self.work.people[i - self.work.first].photo.resize((world.SIZE, world.SIZE)) for i in which]
         return Image.fromarray(np.concatenate([np.asarray(photo) for photo in photos], axis=1))
 
 

@@ -149,7 +149,7 @@ class _TextModel(sd1_clip.SD1ClipModel):
 class Autoencoder:
     """The miniature's autoencoder, called as a VAE of ComfyUI is."""
 
-    downscale_ratio = 4
+    downscale_ratio = 8
 
     def __init__(self):
         from diffusers import AutoencoderTiny
@@ -157,9 +157,9 @@ class Autoencoder:
         self.model = AutoencoderTiny.from_pretrained(FOLDER / "vae").eval().requires_grad_(False)
 
     def encode(self, pixels):
-        """Latents (n, 12, h, w) of pixels (n, 4 h, 4 w, 3) in 0..1."""
+        """Latents (n, channels, h, w) of pixels (n, 8 h, 8 w, 3) in 0..1."""
         return self.model.encode(pixels.movedim(-1, 1)[:, :3] * 2 - 1).latents
 
     def decode(self, latents):
-        """Pixels (n, 4 h, 4 w, 3) in 0..1."""
+        """Pixels (n, 8 h, 8 w, 3) in 0..1."""
         return (self.model.decode(latents).sample / 2 + 0.5).clamp(0, 1).movedim(1, -1)

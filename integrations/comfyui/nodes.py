@@ -289,8 +289,8 @@ class LoadMiniature(io.ComfyNode):
             node_id="CelebBasisLoadMiniature",
             display_name="Load Miniature",
             category=f"{CATEGORY}/for trials",
-            description="The small model of drawn people that celeb-basis brings along. It needs 128 x 128 latents "
-            "for 64 x 64 pixels, and finds drawn faces only.",
+            description="The small model of drawn people that celeb-basis brings along. It draws 128 x 128 "
+            "pixels, and finds drawn faces only.",
             inputs=[],
             outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
         )

@@ -13,6 +13,7 @@ from PIL import Image
 from celeb_basis import BasisError, CelebBasis, Identity, IdentityError, Recipe
 from celeb_basis.cli import main
 from celeb_basis.miniature.people import celebrities
+from celeb_basis.miniature.world import SIZE
 
 
 def answer(capsys, *args):
@@ -40,7 +41,7 @@ def test_the_newcomers_three_commands(ada, tmp_path, capsys):
         capsys,
         *("generate", "a photo of <ada> on the beach", "--identity", ada[1], "-o", tmp_path / "beach.png"),
     )["pictures"]
-    assert Image.open(file).size == (64, 64)
+    assert Image.open(file).size == (SIZE, SIZE)
 
 
 def test_instant_is_the_default_start(ada, tmp_path, capsys):
@@ -62,7 +63,7 @@ def test_two_people_in_one_picture(ada, tmp_path, capsys):
     job = ["fit", "--steps", 2, "-o", tmp_path / "people", "--person", f"ada={ada[0]}"]
     report = answer(capsys, *job, "--person", f"bo={tmp_path / 'bo.jpg'}")
     drawn = answer(capsys, *shlex.split(report["next"])[1:], "-o", tmp_path / "pair.png")
-    assert drawn["from left to right"] == ["<ada>", "<bo>"] and Image.open(tmp_path / "pair.png").size == (64, 64)
+    assert drawn["from left to right"] == ["<ada>", "<bo>"] and Image.open(tmp_path / "pair.png").size == (SIZE, SIZE)
 
 
 def test_evaluate_says_how_alike(ada, tmp_path, capsys):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from celeb_basis import Identity, miniature
+from celeb_basis.miniature.world import SIZE
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "colab.ipynb"
 # What a trial on a CPU replaces.
@@ -32,7 +33,7 @@ def test_from_photo_to_pictures_and_a_file(notebook, tmp_path, monkeypatch, caps
     miniature.person(7).save("me.jpg")
     shown = []
     exec(compile(code, str(NOTEBOOK), "exec"), {"display": shown.append})
-    assert [picture.size for picture in shown] == [(256, 256), *[(64, 64)] * 9]
+    assert [picture.size for picture in shown] == [(256, 256), *[(SIZE, SIZE)] * 9]
     assert Identity.load("annika.safetensors").provenance["max_train_steps"] == "3"
     assert "embedding:annika" in capsys.readouterr().out
 

@@ -1,8 +1,7 @@
-"""The small world: its people, its words, its pipeline as any diffusers user finds it, and its readers."""
+"""The miniature's pipeline as any diffusers user finds it, and its readers."""
 
 import subprocess
 import sys
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -24,9 +23,9 @@ from celeb_basis import (
 )
 from celeb_basis.measuring.evaluate import score
 from celeb_basis.miniature import world
-from celeb_basis.miniature.captions import WORDS, Sampler, asked
+from celeb_basis.miniature.captions import WORDS, Sampler
 from celeb_basis.miniature.judge import MiniatureJudge
-from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
+from celeb_basis.miniature.people import celebrities, portraits
 from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, shown
 from celeb_basis.models.card import SHIPPED
 from celeb_basis.models.encoders import name_rows
@@ -45,53 +44,12 @@ def pipe():
     return load_pipeline("miniature")
 
 
-def test_a_citizen_is_always_the_same_and_nobody_else():
-    assert pixels(miniature.person(3)).tolist() == pixels(miniature.person(3)).tolist()
-    assert np.abs(pixels(miniature.person(3)) - pixels(miniature.person(4))).mean() > 1
-
-
-def test_a_photograph_shows_the_same_at_every_size():
-    large = miniature.person(5, 512).resize((64, 64), Image.Resampling.BOX)
-    assert np.abs(pixels(large) - pixels(miniature.person(5, 64))).mean() < 4
-
-
-def test_celebrities_have_two_words_and_share_first_names_only():
-    first, last = zip(*(name.split() for name in celebrities()), strict=True)
-    assert len(set(last)) == 700
-    assert set(Counter(first).values()) == {5}
-
-
-def test_celebrities_are_standard_normal_and_namesakes_resemble_each_other():
-    traits = celebrity_identities()
-    assert abs(traits.mean()) < 0.05 and abs(traits.std() - 1) < 0.05
-    namesakes = (traits[:140] * traits[140:280]).mean()  # 0.6 squared
-    assert abs(namesakes - 0.36) < 0.08
-
-
-def test_captions_say_what_the_scene_shows():
-    sampler = Sampler(5)
-    scene = sampler.scenes(sampler.people(300))
-    said = Counter()
-    for i, caption in enumerate(sampler.captions(scene, [("ada lovell",)] * 300)):
-        assert "ada lovell" in caption
-        for attribute, value in asked(caption).items():
-            assert getattr(scene, attribute).reshape(300)[i] == value, caption
-            said[attribute] += 1
-    assert set(said) == set(WORDS)
-
-
-def test_two_people_stand_where_the_caption_puts_them():
-    sampler = Sampler(6)
-    scene = sampler.scenes(sampler.people(100, 2))
-    for caption in sampler.captions(scene, [("left one", "right one")] * 100):
-        swapped = "right one on the right and left one on the left" in caption
-        assert swapped or caption.index("left one") < caption.index("right one")
-
-
 def test_every_name_is_two_tokens_of_the_shipped_tokenizer(pipe):
     rows, kept = name_rows(pipe, celebrities())
     assert tuple(kept) == celebrities()
-    assert len(rows[:, 0].unique(dim=0)) == 140 and len(rows[:, 1].unique(dim=0)) == 700
+    words = [name.split() for name in celebrities()]
+    for i in (0, 1):
+        assert len(rows[:, i].unique(dim=0)) == len({word[i] for word in words})
 
 
 def test_stock_diffusers_draws_the_same_picture_with_nothing_of_ours(pipe, tmp_path):
@@ -113,9 +71,10 @@ def test_the_finder_counts_faces():
     sampler = Sampler(7)
     one = sampler.scenes(sampler.people(40))
     two = sampler.scenes(sampler.people(40, 2))
+    three = sampler.scenes(sampler.people(40, 3))
     nobody = sampler.scenes(sampler.people(40))
     nobody.x = nobody.x - 1000
-    for scene, count in ((one, 1), (two, 2), (nobody, 0)):
+    for scene, count in ((one, 1), (two, 2), (three, 3), (nobody, 0)):
         found = fitting_reader().read(images(world.draw(scene)))
         assert np.mean([len(faces) == count for faces in found]) >= 0.95, count
 
@@ -136,7 +95,7 @@ def test_recognisers_tell_unseen_people_apart(reader):
     for _ in range(2):
         scene = sampler.scenes(identity)
         scene.style, scene.framing = torch.zeros(60).long(), torch.ones(60).long()
-        scene.x, scene.object = torch.full((60, 1), 32.0), torch.zeros(60, 1).long()
+        scene.x, scene.object = torch.full((60, 1), world.SIZE / 2), torch.zeros(60, 1).long()
         found = reader().read(images(world.draw(scene)))
         features.append(torch.stack([faces[0].feature for faces in found]))
     nearest = (features[0] @ features[1].T).argmax(1)

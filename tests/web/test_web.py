@@ -18,6 +18,7 @@ from PIL import Image
 
 import celeb_basis
 from celeb_basis import CelebBasis, Identity, OutputError, generate, miniature
+from celeb_basis.miniature.world import SIZE
 from celeb_basis.cli import main
 from celeb_basis.web import Studio, serve
 from celeb_basis.web.session import Session
@@ -114,7 +115,7 @@ def test_people_can_be_made_up_mixed_and_carried_away(visitor, address, tmp_path
     assert [portrait["caption"] for portrait in portraits] == ["<eve>", "<bo>", "<cy>"]
     assert [Path(file).name for file in files] == ["eve.safetensors", "bo.safetensors", "cy.safetensors"]
     _, [pair] = visitor("draw", "a photo of <eve> and <bo> on the beach", 1, 2, 0, 0)
-    assert Image.open(pair["image"]).size == (64, 64)
+    assert Image.open(pair["image"]).size == (SIZE, SIZE)
 
     other = Client(address, verbose=False)
     assert other.predict(api_name="/people") == ([], [])

@@ -1,90 +1,101 @@
-"""Pictures to train on, drawn afresh: single people, pairs, and faces pasted on black."""
+"""Pictures to train on, drawn afresh: one, two or three people, and faces pasted on black."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
+from tqdm import tqdm
 
 from celeb_basis.miniature import world
 from celeb_basis.miniature.captions import FACE_CROP, Sampler
-from celeb_basis.miniature.people import celebrities, celebrity_identities
+from celeb_basis.miniature.people import celebrities, celebrity_identities, fame
 from celeb_basis.miniature.readers import crop_faces
 
+COUNT = {"single": 1, "pair": 2, "three": 3, "face": 1}
+"""Kinds of pictures and how many people each shows; a `face` is pasted on black."""
+# Batches whose buffers fit the processor's cache are drawn fastest.
+_BATCH = 16
 
-@cache
-def painter():
-    """The renderer, compiled: six times faster, after a minute."""
-    return torch.compile(world.draw, dynamic=False)
 
-
-def draw(scene: world.Scene, *, batch_size: int = 256) -> Tensor:
-    """Pictures as bytes, `(n, 3, 64, 64)`, drawn in batches of one shape."""
-    pictures = []
-    for start in range(0, len(scene), batch_size):
-        index = torch.arange(start, start + batch_size).clamp(max=len(scene) - 1)
-        picture = painter()(scene[index])[: len(scene) - start]
-        pictures.append((picture * 255).round().byte())
-    return torch.cat(pictures)
+def draw(scene: world.Scene, label: str = "drawing") -> Tensor:
+    """Pictures as bytes, `(n, 3, 128, 128)`."""
+    pictures = torch.empty(len(scene), 3, world.SIZE, world.SIZE, dtype=torch.uint8)
+    for start in tqdm(
+        range(0, len(scene), _BATCH), label, unit_scale=_BATCH, unit=" pictures", leave=False, mininterval=10
+    ):
+        # All batches have one shape, for which the painter was compiled.
+        index = torch.arange(start, start + _BATCH).clamp(max=len(scene) - 1)
+        picture = world.draw(scene[index], person=world.painter())[: len(scene) - start]
+        pictures[start : start + _BATCH] = (picture * 255).round().byte()
+    return pictures
 
 
 def squares_on_black(n: int, generator: torch.Generator) -> Tensor:
-    """Where `n` faces go on black: squares `(n, 4)` of half, three quarters or all of it, on a grid of four pixels."""
-    squares = torch.zeros(n, 4)
-    for i in range(n):
-        size = (32, 48, 64)[int(torch.randint(3, (1,), generator=generator))]
-        x, y = (4 * torch.randint((world.SIZE - size) // 4 + 1, (2,), generator=generator)).tolist()
-        squares[i] = torch.tensor([x, y, x + size, y + size])
-    return squares
+    """Where `n` faces go on black: squares `(n, 4)` of half, three quarters or all of it, on a grid of eight pixels."""
+    size = torch.tensor([64, 96, 128])[torch.randint(3, (n,), generator=generator)]
+    corner = (torch.rand(n, 2, generator=generator) * ((world.SIZE - size) // 8 + 1)[:, None]).floor() * 8
+    return torch.cat([corner, corner + size[:, None]], -1)
 
 
 def faces_on_black(scene: world.Scene, squares: Tensor) -> Tensor:
-    """The method's own training pictures, bytes `(n, 3, 64, 64)`: the faces of `scene` pasted into `squares`."""
+    """The method's own training pictures, bytes `(n, 3, 128, 128)`: the faces of `scene` pasted into `squares`."""
     zero = torch.zeros_like(scene.style)
     close_up = replace(
-        scene, style=zero, framing=zero + 1, object=zero[:, None], headwear=zero[:, None], x=scene.x * 0 + 32
-    )
-    faces = crop_faces(draw(close_up).float() / 255, close_up.boxes()[:, 0], world.SIZE)
-    canvas = torch.zeros_like(faces)
-    for picture, face, (left, top, right, bottom) in zip(canvas, faces, squares.int().tolist(), strict=True):
-        small = interpolate(face[None], (bottom - top, right - left), mode="bilinear", antialias=True)[0]
-        picture[:, top:bottom, left:right] = small
-    return (canvas * 255).round().byte()
+        scene, style=zero, framing=zero + 1, object=zero[:, None], headwear=zero[:, None],
+        x=torch.full_like(scene.x, world.SIZE / 2),
+    )  # fmt: skip
+    pictures, boxes = draw(close_up), close_up.boxes()[:, 0]
+    canvas = torch.zeros_like(pictures)
+    for i, (left, top, right, bottom) in enumerate(squares.int().tolist()):
+        face = crop_faces(pictures[i : i + 1].float(), boxes[i : i + 1], world.SIZE)
+        small = interpolate(face, (bottom - top, right - left), mode="bilinear", antialias=True)
+        canvas[i, :, top:bottom, left:right] = small[0].round().byte()
+    return canvas
 
 
 @dataclass
-class Celebrities:
-    """Captioned pictures of celebrities, described and not yet drawn; `boxes (n, people, 4)` are their faces."""
+class Described:
+    """Captioned pictures, described and not yet drawn; `who` and `boxes` `(n, people, ...)` are its celebrities."""
 
     kind: str
     scene: world.Scene
     captions: list[str]
+    who: Tensor
     boxes: Tensor
 
     def draw(self) -> Tensor:
-        """Bytes `(n, 3, 64, 64)`."""
-        return faces_on_black(self.scene, self.boxes[:, 0]) if self.kind == "face" else draw(self.scene)
+        """Bytes `(n, 3, 128, 128)`."""
+        return faces_on_black(self.scene, self.boxes[:, 0]) if self.kind == "face" else draw(self.scene, self.kind)
 
 
-def celebrities_in(kind: str, n: int, seed: int) -> Celebrities:
-    """`n` scenes of celebrities: `single`, `pair`, or `face` (pasted on black)."""
-    sampler = Sampler(seed)
+def celebrities_in(kind: str, n: int, seed: int) -> Described:
+    """`n` scenes of celebrities, each as often as fame has it."""
     generator = torch.Generator().manual_seed(seed)
-    names, identities = celebrities(), celebrity_identities()
-    who = torch.randint(len(names), (n, 2 if kind == "pair" else 1), generator=generator)
-    scene = sampler.scenes(identities[who])
+    many = COUNT[kind]
+    who = torch.stack([torch.multinomial(fame(), many, generator=generator) for _ in range(n)])
+    return describe(kind, who, Sampler(seed), generator)
+
+
+def describe(
+    kind: str, who: Tensor, sampler: Sampler, generator: torch.Generator, like: Tensor | None = None
+) -> Described:
+    """Scenes of the celebrities `who (n, people)`; with `like (n,)` picture `i` is set in the scene of `like[i]`."""
+    names = celebrities()
+    scene = sampler.scenes(celebrity_identities()[who])
+    if like is not None:
+        scene = replace(scene[like], identity=scene.identity)
     if kind == "face":
         captions = [FACE_CROP.format(names[i]) for i in who[:, 0].tolist()]
-        return Celebrities(kind, scene, captions, squares_on_black(n, generator)[:, None])
+        return Described(kind, scene, captions, who, squares_on_black(len(who), generator)[:, None])
     captions = sampler.captions(scene, [tuple(names[i] for i in row) for row in who.tolist()])
-    return Celebrities(kind, scene, captions, scene.boxes())
+    return Described(kind, scene, captions, who, scene.boxes())
 
 
-def everyday_pictures(n: int, seed: int, *, pair: bool = False) -> tuple[Tensor, world.Scene]:
-    """`n` pictures of people nobody has met: bytes `(n, 3, 64, 64)` and their scene."""
+def strangers(n: int, seed: int, people: int = 1) -> tuple[Tensor, world.Scene]:
+    """`n` pictures of people nobody has met: bytes `(n, 3, 128, 128)` and their scene."""
     sampler = Sampler(seed)
-    scene = sampler.scenes(sampler.people(n, 2 if pair else 1))
-    return draw(scene), scene
+    scene = sampler.scenes(sampler.people(n, people))
+    return draw(scene, "strangers"), scene

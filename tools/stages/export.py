@@ -1,4 +1,4 @@
-"""Packs what was trained into the folder that ships with the package: half precision, safetensors, with a history."""
+"""Packs what was trained into the folder that ships: half precision, safetensors, with a history."""
 
 from __future__ import annotations
 
@@ -15,32 +15,67 @@ from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from celeb_basis import DEFAULT_MODEL, CelebBasis, draw_portraits, load_pipeline
+from celeb_basis.miniature.captions import FACE_CROP
 from celeb_basis.miniature.people import celebrities
 from celeb_basis.miniature.readers import WEIGHTS, fitting_reader
 from celeb_basis.models.card import FILE, SHIPPED
 
-N_COMPONENTS = 64
 _DERIVED = {"unet": {"_name_or_path"}, "vae": {"_name_or_path", "block_out_channels"}}
 MODELS = {"unet": "unet", "vae": "autoencoder", "text_encoder": "text"}
+READERS = ("finder", "fitting", "evaluation", "judge")
+PIPELINE = SHIPPED[DEFAULT_MODEL]
+TRAINING = Path(__file__).parents[1] / "training"
+"""What training needs to go on elsewhere and the package does not."""
+N_COMPONENTS = 64
+CARD = {
+    "num_inference_steps": 10,
+    "guidance_scale": 2.5,
+    "templates": [FACE_CROP],
+    "scales": [0.5, 0.75, 1.0],
+    "portraits": [
+        "a close up photo of {}",
+        "a photo of {} smiling",
+        "a photo of {} in the forest",
+        "a photo of {} in a studio wearing a black suit",
+    ],
+    "face_reader": "miniature-fitting",
+    "judge": "miniature",
+}
+LEARNT = {"basis": "basis.safetensors", "instant_map": "instant_map.safetensors"}
 
 
-def run(folder: Path, *, device: str) -> None:
-    """Write pipeline, readers, basis and instant map to the package's weights."""
-    target, readers = SHIPPED[DEFAULT_MODEL], WEIGHTS
-    card = (target / FILE).read_text()  # written by hand, kept as it is
-    for place in (target, readers):
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
+def assemble(folder: Path, denoiser: str = "unet") -> StableDiffusionPipeline:
+    """The pipeline of what a training folder holds by now, in float32."""
     pipe = StableDiffusionPipeline(
         vae=AutoencoderTiny.from_pretrained(folder / "vae"),
         text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        unet=UNet2DConditionModel.from_pretrained(folder / "unet"),
+        unet=UNet2DConditionModel.from_pretrained(folder / denoiser),
         scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
         safety_checker=None, feature_extractor=None, image_encoder=None, requires_safety_checker=False,
     )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def run(folder: Path, *, device: str) -> None:
+    """Write what is there by now, a cooled denoiser before another, to the package's weights."""
+    WEIGHTS.mkdir(parents=True, exist_ok=True)
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    for name in READERS:
+        if (source := folder / f"{name}.safetensors").exists():
+            with safe_open(source, "pt") as file:
+                metadata = file.metadata()
+            save_file(load_file(source), WEIGHTS / source.name, metadata | {"commit": commit})
+    cooled = "unet-cooled" if (folder / "unet-cooled").exists() else "unet"
+    if not (folder / cooled).exists():
+        return
+    pipe, target = assemble(folder, cooled), PIPELINE
+    shutil.rmtree(target, ignore_errors=True)
     pipe.to(torch.float16).save_pretrained(target)
-    (target / FILE).write_text(card)
+    write_card(CARD)
     # transformers loads a text encoder as it was saved: stock pipelines want all parts alike, single precision.
     pipe.text_encoder.float().save_pretrained(target / "text_encoder")
     # diffusers writes down what it derives from the rest, of which it warns when it reads it, and where it came from.
@@ -48,32 +83,63 @@ def run(folder: Path, *, device: str) -> None:
         config = target / part / "config.json"
         kept = {k: v for k, v in json.loads(config.read_text()).items() if k not in _DERIVED[part]}
         config.write_text(json.dumps(kept, indent=2) + "\n")
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    for part, stage in MODELS.items():
+    for part, stage in (MODELS | {"unet": cooled}).items():
         pictures = str(json.loads((folder / f"{stage}.jsonl").read_text().splitlines()[-1])["pictures"])
         for path in (target / part).glob("*.safetensors"):
             save_file(load_file(path), path, {"format": "pt", "commit": commit, "pictures": pictures})
-    for name in ("finder", "fitting", "evaluation", "judge"):
-        with safe_open(folder / f"{name}.safetensors", "pt") as file:
-            metadata = file.metadata()
-        save_file(
-            load_file(folder / f"{name}.safetensors"),
-            readers / f"{name}.safetensors",
-            metadata | {"commit": commit},
-        )
-    learn(N_COMPONENTS)
 
 
-def learn(n_components: int) -> None:
+def write_card(card: dict) -> None:
+    """Write the card that says how the shipped pipeline is used."""
+    (PIPELINE / FILE).write_text(json.dumps(card, indent=2) + "\n")
+
+
+def learn(folder: Path, *, device: str) -> None:
     """Make the basis of the shipped pipeline, and the instant map from the portraits it draws of its celebrities."""
-    pipe = load_pipeline("miniature", device="cpu")
-    basis = CelebBasis.from_pipeline(pipe, celebrities(), n_components)
-    basis.save(SHIPPED[DEFAULT_MODEL] / "basis.safetensors")
+    write_card(CARD)
+    pipe = load_pipeline(DEFAULT_MODEL, device=device)
+    basis = CelebBasis.from_pipeline(pipe, celebrities(), N_COMPONENTS)
+    basis.save(PIPELINE / LEARNT["basis"])
     with tqdm(total=len(basis.names), desc="portraits") as bar:
         for drawn in draw_portraits(pipe, basis.names, fitting_reader()):
             bar.update(len(drawn.names) - bar.n)
     instant = drawn.instant_map(pipe, basis)
-    instant.save(SHIPPED[DEFAULT_MODEL] / "instant_map.safetensors")
-    print(json.dumps({"names": len(basis.names), "k": n_components, "alpha": instant.alpha, "score": instant.score}))
+    instant.save(PIPELINE / LEARNT["instant_map"])
+    write_card(CARD | LEARNT)
+    print(json.dumps({"names": len(basis.names), "k": N_COMPONENTS, "alpha": instant.alpha, "score": instant.score}))
+
+
+def keep(folder: Path, *, device: str) -> None:
+    """Keep what training needs to go on elsewhere, without the optimizers' state.
+
+    Raw weights in bfloat16, their average in float16, the picture encoder of the captions, and the curves, thinned.
+    """
+    TRAINING.mkdir(parents=True, exist_ok=True)
+    source = folder / "unet.ckpt.safetensors"
+    with safe_open(source, "pt") as file:
+        metadata = file.metadata()
+    kinds = {"weights": torch.bfloat16, "average": torch.float16}
+    state = {
+        key: value.to(kinds[part]) for key, value in load_file(source).items() if (part := key.split(".")[0]) in kinds
+    }
+    save_file(state, TRAINING / source.name, metadata)
+    shutil.copy(folder / "matcher.safetensors", TRAINING)
+    for curve in folder.glob("*.jsonl"):
+        lines = curve.read_text().splitlines()
+        thin = lines[:: max(1, len(lines) // 100)]
+        (TRAINING / curve.name).write_text("\n".join([*thin, *(lines[-1:] if thin[-1:] != lines[-1:] else [])]) + "\n")
+
+
+def restore(folder: Path, *, device: str) -> None:
+    """Fill a training folder from what ships and what is kept."""
+    for path in PIPELINE.iterdir():
+        if path.is_dir():
+            shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
+    shutil.copytree(TRAINING, folder, dirs_exist_ok=True)
+    for path in WEIGHTS.glob("*.safetensors"):
+        shutil.copy(path, folder)
+    checkpoint = folder / "unet.ckpt.safetensors"
+    with safe_open(checkpoint, "pt") as file:
+        metadata = file.metadata()
+    # What was kept in half precision learns on in single.
+    save_file({key: value.float() for key, value in load_file(checkpoint).items()}, checkpoint, metadata)

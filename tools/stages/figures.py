@@ -1,54 +1,84 @@
-"""Measures the shipped miniature on people and captions it was never trained on, and writes down the figures."""
+"""Measures the miniature on people and captions it was never trained on, and writes down the figures."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import StableDiffusionPipeline
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
-from celeb_basis import DEFAULT_MODEL, generate, load_pipeline
-from celeb_basis.measuring.protocols import PROMPTS
-from celeb_basis.measuring.scores import Scores, score
+from celeb_basis.faces.face import Face
+
 from celeb_basis.miniature import world
-from celeb_basis.miniature.captions import PLACES, Sampler
-from celeb_basis.miniature.judge import MiniatureJudge
-from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
-from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, shown
-from celeb_basis.models.card import SHIPPED
+from celeb_basis.miniature.captions import PLACES, SIDES, Sampler, asked
+from celeb_basis.miniature.people import CELEBRITIES, celebrities, celebrity_identities, portraits
+from celeb_basis.miniature.readers import MiniatureReader, evaluation_reader, fitting_reader, shown
+from .export import assemble
+from .meaning import retrieval, rows
+
+PROMPTS = (
+    "a photo of {} on the beach wearing a red shirt",
+    "a photo of {} in the forest with a crown",
+    "a photo of {} in space wearing a spacesuit",
+    "a photo of {} smiling in the snow wearing a yellow jacket",
+    "a photo of {} in a city at night holding a guitar",
+    "a close up photo of {} surprised in a studio",
+    "a photo of {} sad in the desert with a red hat",
+    "a pencil sketch of {} on the beach",
+    "a photo of {} looking left in the forest wearing a blue sweater",
+    "a photo of {} in a studio wearing a black suit holding a balloon",
+)
+STEPS, GUIDANCE = 10, 2.5
+BANDS = ((0, 100), (100, 500), (500, 1200), (1200, CELEBRITIES))
+"""Ranks of fame of which figures are shown apart."""
 
 
-def run(folder: Path, *, device: str, celebrities_measured: int = 35) -> None:
-    """Measure everything, print it, and keep it in the metadata of the denoiser."""
-    pipe = load_pipeline(DEFAULT_MODEL, device="cpu")
-    figures = {
-        "recognisers": {reader.name: recognition(reader) for reader in (fitting_reader(), evaluation_reader())},
-        "judge": judgement(),
-        "autoencoder": through(pipe),
-        "celebrities": single(pipe, celebrities_measured),
-        "pairs": pairs(pipe, celebrities_measured),
+def run(folder: Path, *, device: str, celebrities: int, readers: bool = True) -> None:
+    """Measure everything, print it, and keep it in the folder, one line a time."""
+    pictures = json.loads((folder / "unet.jsonl").read_text().splitlines()[-1])["pictures"]
+    pipe = assemble(folder)
+    figures = {"text": rows(folder) | {"retrieval among 16": retrieval(folder)}} if readers else {}
+    if readers:
+        figures |= {
+            "recognisers": {reader.name: recognition(reader) for reader in (fitting_reader(), evaluation_reader())},
+            "judge": judgement(),
+            "autoencoder": through(pipe),
+        }
+    figures |= {
+        "celebrities": single(pipe, celebrities),
+        "pairs": together(pipe, celebrities // 2, 2),
+        "threes": together(pipe, celebrities // 2, 3),
         "speed": speed(pipe),
     }
-    text = json.dumps(figures, indent=1)
-    print(text)
-    weights = SHIPPED[DEFAULT_MODEL] / "unet" / "diffusion_pytorch_model.safetensors"
-    with safe_open(weights, "pt") as file:
-        metadata = file.metadata()
-    save_file(load_file(weights), weights, metadata | {"figures": json.dumps(figures)})
+    print(json.dumps(figures, indent=1))
+    with (folder / "figures.jsonl").open("a") as file:
+        file.write(json.dumps({"pictures": pictures} | figures) + "\n")
 
 
 def _images(pictures: Tensor) -> list[Image.Image]:
     return [Image.fromarray((p.permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()) for p in pictures]
 
 
-def recognition(reader, n: int = 500) -> dict[str, float]:
+def generate(
+    pipe: StableDiffusionPipeline, prompts: Sequence[str], seed: int, batch_size: int = 16
+) -> list[Image.Image]:
+    """One picture of 128 x 128 a prompt; picture `i` starts from the noise of `seed + i`."""
+    images: list[Image.Image] = []
+    for start in range(0, len(prompts), batch_size):
+        batch = list(prompts[start : start + batch_size])
+        noise = [torch.Generator().manual_seed(seed + start + i) for i in range(len(batch))]
+        images += pipe(batch, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=noise).images
+    return images
+
+
+def recognition(reader: MiniatureReader, n: int = 400) -> dict[str, float]:
     """Equal error rate over two photographs each of `n` people, all pairs, faces as the finder finds them."""
     sampler = Sampler(70_001)
     identity = sampler.people(n)
@@ -71,101 +101,117 @@ def recognition(reader, n: int = 500) -> dict[str, float]:
     }  # fmt: skip
 
 
-def judgement(n: int = 1500) -> dict[str, float]:
-    """Accuracy for each attribute on unseen people's pictures, faces as the finder finds them."""
+def judgement(n: int = 1000) -> dict[str, float]:
+    """Accuracy for each attribute on unseen people, faces as the finder finds them, and how many it finds."""
     sampler = Sampler(70_002)
     scene = sampler.scenes(sampler.people(n))
     seen = shown(_images(world.draw(scene)))
     keys = ("scene", "clothes", "object", "style", "headwear", "expression", "pose")
     truth = {key: getattr(scene, key).reshape(n).tolist() for key in keys}
-    return {key: float(np.mean([s.get(key) == t for s, t in zip(seen, truth[key], strict=True)])) for key in keys}
+    right = {key: float(np.mean([s.get(key) == t for s, t in zip(seen, truth[key], strict=True)])) for key in keys}
+    for many in (1, 2, 3):
+        crowd = sampler.scenes(sampler.people(200, many))
+        found = evaluation_reader().read(_images(world.draw(crowd)))
+        right[f"{many} found"] = float(np.mean([len(faces) == many for faces in found]))
+    return right
 
 
-def through(pipe, n: int = 300) -> dict[str, float]:
+def through(pipe: StableDiffusionPipeline, n: int = 300) -> dict:
     """Identity of unseen people's photographs in scenes, and what the autoencoder leaves of it."""
     sampler, reader = Sampler(70_003), evaluation_reader()
     identity = sampler.people(n)
     scene = sampler.scenes(identity)
     scene.style = torch.zeros_like(scene.style)
-    known = [faces[0].feature for faces in reader.read(portraits(identity[:, 0], 128))]
+    known = _features(identity[:, 0])
     pictures = world.draw(scene)
     with torch.no_grad():
-        passed = pipe.vae.decode(pipe.vae.encode(pictures * 2 - 1).latents).sample / 2 + 0.5
-
-    def likeness(images: list[Image.Image]) -> dict[str, float]:
-        read = reader.read(images)
-        cosines = [float(f[0].feature @ k) if f else 0.0 for f, k in zip(read, known, strict=True)]
-        return {"identity": float(np.mean(cosines)), "one face": float(np.mean([len(f) == 1 for f in read]))}
-
-    noise = (pictures - passed.clamp(0, 1)).square().mean()
+        passed = torch.cat([pipe.vae.decode(pipe.vae.encode(x).latents).sample for x in (pictures * 2 - 1).split(50)])
+    passed = (passed / 2 + 0.5).clamp(0, 1)
+    seen = [reader.read(_images(x)) for x in (pictures, passed)]
+    cosine = [np.mean([float(f[0].feature @ k) if f else 0.0 for f, k in zip(s, known, strict=True)]) for s in seen]
+    itself = np.mean([float(a[0].feature @ b[0].feature) if a and b else 0.0 for a, b in zip(*seen, strict=True)])
     return {
-        "renders": likeness(_images(pictures)),
-        "through": likeness(_images(passed)),
-        "psnr": float(-10 * noise.log10()),
-    }
-
-
-def _portrait_features(index: list[int]) -> Tensor:
-    found = evaluation_reader().read(portraits(celebrity_identities()[index]))
-    return torch.stack([faces[0].feature for faces in found])
-
-
-def single(pipe, n: int) -> dict:
-    """The model's own celebrities in the ten prompts of the evaluation, one seed each."""
-    found = []
-    for i in range(0, len(celebrities()), len(celebrities()) // n)[:n]:
-        texts = [prompt.format(celebrities()[i]) for prompt in PROMPTS]
-        images = generate(pipe, texts, seed=10 * i, batch_size=10)
-        found.append(score(images, texts, _portrait_features([i]).expand(len(images), -1), MiniatureJudge()))
-    stacked = Scores(*(np.stack([getattr(scores, key) for scores in found]) for key in vars(found[0])))
-    by_prompt = {p: [round(float(v[:, j].mean()), 3) for v in vars(stacked).values()] for j, p in enumerate(PROMPTS)}
-    return stacked.summary() | {"people": n, "identity, prompt, detection by prompt": by_prompt}
-
-
-def pairs(pipe, n: int) -> dict:
-    """Two celebrities in one picture: both faces found, and each nearer to the one whom the prompt puts there."""
-    rng = np.random.default_rng(5)
-    both, right, own, other = [], [], [], []
-    places = list(PLACES.values())
-    for j in range(n):
-        a, b = rng.choice(len(celebrities()), 2, replace=False).tolist()
-        names, known = [celebrities()[i] for i in (a, b)], _portrait_features([a, b])
-        prompt = f"a photo of {names[0]} and {names[1]} {places[j % len(places)]}"
-        for faces in evaluation_reader().read(generate(pipe, prompt, num_images_per_prompt=2, seed=1000 + j)):
-            both.append(len(faces) == 2)
-            if len(faces) == 2:
-                left, second = sorted(faces, key=lambda face: face.box[0])
-                cosine = torch.stack([left.feature, second.feature]) @ known.T
-                right += [bool(cosine[0, 0] > cosine[0, 1]), bool(cosine[1, 1] > cosine[1, 0])]
-                own.append(float(cosine.diagonal().mean()))
-                other.append(float(cosine.flip(1).diagonal().mean()))
-            else:
-                right += [False, False]
-    return {
-        "both faces": float(np.mean(both)), "on the asked side": float(np.mean(right)), "n_images": len(both),
-        "identity": float(np.mean(own or [0])), "of the other": float(np.mean(other or [0])),
+        "renders": float(cosine[0]), "through": float(cosine[1]), "through with the same picture": float(itself),
+        "psnr": float(-10 * (pictures - passed).square().mean().log10()),
     }  # fmt: skip
 
 
-def speed(pipe) -> dict[str, float]:
-    """Seconds for a picture at 20 steps, alone and in a batch of 8, and for loading the pipeline."""
+def _features(identities: Tensor) -> Tensor:
+    """The evaluation reader's features of people's portraits."""
+    read = [faces for part in identities.split(64) for faces in evaluation_reader().read(portraits(part, world.SIZE))]
+    return torch.stack([faces[0].feature for faces in read])
 
-    def seconds(work, times: int = 5) -> float:
-        work()
-        taken = []
-        for _ in range(times):
-            start = time.perf_counter()
-            work()
-            taken.append(time.perf_counter() - start)
-        return float(np.median(taken))
 
-    prompt = PROMPTS[0].format(celebrities()[0])
+def chosen(n: int) -> list[int]:
+    """`n` celebrities spread over all ranks of fame, as many in each band."""
+    each = n // len(BANDS)
+    return [int(i) for low, high in BANDS for i in np.linspace(low, high - 1, each).round()]
+
+
+def single(pipe: StableDiffusionPipeline, n: int) -> dict:
+    """The model's own celebrities in the ten prompts, one picture each; identity also by rank of fame."""
+    who = chosen(n)
+    texts = [prompt.format(celebrities()[i]) for i in who for prompt in PROMPTS]
+    images = generate(pipe, texts, 1000)
+    everybody = _features(celebrity_identities())
+    identity, rank, one, prompt = [], [], [], []
+    for k, (faces, seen) in enumerate(zip(evaluation_reader().read(images), shown(images), strict=True)):
+        cosine = faces[0].feature @ everybody.T if faces else torch.zeros(CELEBRITIES)
+        own = cosine[who[k // len(PROMPTS)]]
+        identity.append(float(own))
+        rank.append(bool(faces) and int((cosine > own).sum()) == 0)
+        one.append(len(faces) == 1)
+        prompt.append(np.mean([seen.get(key) == value for key, value in asked(texts[k]).items()]))
+    table = np.array(identity).reshape(len(who), -1)
+    bands = {f"{low}-{high}": round(float(part.mean()), 3)
+             for (low, high), part in zip(BANDS, np.array_split(table, len(BANDS)), strict=True)}  # fmt: skip
+    by_prompt = [[round(float(np.reshape(v, table.shape)[:, j].mean()), 2) for v in (identity, prompt, one)]
+                 for j in range(len(PROMPTS))]  # fmt: skip
     return {
-        "one picture": seconds(lambda: generate(pipe, prompt, num_inference_steps=20)),
-        "a picture of eight": seconds(
-            lambda: generate(pipe, prompt, num_inference_steps=20, num_images_per_prompt=8, batch_size=8), 3
-        )
-        / 8,
-        "loading": seconds(lambda: load_pipeline(DEFAULT_MODEL), 3),
-        "threads": torch.get_num_threads(),
-    }
+        "identity": round(float(table.mean()), 3), "first of 2048": round(float(np.mean(rank)), 3),
+        "prompt": round(float(np.mean(prompt)), 3), "one face": round(float(np.mean(one)), 3),
+        "identity by rank of fame": bands, "identity, prompt, one face by prompt": by_prompt, "people": len(who),
+    }  # fmt: skip
+
+
+def together(pipe: StableDiffusionPipeline, n: int, many: int) -> dict:
+    """Two or three celebrities in one picture: are all found, is each likest to the one whom the prompt puts there."""
+    rng = np.random.default_rng(5)
+    who = np.stack([rng.choice(CELEBRITIES, many, replace=False) for _ in range(n)])
+    places, texts = list(PLACES.values()), []
+    for j, row in enumerate(who):
+        names = [celebrities()[i] for i in row]
+        if j % 2:
+            names = [f"{name} {side}" for name, side in zip(names, SIDES[many], strict=True)]
+        texts.append(f"a photo of {' and '.join(names)} {places[j % len(places)]}")
+    who, texts = who.repeat(2, 0), [text for text in texts for _ in range(2)]
+    everybody = _features(celebrity_identities()[who.reshape(-1)]).view(len(who), many, -1)
+    complete, right, own, other = [], [], [], []
+    for known, found in zip(everybody, evaluation_reader().read(generate(pipe, texts, 5000)), strict=True):
+        complete.append(len(found) == many)
+        if len(found) != many:
+            right += [False] * many
+            continue
+        cosine = torch.stack([face.feature for face in _from_left(found)]) @ known.T
+        right += (cosine.argmax(1) == torch.arange(many)).tolist()
+        own.append(float(cosine.diagonal().mean()))
+        other.append(float((cosine.sum() - cosine.diagonal().sum()) / (many * many - many)))
+    return {
+        "all found": round(float(np.mean(complete)), 3), "in the asked place": round(float(np.mean(right)), 3),
+        "identity": round(float(np.mean(own or [0])), 3), "of the others": round(float(np.mean(other or [0])), 3),
+        "pictures": len(texts),
+    }  # fmt: skip
+
+
+def _from_left(faces: list[Face]) -> list[Face]:
+    return sorted(faces, key=lambda face: face.box[0])
+
+
+def speed(pipe: StableDiffusionPipeline) -> dict[str, float]:
+    """Seconds for a picture at the default number of steps."""
+    taken = []
+    for _ in range(4):
+        start = time.perf_counter()
+        generate(pipe, [PROMPTS[0].format(celebrities()[0])], 0)
+        taken.append(time.perf_counter() - start)
+    return {"one picture": round(float(np.median(taken[1:])), 3), "threads": torch.get_num_threads()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -26,44 +27,48 @@ def train(
     loss: Loss,
     folder: Path,
     *,
-    steps: int,
     learning_rate: float,
     batch_size: int,
+    steps: int | None = None,
+    minutes: float = math.inf,
+    cooldown_minutes: float = 0.0,
     weight_decay: float = 0.01,
     warmup: int = 100,
-    ema: float = 0.998,
-    minutes: float = float("inf"),
+    ema: float = 0.9995,
     matrices: Callable[[str], bool] = lambda name: False,
     save_every: float = 120,
+    after_saving: Callable[[dict[str, Tensor], int], None] = lambda average, pictures: None,
 ) -> tuple[dict[str, Tensor], int]:
-    """Minimise `loss(step)` with a cosine schedule over `steps` or `minutes`, whichever ends first.
+    """Minimise `loss(step)`; returns the averaged weights and the number of pictures seen.
+
+    With `steps` the rate falls as a cosine over all of them. Without, the end is not known: the rate stays as it is and
+    the average over a ninth of all steps so far stands for what a falling rate would give; a call with
+    `cooldown_minutes` lets it fall for so long, in a checkpoint of its own, and the first goes on as if nothing was.
 
     Under `torchrun` every process takes its share of each batch; `batch_size` is that of all together.
     Parameters whose names `matrices` accepts are learnt with Muon, the others with AdamW.
     The checkpoint `folder/name.ckpt.safetensors` is written every `save_every` seconds and at the end; a second call
-    continues from it. Returns the averaged weights and the number of pictures seen.
+    goes on from it, warming up again if it holds no state of the optimizers.
     """
     rank, size = int(os.environ.get("RANK", "0")), processes()
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("gloo")
     checkpoint = folder / f"{name}.ckpt.safetensors"
-    curve = (folder / f"{name}.jsonl").open("a")
+    target = folder / f"{name}-cooled.ckpt.safetensors" if cooldown_minutes else checkpoint
+    curve = (folder / f"{target.name.split('.')[0]}.jsonl").open("a")
     named = [(key, p) for key, p in module.named_parameters() if p.requires_grad]
     parameters = [p for _, p in named]
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(
-            [p for key, p in named if not matrices(key)],
-            learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=weight_decay,
-        )
-    ]
+        torch.optim.AdamW([p for key, p in named if not matrices(key)], learning_rate, betas=(0.9, 0.98),
+                          weight_decay=weight_decay)
+    ]  # fmt: skip
     if some := [p for key, p in named if matrices(key)]:
         optimizers.append(Muon(some, learning_rate, weight_decay=weight_decay))
     average = {key: value.detach().clone() for key, value in module.state_dict().items()}
-    start, spent = 0, 0.0
-    if checkpoint.exists():
-        start, spent = _resume(checkpoint, module, optimizers, parameters, average)
+    start, spent, warm = 0, 0.0, False
+    if (source := target if target.exists() else checkpoint).exists():
+        start, spent, warm = _resume(source, module, optimizers, parameters, average)
+    cool_from = start
 
     def save(step: int) -> None:
         state = {f"weights.{key}": value for key, value in module.state_dict().items()}
@@ -71,19 +76,25 @@ def train(
         for optimizer in optimizers:
             for i, parameter in enumerate(parameters):
                 state |= {f"optimizer.{i}.{key}": value for key, value in optimizer.state.get(parameter, {}).items()}
-        temporary = checkpoint.with_suffix(".part")
+        temporary = target.with_suffix(".part")
         metadata = {"step": str(step), "seconds": str(spent + time.monotonic() - began)}
         save_file({key: value.contiguous() for key, value in state.items()}, temporary, metadata)
-        temporary.replace(checkpoint)
+        temporary.replace(target)
+        after_saving(average, step * batch_size)
 
     began = saved = time.monotonic()
     shown: dict[str, float] = {}
     step = start
-    bar = tqdm(range(start, steps), initial=start, total=steps, desc=name, mininterval=5, disable=rank > 0)
-    for step in bar:
-        seconds = spent + time.monotonic() - began
-        progress = _agreed(min(1.0, max(step / steps, seconds / (60 * minutes))), size)
-        rate = learning_rate * min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + _cos(progress)))
+    bar = tqdm(initial=start, total=steps, desc=name, mininterval=10, disable=rank > 0)
+    while steps is None or step < steps:
+        seconds = time.monotonic() - began
+        cooled = seconds / (60 * cooldown_minutes) if cooldown_minutes else 0.0
+        cooled, over = _agreed([cooled, float(cooled >= 1 or seconds >= 60 * minutes)], size)
+        if over:
+            break
+        rate = learning_rate * min(1.0, (step + 1 - (start if not warm else 0)) / warmup) * max(0.0, 1 - cooled)
+        if steps is not None:
+            rate *= 0.02 + 0.49 * (1 + math.cos(math.pi * step / steps))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -96,7 +107,9 @@ def train(
         nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        decay = min(ema, (step + 1) / (step + 10))
+        # While the rate falls a shorter average follows it.
+        window = step - cool_from + 1 if cooldown_minutes else step + 1
+        decay = min(ema, window / (window + 9))
         with torch.no_grad():
             for key, weight in module.state_dict().items():
                 if weight.is_floating_point():
@@ -107,18 +120,19 @@ def train(
             shown[key] = shown.get(key, part) * 0.98 + part * 0.02
         if step % 50 == 0 and rank == 0:
             bar.set_postfix({key: f"{part:.4f}" for key, part in shown.items()})
-            record = {"step": step, "pictures": (step + 1) * batch_size, "seconds": round(seconds)}
-            curve.write(json.dumps(record | shown) + "\n")
+            record = {"step": step, "pictures": (step + 1) * batch_size, "seconds": round(spent + seconds)}
+            curve.write(json.dumps(record | {key: round(part, 5) for key, part in shown.items()}) + "\n")
             curve.flush()
+        step += 1
+        bar.update()
         if time.monotonic() - saved > save_every and rank == 0:
-            save(step + 1)
+            save(step)
             saved = time.monotonic()
-        if progress >= 1:
-            break
     if rank == 0:
-        save(step + 1)
+        save(step)
     curve.close()
-    return average, (step + 1) * batch_size
+    bar.close()
+    return average, step * batch_size
 
 
 def processes() -> int:
@@ -131,13 +145,13 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _agreed(progress: float, size: int) -> float:
+def _agreed(values: list[float], size: int) -> list[float]:
     """The first process's clock, so that all take the same step and stop together."""
     if size == 1:
-        return progress
-    shared = torch.tensor([progress], dtype=torch.float64)
+        return values
+    shared = torch.tensor(values, dtype=torch.float64)
     dist.broadcast(shared, 0)
-    return float(shared)
+    return shared.tolist()
 
 
 def _average_gradients(parameters: list[Tensor], size: int) -> None:
@@ -147,20 +161,20 @@ def _average_gradients(parameters: list[Tensor], size: int) -> None:
         parameter.grad.copy_(gradient.view(parameter.shape) / size)
 
 
-def _cos(progress: float) -> float:
-    return float(torch.cos(torch.tensor(progress * torch.pi)))
-
-
-def _resume(checkpoint, module, optimizers, parameters, average) -> tuple[int, float]:
+def _resume(checkpoint, module, optimizers, parameters, average) -> tuple[int, float, bool]:
+    """Steps and seconds so far, and whether the optimizers know their state."""
     with safe_open(checkpoint, "pt") as file:
         metadata = file.metadata()
     state = load_file(checkpoint, device=str(parameters[0].device))
     module.load_state_dict({k.removeprefix("weights."): v for k, v in state.items() if k.startswith("weights.")})
-    average.update({k.removeprefix("average."): v for k, v in state.items() if k.startswith("average.")})
+    for key in average:
+        average[key].copy_(state[f"average.{key}"])
     owner = {id(p): optimizer for optimizer in optimizers for g in optimizer.param_groups for p in g["params"]}
+    warm = False
     for key, value in state.items():
         if key.startswith("optimizer."):
             _, i, slot = key.split(".")
             parameter = parameters[int(i)]
             owner[id(parameter)].state[parameter][slot] = value
-    return int(metadata["step"]), float(metadata["seconds"])
+            warm = True
+    return int(metadata["step"]), float(metadata["seconds"]), warm

@@ -1,4 +1,4 @@
-"""Muon (Jordan et al., 2024): momentum whose matrices are orthogonalised before each step, in float32 for CPUs."""
+"""Muon (Jordan et al., 2024): momentum whose matrices are orthogonalised before each step, in bfloat16."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
     """The matrix with all its singular values brought near 1, by a quintic Newton-Schulz iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
+    x = (matrix.T if tall else matrix).bfloat16()
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return (x.T if tall else x).to(matrix.dtype)
 
 
 class Muon(torch.optim.Optimizer):

@@ -12,8 +12,10 @@ from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cr
 from celeb_basis.miniature import world
 from celeb_basis.miniature.captions import Sampler
 from celeb_basis.miniature.readers import (
+    CELL,
     EVALUATION,
     FACE_SIZE,
+    FEATURES,
     FITTING,
     OF_THE_FACE,
     WHOLE,
@@ -22,8 +24,7 @@ from celeb_basis.miniature.readers import (
     Recogniser,
     crop_faces,
 )
-
-from .data import draw, everyday_pictures, faces_on_black, squares_on_black
+from .data import draw, faces_on_black, squares_on_black, strangers
 from .loop import train
 
 RECOGNISERS = {"fitting": (FITTING, 40), "evaluation": (EVALUATION, 60)}
@@ -34,7 +35,7 @@ def _worn(pictures: Tensor) -> Tensor:
     n = len(pictures)
     each = torch.rand(n, 4)[..., None, None, None]
     soft = avg_pool2d(pictures, 3, 1, 1, count_include_pad=False)
-    pictures = torch.where(each[:, 0] < 0.3, pictures.lerp(soft, each[:, 1]), pictures)
+    pictures = torch.where(each[:, 0] < 0.4, pictures.lerp(soft, each[:, 1]), pictures)
     pictures = pictures * (0.9 + 0.2 * each[:, 2]) + 0.1 * (torch.rand(n, 3, 1, 1) - 0.5)
     return pictures + 0.12 * each[:, 3] ** 2 * torch.randn_like(pictures)
 
@@ -52,52 +53,75 @@ def _ready(pictures: Tensor) -> Tensor:
 
 def _finish(folder: Path, name: str, module: torch.nn.Module, average: dict[str, Tensor], seen: int) -> None:
     module.load_state_dict(average)
-    weights = {key: value.half() if value.is_floating_point() else value for key, value in average.items()}
+    weights = {
+        key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in average.items()
+    }
     save_file(weights, folder / f"{name}.safetensors", {"pictures": str(seen)})
+
+
+def _face_pictures(scene: world.Scene, seed: int) -> tuple[Tensor, Tensor]:
+    squares = squares_on_black(len(scene), torch.Generator().manual_seed(seed))
+    return faces_on_black(scene, squares), squares[:, None]
+
+
+def _two_views(seed: int) -> tuple[Tensor, Tensor]:
+    """Two cut-outs of each face with room for jitter, `(2, n, 3, 96, 96)` bytes, and whose they are, `(n, traits)`."""
+    sampler = Sampler(1000 + seed)
+    faces, people = [], []
+    for many, n in ((1, 6000), (2, 1500), (3, 1000), (0, 2000)):
+        identity = sampler.people(n, max(many, 1))
+        views = []
+        for turn in range(2):
+            # The second picture shows the same people in other places.
+            order = torch.arange(max(many, 1)).roll(turn)
+            scene = sampler.scenes(identity[:, order])
+            pictures, boxes = _face_pictures(scene, seed + turn) if many == 0 else (draw(scene), scene.boxes())
+            cut = [_roomy(pictures, boxes[:, int((order == who).nonzero())]) for who in range(len(order))]
+            views.append(torch.cat(cut))
+        faces.append(torch.stack(views))
+        people.append(identity.transpose(0, 1).flatten(0, 1))
+    return torch.cat(faces, 1), torch.cat(people)
+
+
+ROOM = 1.3
+"""How much larger than a face's square its kept cut-out is."""
+
+
+def _roomy(pictures: Tensor, boxes: Tensor) -> Tensor:
+    middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (ROOM / 2)
+    boxes = torch.cat([middle - half, middle + half], -1)
+    parts = zip(pictures.split(256), boxes.split(256), strict=True)
+    return torch.cat([crop_faces(part.float(), box, 96).round().byte() for part, box in parts])
+
+
+def _cut(faces: Tensor) -> Tensor:
+    """Jittered faces `(n, 3, FACE_SIZE, FACE_SIZE)` from roomy cut-outs, for which 128 stands for their side."""
+    margin = world.SIZE * (1 - 1 / ROOM) / 2
+    box = torch.tensor([margin, margin, world.SIZE - margin, world.SIZE - margin]).expand(len(faces), 4)
+    return _worn(crop_faces(_ready(faces), _jittered(box), FACE_SIZE))
 
 
 def recogniser(folder: Path, *, name: str, steps: int, device: str) -> None:
     """Two pictures of a person look alike, two people do not; the visible traits can be read off the feature."""
     widths, seed = RECOGNISERS[name]
-    sampler = Sampler(1000 + seed)
-    identity = sampler.people(9000)
-    views = [sampler.scenes(identity) for _ in range(2)]
-    other = sampler.people(3000, 2)
-    views += [sampler.scenes(other[:, [a, b]]) for a, b in ((0, 1), (1, 0))]
-    views += [sampler.scenes(identity[:3000]) for _ in range(2)]
-    pictures = [draw(view) for view in views[:4]]
-    boxes = [view.boxes() for view in views[:4]]
-    for view in views[4:]:
-        squares = squares_on_black(len(view), torch.Generator().manual_seed(seed))
-        pictures.append(faces_on_black(view, squares))
-        boxes.append(squares[:, None])
-    # Person i is in view 0 and 1; of the pairs, the first stands left in view 2 and right in view 3.
-    first = torch.cat([pictures[0], pictures[2], pictures[2], pictures[4]])
-    second = torch.cat([pictures[1], pictures[3], pictures[3], pictures[5]])
-    boxes_first = torch.cat([boxes[0][:, 0], boxes[2][:, 0], boxes[2][:, 1], boxes[4][:, 0]])
-    boxes_second = torch.cat([boxes[1][:, 0], boxes[3][:, 1], boxes[3][:, 0], boxes[5][:, 0]])
-    people = torch.cat([identity[:, 0], other[:, 0], other[:, 1], identity[:3000, 0]])
+    faces, people = _two_views(seed)
     traits = world.visible(people)
     traits = (traits - traits.mean(0)) / traits.std(0)
     torch.manual_seed(seed)
     module = torch.nn.ModuleDict(
-        {"recogniser": Recogniser(*widths), "traits": torch.nn.Linear(64, len(world.TRAITS))}
-    ).to(device)
+        {"recogniser": Recogniser(*widths), "traits": torch.nn.Linear(FEATURES, len(world.TRAITS))}
+    ).to(device, memory_format=torch.channels_last)
     batch = 96
+    target = torch.arange(batch, device=device)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         index = torch.randperm(len(people))[:batch]
-        faces = [
-            _worn(crop_faces(_ready(source[index]), _jittered(squares[index]), FACE_SIZE)).to(device)
-            for source, squares in ((first, boxes_first), (second, boxes_second))
-        ]
-        feature = module["recogniser"](torch.cat(faces))
+        seen = _cut(faces[:, index].flatten(0, 1)).to(device, memory_format=torch.channels_last)
+        with torch.autocast(device, torch.bfloat16):
+            feature = module["recogniser"](seen)
+        feature = feature.float()
         a, b = normalize(feature, dim=-1).chunk(2)
         alike = a @ b.T / 0.15
-        # A face on black may be of the same person as one in a scene: that is no wrong answer.
-        same = (people[index][:, None] - people[index]).abs().sum(-1) == 0
-        alike = alike.masked_fill((same & ~torch.eye(batch, dtype=torch.bool)).to(device), -1e4)
-        target = torch.arange(batch, device=device)
         who = (cross_entropy(alike, target) + cross_entropy(alike.T, target)) / 2
         wrong = (module["traits"](feature) - traits[index].to(device).repeat(2, 1)).square().mean()
         return who + 3 * wrong, {
@@ -106,41 +130,47 @@ def recogniser(folder: Path, *, name: str, steps: int, device: str) -> None:
             "same": (a * b).sum(-1).mean().item(),
         }
 
-    average, seen = train(name, module, loss, folder, steps=steps, learning_rate=2e-3, batch_size=2 * batch, ema=0.98)
+    average, seen = train(name, module, loss, folder, steps=steps, learning_rate=2e-3, batch_size=2 * batch, ema=0.98,
+                          matrices=lambda key: "trunk" in key and module.get_parameter(key).dim() == 4)  # fmt: skip
     own = {key.removeprefix("recogniser."): value for key, value in average.items() if key.startswith("recogniser.")}
     _finish(folder, name, module["recogniser"], own, seen)
 
 
+def _jumbled(pictures: Tensor) -> Tensor:
+    """Pictures cut into 8 x 8 squares that lie anywhere: nobody's face."""
+    side = world.SIZE // 8
+    squares = pictures.unfold(2, side, side).unfold(3, side, side).flatten(2, 3)
+    squares = squares[:, :, torch.randperm(64, generator=torch.Generator().manual_seed(85))]
+    return squares.unflatten(2, (8, 8)).permute(0, 1, 2, 4, 3, 5).reshape(pictures.shape)
+
+
 def finder(folder: Path, *, steps: int, device: str) -> None:
-    """Where the centres of faces are; empty scenes, jumbled and hopelessly blurred pictures have none."""
-    singles, scene = everyday_pictures(10_000, 81)
-    pairs, pair_scene = everyday_pictures(6_000, 82, pair=True)
-    sampler = Sampler(83)
-    nobody = sampler.scenes(sampler.people(3_000))
+    """Where the centres of up to three faces are; empty scenes, jumbled and hopelessly blurred pictures have none."""
+    drawn = [strangers(n, 80 + people, people) for people, n in ((1, 4000), (2, 2500), (3, 2500))]
+    sampler = Sampler(84)
+    on_black, squares = _face_pictures(sampler.scenes(sampler.people(1500)), 84)
+    nobody = sampler.scenes(sampler.people(1000))
     nobody.x = nobody.x - 1000
-    cropped = sampler.scenes(sampler.people(5_000))
-    squares = squares_on_black(len(cropped), torch.Generator().manual_seed(84))
-    faces = faces_on_black(cropped, squares)
-    jumbled = singles[:2_000].unfold(2, 8, 8).unfold(3, 8, 8).flatten(2, 3)
-    jumbled = jumbled[:, :, torch.randperm(64, generator=torch.Generator().manual_seed(85))]
-    jumbled = jumbled.unflatten(2, (8, 8)).permute(0, 1, 2, 4, 3, 5).reshape(-1, 3, 64, 64)
-    blurred = avg_pool2d(singles[2_000:3_000].float(), 17, 1, 8, count_include_pad=False).byte()
-    pictures = torch.cat([singles, pairs, faces, draw(nobody), jumbled, blurred])
-    none = torch.full((len(pictures), 2, 4), -1000.0)
-    boxes = none.clone()
-    boxes[: len(singles), :1] = scene.boxes()
-    boxes[len(singles) : len(singles) + len(pairs)] = pair_scene.boxes()
-    boxes[len(singles) + len(pairs) :][: len(faces), 0] = squares
+    singles = drawn[0][0]
+    blurred = avg_pool2d(singles[2000:2600].float(), 33, 1, 16, count_include_pad=False).byte()
+    pictures = torch.cat([*(part for part, _ in drawn), on_black, draw(nobody), _jumbled(singles[:1500]), blurred])
+    boxes = torch.full((len(pictures), 3, 4), -1000.0)
+    start = 0
+    for found in [scene.boxes() for _, scene in drawn] + [squares]:
+        boxes[start : start + len(found), : found.shape[1]] = found
+        start += len(found)
     torch.manual_seed(86)
-    module = Finder().to(device)
-    batch = 96
-    cell = torch.arange(16)
+    module = Finder().to(device, memory_format=torch.channels_last)
+    batch = 64
+    cell = torch.arange(world.SIZE // CELL)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         index = torch.randint(len(pictures), (batch,))
-        out = module(_worn(_ready(pictures[index])).to(device)).cpu()
-        box = boxes[index]
-        x, y = (box[..., 0] + box[..., 2]) / 8, (box[..., 1] + box[..., 3]) / 8
+        seen = _worn(_ready(pictures[index])).to(device, memory_format=torch.channels_last)
+        with torch.autocast(device, torch.bfloat16):
+            out = module(seen)
+        out, box = out.float().cpu(), boxes[index]
+        x, y = (box[..., 0] + box[..., 2]) / (2 * CELL), (box[..., 1] + box[..., 3]) / (2 * CELL)
         half = (box[..., 2] - box[..., 0]).clamp(min=1) / 2
         target = torch.exp(
             -((cell[None, None, None, :] + 0.5 - x[..., None, None]) ** 2
@@ -148,7 +178,7 @@ def finder(folder: Path, *, steps: int, device: str) -> None:
         ).amax(1)  # fmt: skip
         at = (x > 0) & (y > 0)
         row, _ = at.nonzero(as_tuple=True)
-        column, line = x[at].long().clamp(0, 15), y[at].long().clamp(0, 15)
+        column, line = x[at].long().clamp(0, len(cell) - 1), y[at].long().clamp(0, len(cell) - 1)
         target[row, line, column] = 1
         centre = binary_cross_entropy_with_logits(out[:, 0], target, reduction="none")
         weight = 1 + 8 * (target > 0.3)
@@ -164,24 +194,27 @@ def finder(folder: Path, *, steps: int, device: str) -> None:
 
 def judge(folder: Path, *, steps: int, device: str) -> None:
     """What each picture shows, from the picture for what surrounds a person and from the face for what is on it."""
-    singles, scene = everyday_pictures(16_000, 91)
-    pairs, pair_scene = everyday_pictures(5_000, 92, pair=True)
-    pictures = torch.cat([singles, pairs])
-    boxes = torch.cat([scene.boxes()[:, 0], pair_scene.boxes()[:, 0]])
+    drawn = [strangers(n, 90 + people, people) for people, n in ((1, 14000), (2, 2000), (3, 2000))]
+    pictures = torch.cat([part for part, _ in drawn])
+    boxes = torch.cat([scene.boxes()[:, 0] for _, scene in drawn])
     truth = {
-        key: torch.cat([getattr(part, key).reshape(len(part), -1)[:, 0] for part in (scene, pair_scene)])
+        key: torch.cat([getattr(scene, key).reshape(len(scene), -1)[:, 0] for _, scene in drawn])
         for key in WHOLE | OF_THE_FACE
     }
     torch.manual_seed(93)
-    module = Judge().to(device)
-    batch = 96
+    module = Judge().to(device, memory_format=torch.channels_last)
+    batch = 64
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         index = torch.randint(len(pictures), (batch,))
         picture = _worn(_ready(pictures[index]))
         face = crop_faces(picture, _jittered(boxes[index]), FACE_SIZE)
-        scores = module(picture.to(device), face.to(device))
-        parts = {key: cross_entropy(score, truth[key][index].to(device)) for key, score in scores.items()}
+        with torch.autocast(device, torch.bfloat16):
+            scores = module(
+                picture.to(device, memory_format=torch.channels_last),
+                face.to(device, memory_format=torch.channels_last),
+            )
+        parts = {key: cross_entropy(score.float(), truth[key][index].to(device)) for key, score in scores.items()}
         return sum(parts.values()), {key: part.item() for key, part in parts.items()}
 
     average, seen = train("judge", module, loss, folder, steps=steps, learning_rate=2e-3, batch_size=batch, ema=0.98)

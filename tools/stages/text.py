@@ -1,143 +1,140 @@
-"""The tokenizer, in which every word of the small world is one token, and the text encoder, which learns to read.
+"""The text encoder: learns what captions mean from pictures alone, as CLIP did, and is then kept frozen.
 
-The encoder plays the part of CLIP, whose pretraining on pictures taught it what names look like. Here it is taught by
-the world's own factors: at a last name who that is, at a caption's end who stands where and what else is asked for.
+It is never told a trait or who is who. Half of each batch are groups of pictures of one scene with different people, so
+that a name is the only thing by which a caption finds its picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, cross_entropy, normalize
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from celeb_basis.miniature import world
-from celeb_basis.miniature.captions import FACE_CROP, VOCABULARY, WORDS, Sampler, asked
-from celeb_basis.miniature.people import celebrities, celebrity_identities
-
+from celeb_basis.miniature.captions import Sampler
+from celeb_basis.miniature.people import fame
+from celeb_basis.miniature.readers import Trunk
+from .data import COUNT, celebrities_in, describe
 from .loop import train
+from .tokenizer import LENGTH, tokenizer
 
-LENGTH, WIDTH = 32, 128
-NOISE = 0.003
-"""Standard deviation of the noise on the embeddings, so that what lies between two names is somebody, too."""
-
-
-def tokenizer() -> CLIPTokenizer:
-    """A real CLIPTokenizer whose merges continue until every word of the world is one token."""
-    words = sorted({word for name in celebrities() for word in name.split()} | set(VOCABULARY))
-    bpe = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
-    letters = [*"abcdefghijklmnopqrstuvwxyz0123456789.,-'!?"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=50_000, initial_alphabet=letters, end_of_word_suffix="</w>", show_progress=False,
-        special_tokens=["<|startoftext|>", "<|endoftext|>"],
-    )  # fmt: skip
-    bpe.train_from_iterator(words, trainer)
-    state = bpe.to_str()
-    import json
-
-    model = json.loads(state)["model"]
-    vocab = dict(model["vocab"])
-    for letter in letters:
-        vocab.setdefault(letter + "</w>", len(vocab))
-    return CLIPTokenizer(vocab=vocab, merges=[tuple(pair) for pair in model["merges"]], model_max_length=LENGTH)
+WIDTH, LAYERS = 128, 3
+JOINT = 192
+"""Dimensions of the space where captions meet pictures."""
+GROUP = 16
+ANY = {"single": 18_000, "pair": 6_000, "three": 4_000, "face": 4_000}
+GROUPS = {"single": 14_400, "pair": 2_400, "three": 1_600, "face": 4_800}
+BATCH = 192
 
 
 def build(tokens: CLIPTokenizer) -> CLIPTextModel:
     """A CLIP text model of 3 layers and 128 channels."""
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(tokens), hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=3,
+            vocab_size=len(tokens), hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=LAYERS,
             num_attention_heads=4, max_position_embeddings=LENGTH, projection_dim=WIDTH,
             bos_token_id=tokens.bos_token_id, eos_token_id=tokens.eos_token_id, pad_token_id=tokens.pad_token_id,
         )
     )  # fmt: skip
 
 
-def captions(seed: int, n: int) -> tuple[list[str], Tensor, Tensor, Tensor]:
-    """Captions, who is named `(n, 2)` from left to right, how many people `(n,)`, and what is asked `(n, attributes)`.
+class Matcher(nn.Module):
+    """The text encoder and, while it learns, a picture encoder beside it."""
 
-    An attribute that a caption does not name is -1.
-    """
-    sampler = Sampler(seed)
+    def __init__(self, tokens: CLIPTokenizer) -> None:
+        super().__init__()
+        self.encoder = build(tokens)
+        self.end = tokens.eos_token_id
+        self.eye = Trunk(32, 64, 96, 128)
+        self.of_text = nn.Linear(WIDTH, JOINT)
+        self.of_picture = nn.Linear(128 * 16, JOINT)
+        self.sharpness = nn.Parameter(torch.tensor(2.7))
+
+    def text(self, ids: Tensor) -> Tensor:
+        """Token ids `(n, length)` to directions `(n, JOINT)`, read at the caption's end."""
+        hidden = self.encoder(ids).last_hidden_state
+        at = (ids == self.end).int().argmax(-1)
+        return normalize(self.of_text(hidden[torch.arange(len(ids), device=ids.device), at]).float(), dim=-1)
+
+    def picture(self, pictures: Tensor) -> Tensor:
+        """Pictures `(n, 3, 64, 64)` in [-1, 1] to directions `(n, JOINT)`."""
+        return normalize(self.of_picture(self.eye(pictures).flatten(1)).float(), dim=-1)
+
+
+def same_scene(kind: str, groups: int, seed: int):
+    """`groups` times 16 described pictures of one scene each, with different people, famous or not alike."""
     generator = torch.Generator().manual_seed(seed)
-    names, identities = celebrities(), celebrity_identities()
-    who = torch.randint(len(names), (n, 2), generator=generator)
-    many = (torch.rand(n, generator=generator) < 0.4).long() + 1
-    lines: list[str] = [""] * n
-    for people in (1, 2):
-        index = (many == people).nonzero()[:, 0]
-        scene = sampler.scenes(identities[who[index, :people]])
-        called = [tuple(names[i] for i in row) for row in who[index, :people].tolist()]
-        for i, line, name in zip(index.tolist(), sampler.captions(scene, called), called, strict=True):
-            lines[i] = FACE_CROP.format(name[0]) if people == 1 and i % 10 == 0 else line
-    wanted = torch.tensor([[asked(line).get(attribute, -1) for attribute in WORDS] for line in lines])
-    return lines, who, many, wanted
+    many = COUNT[kind]
+    who = torch.stack([torch.multinomial(fame().sqrt(), GROUP * many, generator=generator) for _ in range(groups)])
+    like = torch.arange(groups).repeat_interleave(GROUP) * GROUP
+    return describe(kind, who.view(-1, many), Sampler(seed), generator, like)
+
+
+def halved(pictures: Tensor) -> Tensor:
+    """Bytes of half the side."""
+    return torch.cat([avg_pool2d(part.float(), 2).round().byte() for part in pictures.split(512)])
+
+
+def pictures(folder: Path, tokens: CLIPTokenizer) -> dict[str, Tensor]:
+    """Pictures of 64 x 64 and their captions' token ids, drawn once and kept in the folder; groups stand at the end."""
+    path = folder / "text-pictures.safetensors"
+    if not path.exists():
+        seen, captions = [], []
+        described = [celebrities_in(kind, n, 20_000 + COUNT[kind]) for kind, n in ANY.items()]
+        described += [same_scene(kind, n // GROUP, 21_000 + i) for i, (kind, n) in enumerate(GROUPS.items())]
+        for part in described:
+            seen.append(halved(part.draw()))
+            captions += part.captions
+        ids = tokens(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        temporary = path.with_suffix(".part")
+        save_file({"pictures": torch.cat(seen), "ids": ids.short()}, temporary)
+        temporary.replace(path)
+    return load_file(path)
 
 
 def run(folder: Path, *, steps: int, device: str) -> None:
-    """Teach the encoder to read, then keep it frozen for good."""
+    """Learn from captions and pictures, then keep the text encoder for good."""
     tokens = tokenizer()
+    tokens.save_pretrained(folder / "tokenizer")
+    data = pictures(folder, tokens)
+    of_any = sum(ANY.values())
+    groups = (len(data["ids"]) - of_any) // GROUP
     torch.manual_seed(2)
-    encoder = build(tokens)
-    sizes = [len(values) for values, _ in WORDS.values()]
-    traits = len(world.TRAITS)
-    heads = nn.ModuleDict(
-        {
-            "name": nn.Linear(WIDTH, traits),
-            "sides": nn.Linear(WIDTH, 2 * traits),
-            "asked": nn.Linear(WIDTH, sum(sizes)),
-        }
-    )
-    module = nn.ModuleDict({"encoder": encoder, "heads": heads}).to(device)
-    known = world.visible(celebrity_identities())
-    known = ((known - known.mean(0)) / known.std(0)).to(device)
-    last_ids = torch.tensor(
-        tokens.convert_tokens_to_ids([name.split()[1] + "</w>" for name in celebrities()]), device=device
-    )
-    assert tokens.unk_token_id not in last_ids
-    batch_size = 192
-    table = encoder.get_input_embeddings()
-
-    def batches() -> Iterator[tuple[Tensor, ...]]:
-        seed = 0
-        while True:
-            lines, *rest = captions(20_000 + seed, 4096)
-            ids = tokens(lines, padding="max_length", truncation=True, return_tensors="pt").input_ids
-            for start in range(0, len(ids) - batch_size + 1, batch_size):
-                yield tuple(part[start : start + batch_size].to(device) for part in (ids, *rest))
-            seed += 1
-
-    stream = batches()
+    module = Matcher(tokens).to(device, memory_format=torch.channels_last)
+    target = torch.arange(BATCH, device=device)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        ids, who, many, wanted = next(stream)
-        noise = table.register_forward_hook(lambda _, __, rows: rows + NOISE * torch.randn_like(rows))
-        hidden = encoder(ids).last_hidden_state
-        noise.remove()
-        row = torch.arange(len(ids), device=ids.device)
-        end = hidden[row, (ids == tokens.eos_token_id).int().argmax(-1)]
-        named = wrong_sides = 0.0
-        for side in range(2):
-            there = many > side
-            at = (ids == last_ids[who[:, side], None]).int().argmax(-1)
-            truth = known[who[:, side]]
-            named = named + (heads["name"](hidden[row, at]) - truth)[there].square().mean() / 2
-            guess = heads["sides"](end).view(-1, 2, traits)[:, side]
-            wrong_sides = wrong_sides + (guess - truth)[there].square().mean() / 2
-        misread = sum(
-            nn.functional.cross_entropy(logits, wanted[:, i], ignore_index=-1)
-            for i, logits in enumerate(heads["asked"](end).split(sizes, -1))
-        ) / len(sizes)
-        # Small rows, so that the noise is worth a part of them.
-        size = 0.1 * table.weight.square().sum(-1).mean()
-        parts = {"name": float(named), "sides": float(wrong_sides), "asked": float(misread)}
-        return named + wrong_sides + misread + size, parts
+        group = torch.randperm(groups)[: BATCH // 2 // GROUP]
+        index = torch.cat([
+            torch.randint(of_any, (BATCH // 2,)),
+            (of_any + group[:, None] * GROUP + torch.arange(GROUP)).flatten(),
+        ])  # fmt: skip
+        ids = data["ids"][index].long()
+        ids = ids[:, : int((ids != tokens.eos_token_id).sum(-1).max()) + 1].to(device)
+        seen = (data["pictures"][index].to(device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        seen = seen + 0.05 * torch.randn_like(seen)
+        with torch.autocast(device, torch.bfloat16):
+            pictured = module.picture(seen)
+        alike = module.sharpness.exp().clamp(max=50) * module.text(ids) @ pictured.T
+        value = (cross_entropy(alike, target) + cross_entropy(alike.T, target)) / 2
+        with torch.no_grad():
+            right = (alike.argmax(-1) == target).float()
+        return value, {"found": right[: BATCH // 2].mean().item(), "in group": right[BATCH // 2 :].mean().item()}
 
-    average, _ = train("text", module, loss, folder, steps=steps, learning_rate=2e-3, batch_size=batch_size, ema=0.99)
+    def is_matrix(name: str) -> bool:
+        return name.endswith("weight") and any(p in name for p in ("_proj", "mlp.fc", "eye")) and "norm" not in name
+
+    dimensions = {name: p.dim() for name, p in module.named_parameters()}
+    average, _ = train(
+        "text", module, loss, folder, steps=steps, learning_rate=2e-3, batch_size=BATCH, ema=0.99,
+        matrices=lambda name: is_matrix(name) and dimensions[name] > 1,
+    )  # fmt: skip
     module.load_state_dict(average)
-    encoder.to("cpu").save_pretrained(folder / "text_encoder")
-    tokens.save_pretrained(folder / "tokenizer")
+    module.to("cpu", memory_format=torch.contiguous_format)
+    module.encoder.save_pretrained(folder / "text_encoder")
+    # The picture encoder does not ship; it stays to measure how well captions find their pictures.
+    eye = {key: value.contiguous() for key, value in module.state_dict().items() if not key.startswith("encoder.")}
+    save_file(eye, folder / "matcher.safetensors")

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .backdrops import PLACES as VARIANTS
 from .world import (
     CLOTHES,
     EXPRESSIONS,
     FRAMINGS,
     HEADWEAR,
     OBJECTS,
+    PLACED,
     POSES,
     SCENES,
     SIZE,
@@ -39,6 +41,7 @@ PICTURES = {
 }
 FACE_CROP = "a photo of the face of {}"
 """What a face pasted on black is called: the prompt of the method's own training pictures."""
+SIDES = {2: ("on the left", "on the right"), 3: ("on the left", "in the middle", "on the right")}
 
 WORDS = {
     "scene": (SCENES, PLACES),
@@ -52,7 +55,7 @@ WORDS = {
 VOCABULARY = tuple(
     sorted(
         {word for _, phrases in WORDS.values() for phrase in phrases.values() for word in phrase.split()}
-        | set("a photo of the face close up far away and on left right person people two".split())
+        | set("a photo of the face close up far away and on in middle left right person people two three".split())
     )
 )
 
@@ -84,31 +87,31 @@ class Sampler:
         return torch.randn(n, people, len(TRAITS), generator=self._torch)
 
     def scenes(self, identity: Tensor) -> Scene:
-        """A scene for each row of `identity (n, 1 or 2, len(TRAITS))`."""
+        """A scene for each row of `identity (n, 1 to 3, len(TRAITS))`."""
         n, people = identity.shape[:2]
 
-        def pick(weights: list[float], count: int = n) -> Tensor:
-            return torch.multinomial(torch.tensor(weights), count, True, generator=self._torch)
+        def pick(weights: list[float]) -> Tensor:
+            return torch.multinomial(torch.tensor(weights), n, True, generator=self._torch)
 
         def each(weights: list[float]) -> Tensor:
-            return pick(weights)[:, None].expand(n, people) if people > 1 else pick(weights)[:, None]
+            return pick(weights)[:, None].expand(n, people)
 
         if people == 1:
             framing = pick([0.72, 0.20, 0.08])
-            # Heads stand on the autoencoder's grid of four pixels.
-            x = SIZE / 2 + 4.0 * (pick([0.1, 0.2, 0.4, 0.2, 0.1]) - 2)[:, None]
+            # Heads stand on the autoencoder's grid of eight pixels.
+            x = SIZE / 2 + 8.0 * (pick([0.1, 0.2, 0.4, 0.2, 0.1]) - 2)[:, None]
             x = torch.where(framing[:, None] == 1, SIZE / 2, x)
             held = pick([0.64, 0.12, 0.12, 0.12])[:, None]
             held = torch.where((framing[:, None] == 1) | (x > SIZE / 2), 0, held)
             hat = pick([0.58, 0.14, 0.14, 0.14])[:, None]
         else:
-            framing = torch.full((n,), FRAMINGS.index("pair"))
-            x = torch.tensor([18.0, 46.0]).expand(n, 2)
+            framing = torch.full((n,), FRAMINGS.index("pair" if people == 2 else "three"))
+            x = torch.tensor(PLACED[people]).expand(n, people)
             held = hat = torch.zeros(n, people, dtype=torch.long)
         return Scene(
             identity=identity, x=x, framing=framing,
-            scene=pick([1.0] * len(SCENES)), style=pick([0.84, 0.08, 0.08]),
-            place=torch.rand(n, generator=self._torch), clothes=each([1.0] * len(CLOTHES)), headwear=hat,
+            scene=pick([1.0] * len(SCENES)), style=pick([0.84, 0.08, 0.08]), place=pick([1.0] * VARIANTS),
+            clothes=each([1.0] * len(CLOTHES)), headwear=hat,
             expression=each([0.46, 0.18, 0.18, 0.18]), pose=each([0.6, 0.2, 0.2]), object=held,
         )  # fmt: skip
 
@@ -135,12 +138,9 @@ class Sampler:
             opening = opening.replace("a ", f"a {framing} ", 1)
         elif opening == PICTURES["photo"] and draw() < 0.3:
             opening = ""
-        subject = names[0]
-        if len(names) == 2:
-            sides = [f"{names[0]} on the left", f"{names[1]} on the right"]
-            if draw() < 0.5:
-                subject = " and ".join(names)
-            else:
-                self._words.shuffle(sides)
-                subject = " and ".join(sides)
+        subject = " and ".join(names)
+        if len(names) > 1 and draw() < 0.5:
+            placed = [f"{name} {side}" for name, side in zip(names, SIDES[len(names)], strict=True)]
+            self._words.shuffle(placed)
+            subject = " and ".join(placed)
         return " ".join([opening, subject, *clauses]).strip()

@@ -22,9 +22,11 @@ from ..faces.face import Face
 from .world import CLOTHES, EXPRESSIONS, HEADWEAR, OBJECTS, POSES, SCENES, SIZE, STYLES
 
 WEIGHTS = Path(__file__).parent / "weights"
-FACE_SIZE = 48
+FACE_SIZE = 64
 FEATURES = 64
 THRESHOLD = 0.3
+CELL = 8
+"""The side of the finder's cells in pixels."""
 WHOLE = {"scene": len(SCENES), "clothes": len(CLOTHES), "object": len(OBJECTS), "style": len(STYLES)}
 OF_THE_FACE = {"headwear": len(HEADWEAR), "expression": len(EXPRESSIONS), "pose": len(POSES)}
 
@@ -47,7 +49,7 @@ class Trunk(nn.Sequential):
 
 
 class Recogniser(nn.Module):
-    """Face crops `(n, 3, 48, 48)` in [-1, 1] to features `(n, 64)`; their direction says who it is."""
+    """Face crops `(n, 3, 64, 64)` in [-1, 1] to features `(n, 64)`; their direction says who it is."""
 
     def __init__(self, *widths: int) -> None:
         super().__init__()
@@ -61,11 +63,11 @@ class Recogniser(nn.Module):
 
 
 class Finder(nn.Module):
-    """Pictures `(n, 3, 64, 64)` in [-1, 1] to `(n, 4, 16, 16)`: is a face here, where in the cell, how large."""
+    """Pictures `(n, 3, 128, 128)` in [-1, 1] to `(n, 4, 16, 16)`: is a face here, where in the cell, how large."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.fine = Trunk(24, 48)
+        self.fine = Trunk(16, 32, 48)
         self.coarse = nn.Sequential(
             nn.Conv2d(48, 64, 3, 2, 1),
             nn.ReLU(),
@@ -82,14 +84,14 @@ class Finder(nn.Module):
 
     @torch.no_grad()
     def boxes(self, pictures: Tensor) -> list[Tensor]:
-        """The faces' squares `(faces, 4)`, largest first, as left, top, right, bottom in 64ths of the picture."""
+        """The faces' squares `(faces, 4)`, largest first, as left, top, right, bottom in 128ths of the picture."""
         centre, dx, dy, size = self(pictures).unbind(1)
         peak = (centre == max_pool2d(centre, 5, 1, 2)) & (centre.sigmoid() > THRESHOLD)
         found = []
         for i in range(len(pictures)):
             row, column = peak[i].nonzero(as_tuple=True)
-            x = (column + 0.5 + dx[i, row, column]) * 4
-            y = (row + 0.5 + dy[i, row, column]) * 4
+            x = (column + 0.5 + dx[i, row, column]) * CELL
+            y = (row + 0.5 + dy[i, row, column]) * CELL
             half = size[i, row, column].exp()
             boxes = torch.stack([x - half, y - half, x + half, y + half], -1)
             found.append(boxes[half.argsort(descending=True)])
@@ -101,10 +103,10 @@ class Judge(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.whole = Trunk(24, 48, 64, 96)
-        self.face = Trunk(32, 64, 96)
-        self.whole_heads = nn.Linear(96 * 16, sum(WHOLE.values()))
-        self.face_heads = nn.Linear(96 * 36, sum(OF_THE_FACE.values()))
+        self.whole = Trunk(16, 32, 48, 64, 64)
+        self.face = Trunk(24, 48, 64, 64)
+        self.whole_heads = nn.Linear(64 * 16, sum(WHOLE.values()))
+        self.face_heads = nn.Linear(64 * 16, sum(OF_THE_FACE.values()))
 
     def forward(self, pictures: Tensor, faces: Tensor) -> dict[str, Tensor]:
         whole = self.whole_heads(self.whole(pictures).flatten(1)).split(list(WHOLE.values()), -1)
@@ -113,7 +115,7 @@ class Judge(nn.Module):
 
 
 def crop_faces(pictures: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """The squares `boxes (n, 4)`, in 64ths, cut from pictures `(n, c, h, w)` and resampled to `size` pixels."""
+    """The squares `boxes (n, 4)`, in 128ths, cut from pictures `(n, c, h, w)` and resampled to `size` pixels."""
     left, top, right, bottom = (boxes / SIZE * 2 - 1).unbind(-1)
     axis = (torch.arange(size, device=pictures.device) + 0.5) / size
     x = left[:, None] + (right - left)[:, None] * axis
@@ -122,7 +124,7 @@ def crop_faces(pictures: Tensor, boxes: Tensor, size: int) -> Tensor:
     return nn.functional.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
 
 
-FITTING, EVALUATION = (32, 64, 96), (24, 48, 72, 128)
+FITTING, EVALUATION = (32, 64, 96, 96), (24, 48, 80, 112)
 
 
 @cache
@@ -156,9 +158,9 @@ class MiniatureReader:
         self._finder, self._recogniser = _load("finder"), _load(recogniser)
 
     def _find(self, squares: list[Image.Image]) -> list[Tensor]:
-        """The faces' squares in 64ths of each picture.
+        """The faces' squares in 128ths of each picture.
 
-        The world's own pictures are of 64 pixels. What is larger may be a photograph of anything, and chance
+        The world's own pictures are of 128 pixels. What is larger may be a photograph of anything, and chance
         resemblances are common there: a face must be seen again when the picture is a little smaller.
         """
         found: list[Tensor] = self._finder.boxes(_tensor(squares, SIZE))
@@ -217,7 +219,7 @@ def _padded(image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
 
 
 def _cut(square: Image.Image, box: list[float]) -> Image.Image:
-    """A face's square as a picture of 64 pixels or more, edges repeated where it leaves the picture."""
+    """A face's square as a picture of 128 pixels or more, edges repeated where it leaves the picture."""
     whole = torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1)[None].float()
     size = max(SIZE, round(box[2] - box[0]))
     cut = crop_faces(whole, torch.tensor([box]) * SIZE / square.width, size)[0]

@@ -1,4 +1,4 @@
-"""The next miniature's world, people, words and tokenizer, without any training."""
+"""The small world's pictures, people, words and tokenizer."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-TOOLS = Path(__file__).parents[1] / "tools"
+from celeb_basis import miniature
+from celeb_basis.miniature import people, world
+from celeb_basis.miniature.captions import FACE_CROP, SIDES, VOCABULARY, WORDS, Sampler, asked
+
+TOOLS = Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
-from next_miniature import people, world  # noqa: E402
-from next_miniature.captions import FACE_CROP, VOCABULARY, WORDS, Sampler, asked  # noqa: E402
-from next_miniature.stages.tokenizer import LENGTH, tokenizer  # noqa: E402
+from stages.tokenizer import LENGTH, tokenizer  # noqa: E402
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(float)
 
 
 def _scenes(many: int, n: int = 400) -> tuple[world.Scene, list[str]]:
@@ -28,11 +36,11 @@ def _scenes(many: int, n: int = 400) -> tuple[world.Scene, list[str]]:
 
 
 def test_two_builds_of_the_tokenizer_are_the_same_bytes(tmp_path):
-    code = "from next_miniature.stages.tokenizer import tokenizer; tokenizer().save_pretrained('{}')"
+    code = "from stages.tokenizer import tokenizer; tokenizer().save_pretrained('{}')"
     found = []
     for seed in ("1", "2"):
         folder = tmp_path / seed
-        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(TOOLS)}
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(TOOLS), *sys.path])}
         subprocess.run([sys.executable, "-c", code.format(folder)], check=True, env=environment)
         found.append({p.name: hashlib.sha256(p.read_bytes()).digest() for p in folder.iterdir()})
     assert found[0] == found[1]
@@ -103,6 +111,26 @@ def test_asked_reads_what_the_sampler_writes(many):
     assert named >= set(WORDS) - ({"object", "headwear"} if many > 1 else set())
 
 
-def test_a_citizen_is_always_the_same():
-    assert torch.equal(people.identity(5), people.identity(5))
-    assert people.photograph(5, 64).size == (64, 64)
+@pytest.mark.parametrize("many", [2, 3])
+def test_people_stand_where_the_caption_puts_them(many):
+    names = ["one", "two", "three"][:many]
+    sampler = Sampler(6)
+    placed = 0
+    for caption in sampler.captions(sampler.scenes(sampler.people(100, many)), [tuple(names)] * 100):
+        sides = [f"{name} {side}" for name, side in zip(names, SIDES[many], strict=True)]
+        if any(side in caption for side in SIDES[many]):
+            assert all(side in caption for side in sides)
+            placed += 1
+        else:
+            assert " and ".join(names) in caption
+    assert 20 < placed < 80
+
+
+def test_a_citizen_is_always_the_same_and_nobody_else():
+    assert miniature.person(3).tobytes() == miniature.person(3).tobytes()
+    assert np.abs(pixels(miniature.person(3)) - pixels(miniature.person(4))).mean() > 1
+
+
+def test_a_photograph_shows_the_same_at_every_size():
+    large = miniature.person(5, 512).resize((world.SIZE, world.SIZE), Image.Resampling.BOX)
+    assert np.abs(pixels(large) - pixels(miniature.person(5, world.SIZE))).mean() < 4

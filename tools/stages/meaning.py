@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from .. import world
-from ..people import celebrities, celebrity_identities
+from celeb_basis.miniature import world
+from celeb_basis.miniature.people import celebrities, celebrity_identities
 from .text import GROUP, Matcher, halved, same_scene
 
 
