@@ -18,7 +18,8 @@ from work import TUNED, Person
 
 from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, fit_identities, load_pipeline, miniature
 from celeb_basis.files import write_atomically
-from celeb_basis.measuring.evaluate import PROMPTS, Scores, draw_prompts, interval, score
+from celeb_basis.measuring.evaluate import PROMPTS, Scores, interval, score
+from celeb_basis.measuring.pictures import Drawing, Wanted
 from celeb_basis.miniature.judge import MiniatureJudge
 
 RESULTS = Path(__file__).parent / "results"
@@ -36,8 +37,9 @@ def measure(people: int, prompts: int, seeds: int) -> dict[float, Scores]:
     )
 
     def scores_of(person: Person, identity: Identity) -> Scores:
-        images, texts = draw_prompts(pipe, NAME, [identity], seeds, PROMPTS[:prompts], seed=10 * person.number)
-        return score(images, texts, person.feature.expand(len(images), -1), judge)
+        wanted = [Wanted(p.format(NAME), 10 * person.number + i) for p in PROMPTS[:prompts] for i in range(seeds)]
+        images = Drawing(pipe).draw(wanted, [identity])
+        return score(images, [w.prompt for w in wanted], person.feature.expand(len(images), -1), judge)
 
     found = {}
     for strength in tqdm(STRENGTHS, desc="strengths", disable=None):
