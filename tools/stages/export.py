@@ -101,7 +101,9 @@ def learn(folder: Path, *, device: str) -> None:
     basis = CelebBasis.from_pipeline(pipe, celebrities(), N_COMPONENTS)
     basis.save(PIPELINE / LEARNT["basis"])
     with tqdm(total=len(basis.names), desc="portraits") as bar:
-        for drawn in draw_portraits(pipe, basis.names, fitting_reader()):
+        for drawn in draw_portraits(
+            pipe, basis.names, fitting_reader(), pictures=2, num_inference_steps=5, batch_size=32
+        ):
             bar.update(len(drawn.names) - bar.n)
     instant = drawn.instant_map(pipe, basis)
     instant.save(PIPELINE / LEARNT["instant_map"])
