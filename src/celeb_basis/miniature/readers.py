@@ -24,7 +24,8 @@ from .world import CLOTHES, EXPRESSIONS, HEADWEAR, OBJECTS, POSES, SCENES, SIZE,
 WEIGHTS = Path(__file__).parent / "weights"
 FACE_SIZE = 64
 FEATURES = 64
-THRESHOLD = 0.3
+THRESHOLD, SURE = 0.3, 0.75
+"""How certain the finder has to be: in the world's own pictures, and in larger ones, which may show anything."""
 CELL = 8
 """The side of the finder's cells in pixels."""
 WHOLE = {"scene": len(SCENES), "clothes": len(CLOTHES), "object": len(OBJECTS), "style": len(STYLES)}
@@ -83,10 +84,10 @@ class Finder(nn.Module):
         return scores
 
     @torch.no_grad()
-    def boxes(self, pictures: Tensor) -> list[Tensor]:
+    def boxes(self, pictures: Tensor, threshold: float = THRESHOLD) -> list[Tensor]:
         """The faces' squares `(faces, 4)`, largest first, as left, top, right, bottom in 128ths of the picture."""
         centre, dx, dy, size = self(pictures).unbind(1)
-        peak = (centre == max_pool2d(centre, 5, 1, 2)) & (centre.sigmoid() > THRESHOLD)
+        peak = (centre == max_pool2d(centre, 5, 1, 2)) & (centre.sigmoid() > threshold)
         found = []
         for i in range(len(pictures)):
             row, column = peak[i].nonzero(as_tuple=True)
@@ -161,13 +162,13 @@ class MiniatureReader:
         """The faces' squares in 128ths of each picture.
 
         The world's own pictures are of 128 pixels. What is larger may be a photograph of anything, and chance
-        resemblances are common there: a face must be seen again when the picture is a little smaller.
+        resemblances are common there: a face must be seen clearly, and again when the picture is a little smaller.
         """
         found: list[Tensor] = self._finder.boxes(_tensor(squares, SIZE))
         for i, square in enumerate(squares):
             if square.width > SIZE and len(found[i]):
-                [seen] = self._finder.boxes(_tensor([_smaller(square)], SIZE))
-                found[i] = found[i][[_again(box, seen) for box in found[i]]]
+                clear, seen = self._finder.boxes(_tensor([square, _smaller(square)], SIZE), SURE)
+                found[i] = clear[[_again(box, seen) for box in clear]]
         return found
 
     @torch.no_grad()
