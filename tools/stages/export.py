@@ -44,13 +44,18 @@ CARD = {
 LEARNT = {"basis": "basis.safetensors", "instant_map": "instant_map.safetensors"}
 
 
-def assemble(folder: Path, denoiser: str = "unet") -> StableDiffusionPipeline:
+def best_denoiser(folder: Path) -> str:
+    """The part of a training folder to take: a cooled denoiser before another."""
+    return "unet-cooled" if (folder / "unet-cooled").exists() else "unet"
+
+
+def assemble(folder: Path) -> StableDiffusionPipeline:
     """The pipeline of what a training folder holds by now, in float32."""
     pipe = StableDiffusionPipeline(
         vae=AutoencoderTiny.from_pretrained(folder / "vae"),
         text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder"),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        unet=UNet2DConditionModel.from_pretrained(folder / denoiser),
+        unet=UNet2DConditionModel.from_pretrained(folder / best_denoiser(folder)),
         scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
         safety_checker=None, feature_extractor=None, image_encoder=None, requires_safety_checker=False,
     )  # fmt: skip
@@ -59,7 +64,7 @@ def assemble(folder: Path, denoiser: str = "unet") -> StableDiffusionPipeline:
 
 
 def run(folder: Path, *, device: str) -> None:
-    """Write what is there by now, a cooled denoiser before another, to the package's weights."""
+    """Write what is there by now to the package's weights."""
     WEIGHTS.mkdir(parents=True, exist_ok=True)
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
@@ -69,10 +74,9 @@ def run(folder: Path, *, device: str) -> None:
             with safe_open(source, "pt") as file:
                 metadata = file.metadata()
             save_file(load_file(source), WEIGHTS / source.name, metadata | {"commit": commit})
-    cooled = "unet-cooled" if (folder / "unet-cooled").exists() else "unet"
-    if not (folder / cooled).exists():
+    if not (folder / best_denoiser(folder)).exists():
         return
-    pipe, target = assemble(folder, cooled), PIPELINE
+    pipe, target = assemble(folder), PIPELINE
     shutil.rmtree(target, ignore_errors=True)
     pipe.to(torch.float16).save_pretrained(target)
     write_card(CARD)
@@ -83,7 +87,7 @@ def run(folder: Path, *, device: str) -> None:
         config = target / part / "config.json"
         kept = {k: v for k, v in json.loads(config.read_text()).items() if k not in _DERIVED[part]}
         config.write_text(json.dumps(kept, indent=2) + "\n")
-    for part, stage in (MODELS | {"unet": cooled}).items():
+    for part, stage in (MODELS | {"unet": best_denoiser(folder)}).items():
         pictures = str(json.loads((folder / f"{stage}.jsonl").read_text().splitlines()[-1])["pictures"])
         for path in (target / part).glob("*.safetensors"):
             save_file(load_file(path), path, {"format": "pt", "commit": commit, "pictures": pictures})
