@@ -12,7 +12,8 @@ from celeb_basis.models.encoders import name_rows
 
 
 def portraits(features, names=None):
-    return Portraits(features, names or tuple(f"name {i}" for i in range(len(features))), "so", "test")
+    count = torch.full((len(features),), features.shape[1])
+    return Portraits(features, count, names or tuple(f"name {i}" for i in range(len(features))), "so", "test")
 
 
 def faces(names=12, pictures=4, d=16, noise=0.3, seed=0):
@@ -91,8 +92,8 @@ def test_the_instant_map_finds_the_names_again(pipe, basis):
     assert instant.face_reader == "test"
     found = instant.predict(features[:, 0])
     assert torch.cosine_similarity(found, coefficients, -1).mean() > 0.8
-    with pytest.raises(BasisError, match="were not drawn"):
-        drawn.of(drawn.names[1:]).instant_map(pipe, basis)
+    fewer = drawn.of(drawn.names[1:]).instant_map(pipe, basis)
+    assert torch.cosine_similarity(fewer.predict(features[:, 0]), coefficients, -1).mean() > 0.7
 
 
 class Colours:
@@ -146,6 +147,6 @@ def test_faces_of_another_drawing_are_not_mixed_in(short):
     *_, drawn = draw_portraits(short, NAMES[:2], Colours(), **how)
     others = make_pipeline(short.config["_name_or_path"].split()[-1], seed=1)
     others.card = short.card
-    for other, changed in ((others, how), (short, how | {"seed": 5}), (short, how | {"pictures": 3})):
+    for other, changed in ((others, how), (short, how | {"seed": 5}), (short, how | {"sampler": "unipc"})):
         with pytest.raises(BasisError, match="drawn with other settings"):
             next(draw_portraits(other, NAMES[:3], Colours(), **changed, start=drawn))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +98,14 @@ class InstantMap:
     def from_card(cls, card: ModelCard) -> InstantMap | None:
         """The map that a model brings along, if it brings one."""
         return None if card.instant_map is None else cls.load(card.instant_map)
+
+    @classmethod
+    def beside(cls, basis: Path) -> InstantMap | None:
+        """The map that lies beside a basis, or in the folder that the basis is in, if there is one."""
+        if os.path.isdir(basis):
+            return cls.from_card(ModelCard.of(basis))
+        own = basis.with_suffix(SUFFIX)
+        return cls.load(own) if own.exists() else None
 
     def predict(self, feature: Tensor) -> Tensor:
         """Coefficients (2, k) of a feature (d,), or (n, 2, k) of features (n, d)."""

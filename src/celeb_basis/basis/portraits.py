@@ -22,10 +22,13 @@ from .instant_map import InstantMap
 class Portraits:
     """The faces a model draws for names: picture i of every name has the same prompt and starts from the same noise.
 
+    Some names may have more pictures than others.
+
     Yuan et al. (2023) chose the names of their basis by looking at such pictures.
     """
 
-    features: Tensor  # (names, pictures, d), unit length; zeros where the picture has no face, or several
+    features: Tensor  # (names, pictures, d), unit length; zeros where no picture is, or one without exactly one face
+    num_images: Tensor  # (names,), how many pictures each name has
     names: tuple[str, ...]
     drawn: str  # by which weights and with which settings; drawing continues only where both are the same
     face_reader: str
@@ -41,6 +44,16 @@ class Portraits:
             raise BasisError("these are no portraits: the names are no list of texts")
         if features.ndim != 3 or len(features) != len(self.names) or len(set(self.names)) != len(self.names):
             raise BasisError(f"these are no portraits: {tuple(features.shape)} features of {len(self.names)} names")
+        count = self.num_images
+        if not isinstance(count, Tensor) or count.dtype != torch.int64 or count.shape != features.shape[:1]:
+            raise BasisError("these are no portraits: num_images is not a whole number for each name")
+        if ((count < 0) | (count > features.shape[1])).any() or features[self._absent].any():
+            raise BasisError("these are no portraits: there are features of more pictures than num_images says")
+
+    @property
+    def _absent(self) -> Tensor:
+        """Which pictures were not drawn, (names, pictures)."""
+        return torch.arange(self.features.shape[1]) >= self.num_images[:, None]
 
     @property
     def found(self) -> Tensor:
@@ -54,12 +67,18 @@ class Portraits:
         The mean silhouette of the name's faces: with a the mean cosine distance to the name's other faces and
         b that to the faces of the other name that is nearest, (b - a) / max(a, b). Source: Rousseeuw (1987).
         """
-        there = self.features.any(-1)  # (names, pictures)
-        count = there.sum(-1)
-        several = count > 1
+        each, there = self._silhouettes_of_faces()
+        return torch.where(self.found > 1, (each * there).sum(-1) / self.found.clamp(min=1), -1.0)
+
+    def _silhouettes_of_faces(self) -> tuple[Tensor, Tensor]:
+        """The silhouette of every face, and where there is one, (names, pictures); none of a name with one face."""
+        there = self.features.any(-1)
+        several = there.sum(-1) > 1
+        there = there & several[:, None]
+        result = torch.full(there.shape, -1.0)
         if several.sum() < 2:
-            return torch.full((len(self.names),), -1.0)
-        faces, count = self.features[several], count[several]
+            return result, there
+        faces, count = self.features[several], there.sum(-1)[several]
         same = torch.arange(len(faces))
         # Mean cosine distance of every face to the faces of every name: (names, pictures, names).
         near = faces @ faces.sum(1).T
@@ -67,10 +86,8 @@ class Portraits:
         other = 1 - near / count
         other[same, :, same] = torch.inf
         nearest = other.amin(-1)
-        each = (nearest - own) / torch.maximum(nearest, own).clamp_min(1e-9)
-        result = torch.full((len(self.names),), -1.0)
-        result[several] = (each * there[several]).sum(-1) / count
-        return result
+        result[several] = (nearest - own) / torch.maximum(nearest, own).clamp_min(1e-9)
+        return result, there
 
     def unknown(self, made_up: Sequence[str]) -> dict[str, str]:
         """The names, apart from the `made_up` ones, that the model does not draw as one person: `{name: why}`.
@@ -78,30 +95,54 @@ class Portraits:
         A name is somebody if its silhouette is above zero and nearer to that of the names the model knows best (their
         upper quartile) than to that of made-up names (their median), whose faces the model makes up as well.
         """
-        score = dict(zip(self.names, self.silhouettes.tolist(), strict=True))
-        found = dict(zip(self.names, self.found.tolist(), strict=True))
-        nobody = [score.pop(name) for name in made_up]
-        least = 0.0
-        if nobody and score:
-            middle = (torch.tensor(nobody).median() + torch.tensor(list(score.values())).quantile(0.75)) / 2
-            least = max(least, float(middle))
+        nobody = (self.silhouettes <= self._least(made_up)) & ~self._among(made_up)
         return {
-            name: "drawn without a face" if found[name] < 2 else "drawn as nobody in particular"
-            for name, s in score.items()
-            if s <= least
+            name: "drawn without a face" if found < 2 else "drawn as nobody in particular"
+            for name, unknown, found in zip(self.names, nobody.tolist(), self.found.tolist(), strict=True)
+            if unknown
         }
+
+    def undecided(self, made_up: Sequence[str]) -> list[str]:
+        """The names, apart from the `made_up` ones, of which a few more pictures may change what `unknown` says.
+
+        Those with less than two faces, and those whose silhouette is within two standard errors of the least that
+        makes somebody; the spread of faces is taken to be the same for all names.
+        """
+        each, there = self._silhouettes_of_faces()
+        found, score = self.found, self.silhouettes
+        spread = ((each - score[:, None]).square() * there).sum() / (there.sum() - (found > 1).sum()).clamp(min=1)
+        near = (score - self._least(made_up)).abs() < 2 * (spread / found.clamp(min=1)).sqrt()
+        doubtful = ((found < 2) | near) & ~self._among(made_up)
+        return [name for name, doubt in zip(self.names, doubtful.tolist(), strict=True) if doubt]
+
+    def told_apart(self, made_up: Sequence[str]) -> float:
+        """How well silhouettes tell the names from made-up ones: the share of pairs in which the name's is higher."""
+        invented, score = self._among(made_up), self.silhouettes
+        pairs = score[~invented][:, None] - score[invented]
+        return float((pairs.sign() + 1).mean() / 2) if pairs.numel() else 0.0
+
+    def _among(self, names: Sequence[str]) -> Tensor:
+        """Which of the names drawn are among these, (names,)."""
+        some = set(names)
+        return torch.tensor([name in some for name in self.names], dtype=torch.bool)
+
+    def _least(self, made_up: Sequence[str]) -> float:
+        """The silhouette above which a name is somebody."""
+        invented, score = self._among(made_up), self.silhouettes
+        if not invented.any() or invented.all():
+            return 0.0
+        return max(0.0, float((score[invented].median() + score[~invented].quantile(0.75)) / 2))
 
     def of(self, names: Sequence[str]) -> Portraits:
         """The same of fewer names, in their order."""
         where = {name: i for i, name in enumerate(self.names)}
-        return replace(self, features=self.features[[where[name] for name in names]], names=tuple(names))
+        index = [where[name] for name in names]
+        return replace(self, features=self.features[index], num_images=self.num_images[index], names=tuple(names))
 
     def instant_map(self, pipe: Pipeline, basis: CelebBasis) -> InstantMap:
-        """Learn the map from face to coefficients from these pictures of the basis' own names."""
-        if missing := sorted(set(basis.names) - set(self.names)):
-            raise BasisError(f"{len(missing)} names of this basis were not drawn, {missing[0]} among them")
-        drawn = self.of(basis.names)
-        coefficients = basis.transform(name_rows(pipe, basis.names)[0])
+        """Learn the map from face to coefficients from those names of the basis that were drawn."""
+        drawn = self.of([name for name in basis.names if name in set(self.names)])
+        coefficients = basis.transform(name_rows(pipe, drawn.names)[0])
         some = drawn.found > 0
         features = torch.nn.functional.normalize(drawn.features[some].sum(1), dim=-1)
         return InstantMap.fit(features, coefficients[some], basis=basis, face_reader=self.face_reader)
@@ -114,7 +155,7 @@ class Portraits:
             "drawn": self.drawn,
             "face_reader": self.face_reader,
         }
-        save_safetensors(path, {"features": self.features}, metadata)
+        save_safetensors(path, {"features": self.features, "num_images": self.num_images}, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Portraits:
@@ -124,9 +165,9 @@ class Portraits:
             if metadata["format"] != FORMAT:
                 raise ValueError(metadata["format"])
             names = tuple(json.loads(metadata["names"]))
-            return cls(tensors["features"], names, metadata["drawn"], metadata["face_reader"])
+            return cls(tensors["features"], tensors["num_images"], names, metadata["drawn"], metadata["face_reader"])
         except (KeyError, ValueError, TypeError, RecursionError, BasisError) as error:
             raise BasisError(f"{path} does not hold the faces of names ({error})") from error
 
 
-FORMAT = "celeb-basis portraits 2"
+FORMAT = "celeb-basis portraits 3"
