@@ -223,7 +223,9 @@ def table(found: Sequence[dict[str, Any]]) -> str:
     lines = ["| sampler | " + " | ".join(f"{steps}" for steps in STEPS) + " |", "|---" * (1 + len(STEPS)) + "|"]
     for kind in ("rms", "identity", "prompt"):
         for name in ("reference", *CONTENDERS):
-            own = {line["steps"]: np.array(line[kind], float) for line in found if line["sampler"] == name and kind in line}
+            own = {
+                line["steps"]: np.array(line[kind], float) for line in found if line["sampler"] == name and kind in line
+            }
             if own:
                 cells = [cell(own[s], kind) if s in own else "" for s in STEPS]
                 if name == "reference":

@@ -64,7 +64,9 @@ def add_commands(commands: Any) -> None:
     )
     basis.add_argument("--spectrum", type=Path, metavar="FILE.png", help="also plot the spread of the celebrities")
     basis.add_argument("--num-names", type=count, metavar="N", help="only the first N names, the most famous ones")
-    basis.add_argument("--filter", action="store_true", help="draw the names and leave out those the model does not know")
+    basis.add_argument(
+        "--filter", action="store_true", help="draw the names and leave out those the model does not know"
+    )
     drawing = basis.add_argument_group("drawing the names (with --filter only)")
     drawing.add_argument("--minutes", type=positive, metavar="M", help="stop after this time; run again to go on")
     drawing.add_argument(
