@@ -88,7 +88,8 @@ class Bench:
         steps = card.num_inference_steps or 50
         everybody = [*self.made_up, *self.people_and_planted]
         faces = Portraits.load(kept) if kept.exists() else None
-        for faces in draw_portraits(self.pipe, everybody, self.reader, pictures=4, batch_size=48, start=faces):
+        drawing = draw_portraits(self.pipe, everybody, self.reader, pictures=4, batch_size=48, start=faces)
+        for faces in drawing:
             faces.save(kept)
         assert faces is not None
         for share, names in self.first():
@@ -102,7 +103,8 @@ class Bench:
             if not file.exists():
                 faces = Portraits.load(kept) if kept.exists() else None
                 who = [name for name in names if name not in set(self.made_up)]
-                for faces, _ in survey(self.pipe, who, self.made_up, self.reader, batch_size=48, start=faces):
+                surveying = survey(self.pipe, who, self.made_up, self.reader, batch_size=48, start=faces)
+                for faces, _ in surveying:
                     faces.save(kept)
                 assert faces is not None
                 faces.of(names).save(file)
@@ -200,6 +202,8 @@ def plot(found: Sequence[dict[str, Any]], path: Path, title: str) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(15, 4), layout="constrained")
     for contender in ("old", "new"):
         lines = [line for line in found if line["contender"] == contender]
+        if not lines:
+            continue
         at = [line["evaluations"] for line in lines]
         values = np.array([line["identity"] for line in lines])
         bounds = np.array([interval(own) for own in values])

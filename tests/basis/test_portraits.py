@@ -1,5 +1,8 @@
 """Which names a model knows: the measure, and drawing that can be stopped."""
 
+import json
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from celeb_basis import BasisError, Face, ModelCard, Portraits, draw_portraits
+from celeb_basis.drawing.portraits import SAMPLER, WAYS, survey
 from celeb_basis.models.encoders import name_rows
 
 
@@ -63,6 +67,35 @@ def test_a_name_must_be_more_of_a_person_than_made_up_ones():
     drawn = portraits(torch.cat([people, vague]))
     assert drawn.unknown([]) == {}
     assert drawn.unknown(drawn.names[15:]).keys() == set(drawn.names[10:15])
+
+
+def test_doubt_is_where_more_pictures_may_change_the_verdict():
+    people, nobody = faces(names=30, d=64, noise=0.2), faces(names=30, d=64, noise=3.0, seed=7)
+    between = faces(names=30, d=64, noise=0.9, seed=8)
+    features = torch.cat([people, nobody, between])
+    features[0, 1:] = 0  # one face
+    drawn = portraits(features)
+    made_up = drawn.names[30:40]
+    doubtful = drawn.undecided(made_up)
+    assert "name 0" in doubtful and not set(doubtful) & set(made_up)
+    assert len(set(doubtful) & set(drawn.names[1:30])) == 0 < len(set(doubtful) & set(drawn.names[60:]))
+
+
+def test_names_are_told_from_made_up_ones_or_not():
+    people, nobody = faces(names=20, d=64, noise=0.2), faces(names=20, d=64, noise=3.0, seed=7)
+    drawn = portraits(torch.cat([people, nobody]))
+    assert drawn.told_apart(drawn.names[20:])
+    assert drawn.of(drawn.names[:28]).told_apart(drawn.names[24:28])  # some of the names are not known
+    assert not drawn.of(drawn.names[20:]).told_apart(drawn.names[20:30])
+    assert not drawn.of(drawn.names[20:]).told_apart(drawn.names[20:])
+
+
+def test_pictures_that_a_name_does_not_have_hold_no_face():
+    drawn = portraits(faces(names=3, pictures=2))
+    with pytest.raises(BasisError, match="more pictures than num_images says"):
+        Portraits(drawn.features, torch.tensor([2, 1, 2]), drawn.names, "so", "test")
+    with pytest.raises(BasisError, match="num_images"):
+        Portraits(drawn.features, torch.tensor([2, 2]), drawn.names, "so", "test")
 
 
 def test_one_name_alone_cannot_be_told_apart():
@@ -129,6 +162,33 @@ def test_drawing_goes_on_where_it_stopped(short):
     assert rest.features.equal(whole.features)
     assert list(draw_portraits(short, NAMES[:7], Colours(), **how, start=whole)) == []
     assert state_of(short) == before
+
+
+def test_a_survey_draws_everybody_twice_and_doubtful_names_again(short):
+    before = state_of(short)
+    made_up, names = NAMES[:3], NAMES[3:12]
+    how = {"num_inference_steps": 1, "batch_size": 4}
+    steps = list(survey(short, names, made_up, Colours(), **how))
+    done, left = steps[-1]
+    assert left == 0 and done.names == (*made_up, *names)
+    twice = next(faces for faces, _ in steps if len(faces.names) == 12 and faces.num_images.min() == 2)
+    counts = dict(zip(done.names, done.num_images.tolist(), strict=True))
+    assert {name for name, count in counts.items() if count > 2} == set(twice.undecided(made_up))
+    assert all(earlier <= later for earlier, later in pairwise(int(f.num_images.sum()) for f, _ in steps))
+    stopped = steps[2][0]
+    *_, (again, _) = survey(short, names, made_up, Colours(), **how, start=stopped)
+    assert again.features.equal(done.features) and again.num_images.equal(done.num_images)
+    assert list(survey(short, names, made_up, Colours(), **how, start=done)) == []
+    assert state_of(short) == before
+
+
+def test_a_survey_takes_more_steps_until_names_are_told_apart(short, monkeypatch):
+    made_up, names = NAMES[:3], NAMES[3:6]
+    shares = iter([False, True])
+    monkeypatch.setattr(Portraits, "told_apart", lambda self, made_up: next(shares))
+    *_, (done, _) = survey(short, names, made_up, Colours(), pictures=2)
+    assert json.loads(done.drawn)[3:6] == [*WAYS[1], SAMPLER]
+    assert done.num_images.tolist() == [2] * 6
 
 
 def test_a_model_may_be_called_otherwise(short):

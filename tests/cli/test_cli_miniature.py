@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from celeb_basis import BasisError, CelebBasis, Identity, IdentityError, Recipe
+from celeb_basis import DEFAULT_MODEL, BasisError, CelebBasis, Identity, IdentityError, Recipe, card_of
 from celeb_basis.cli import main
 from celeb_basis.miniature.people import celebrities
+from celeb_basis.models.card import SHIPPED
 
 
 def answer(capsys, *args):
@@ -50,8 +52,6 @@ def test_instant_is_the_default_start(ada, tmp_path, capsys):
 
 
 def test_the_shipped_basis_can_be_made_again(tmp_path, capsys):
-    from celeb_basis import DEFAULT_MODEL, card_of
-
     shipped = CelebBasis.from_card(card_of(DEFAULT_MODEL))
     answer(capsys, "basis", "--n-components", shipped.n_components, "-o", tmp_path / "basis.safetensors")
     assert CelebBasis.load(tmp_path / "basis.safetensors").fingerprint == shipped.fingerprint
@@ -131,7 +131,7 @@ def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
 
     known, nonsense = list(celebrities()[::60]), ["grove lund", "holding crown", "shaw berlin", "beach wearing"]
     (tmp_path / "names.txt").write_text("\n".join([*known, *nonsense]))
-    command = ["basis", "--names", tmp_path / "names.txt", "--filter", "--num-images", 3, "--steps", 5]
+    command = ["basis", "--names", tmp_path / "names.txt", "--filter"]
     out = tmp_path / "small.safetensors"
     report = answer(capsys, *command, "--spectrum", tmp_path / "spectrum.png", "-o", out)
     assert report["names"] == len(known)
@@ -149,6 +149,32 @@ def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
     learn = ("fit", ada[0], "--name", "a", "--steps", 0, "--basis", out)
     fitted = answer(capsys, *learn, "-o", tmp_path / "a.safetensors")
     assert fitted["init"] == "instant"
+
+
+def test_a_folder_can_be_given_away_and_grows(ada, tmp_path, capsys):
+    out, model = tmp_path / "mine", tmp_path / "model"
+    names = celebrities()[::9]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    command = ["basis", "--names", tmp_path / "names.txt", "--num-names", 60, "--filter", "--batch-size", 8, "-o", out]
+    early = answer(capsys, *command, "--minutes", 0.001)
+    assert early["names"] == 60 and early["names_drawn"] < 60  # those that were not drawn stay
+    late = answer(capsys, *command)
+    assert late["names_drawn"] == 60 and late["pictures"] > early["pictures"]
+    assert late["undecided"] <= 6 and late["names"] >= 57
+    assert {file.name for file in out.iterdir()} == {
+        "basis.safetensors", "instant_map.safetensors", "faces.safetensors", "celeb_basis.json",
+    }  # fmt: skip
+
+    learn = ("fit", ada[0], "--name", "a", "--steps", 0)
+    by_folder = answer(capsys, *learn, "--basis", out, "-o", tmp_path / "a.safetensors")
+    shutil.copytree(SHIPPED[DEFAULT_MODEL], model)
+    shutil.copy(out / "faces.safetensors", model)
+    answer(capsys, *command[:-1], model, "--model", model)  # nothing is left to draw
+    assert card_of(model).templates == card_of(DEFAULT_MODEL).templates
+    beside = answer(capsys, *learn, "--model", model, "-o", tmp_path / "b.safetensors")
+    assert by_folder["init"] == beside["init"] == "instant"
+    assert Identity.load(tmp_path / "a.safetensors").vectors.equal(Identity.load(tmp_path / "b.safetensors").vectors)
+    assert "without a card" in complaint(capsys, *learn, "--basis", tmp_path, "-o", tmp_path / "c.safetensors")
 
 
 def test_nobody_known_is_one_line(tmp_path, capsys):

@@ -19,6 +19,7 @@ from .basis import CelebBasis
 MOST = 1e6  # of a number in a map
 SUFFIX = ".instant.safetensors"  # sd15.instant.safetensors is the map of the basis sd15.safetensors
 TENSORS = ("coef", "intercept")
+WORTHLESS = 0.02  # leave-one-out R2 up to which a map tells no more of a person than the mean does
 ALPHAS = tuple(10.0 ** (e / 4) for e in range(-16, 17))  # for features of unit length
 
 
@@ -36,6 +37,11 @@ class InstantMap:
     score: float  # leave-one-out R2 over all coefficients
     basis_digest: str  # coefficients mean nothing in another basis
     face_reader: str  # of the face reader whose features it takes
+
+    @property
+    def is_worthless(self) -> bool:
+        """Whether the mean person is as good a start: on celebrities left out, it predicts nearly nothing."""
+        return self.score <= WORTHLESS
 
     def __post_init__(self) -> None:
         for name in TENSORS:

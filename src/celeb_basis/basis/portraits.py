@@ -17,6 +17,8 @@ from ..models.pipeline import Pipeline
 from .basis import CelebBasis
 from .instant_map import InstantMap
 
+FIVE_PERCENT = 1.645 / 0.674  # how far the 5% quantile of a normal distribution is below its median, in its quartiles
+
 
 @dataclass(frozen=True, eq=False)
 class Portraits:
@@ -115,11 +117,17 @@ class Portraits:
         doubtful = ((found < 2) | near) & ~self._among(made_up)
         return [name for name, doubt in zip(self.names, doubtful.tolist(), strict=True) if doubt]
 
-    def told_apart(self, made_up: Sequence[str]) -> float:
-        """How well silhouettes tell the names from made-up ones: the share of pairs in which the name's is higher."""
-        invented, score = self._among(made_up), self.silhouettes
-        pairs = score[~invented][:, None] - score[invented]
-        return float((pairs.sign() + 1).mean() / 2) if pairs.numel() else 0.0
+    def told_apart(self, made_up: Sequence[str]) -> bool:
+        """Whether these pictures show most of those names that the model knows to be somebody.
+
+        Half of the names or more must be known, so that the upper half of all silhouettes is of known ones. Theirs are
+        taken to spread as far below the median as above it; 95% of them then have to be more than the least.
+        """
+        score = self.silhouettes[~self._among(made_up)]
+        if not len(score):
+            return False
+        middle, upper = score.quantile(torch.tensor([0.5, 0.75])).tolist()
+        return middle - (upper - middle) * FIVE_PERCENT > self._least(made_up)
 
     def _among(self, names: Sequence[str]) -> Tensor:
         """Which of the names drawn are among these, (names,)."""

@@ -100,6 +100,7 @@ def describe_instant_map(instant: InstantMap) -> dict[str, Any]:
         "numbers": instant.coef.shape[0],
         "alpha": instant.alpha,
         "leave_one_out_r2": instant.score,
+        **({"worth": "no more than the mean person: start from the mean"} if instant.is_worthless else {}),
     }
 
 

@@ -24,8 +24,7 @@ PORTRAITS = (
     "a headshot of {} wearing a suit",
 )
 MOST = 4  # pictures of a name
-FAMOUS = 40  # names that a way of drawing has to tell from made-up ones,
-APART = 0.9  # in as large a share of all pairs
+FAMOUS = 40  # names that a way of drawing has to tell from made-up ones
 SAMPLER = "unipc"
 # Steps and guidance scale, the cheapest first; None is the model's own guidance.
 WAYS = ((2, 1.0), (4, 1.0), (5, None), (10, None))
@@ -122,7 +121,7 @@ def survey(
         way, *ways = ways
         for start in draw(way, everybody[: len(made_up) + FAMOUS], 2):
             yield start, _left(start, everybody, 2)
-        if not ways or start is None or start.of(everybody[: len(made_up) + FAMOUS]).told_apart(made_up) >= APART:
+        if not ways or start is None or start.of(everybody[: len(made_up) + FAMOUS]).told_apart(made_up):
             break
         start = None
     for start in draw(way, everybody, 2):
