@@ -2,8 +2,8 @@
 
     python benchmarks/samplers.py --model miniature --names 20 --people 20
 
-Any model: names of its basis are drawn, and, where it has an instant map and a judge of its own world, new people of the
-miniature's. Writes lines of JSON and a plot to benchmarks/results; run again, it goes on where it stopped.
+Any model: names of its basis are drawn, and, where it has an instant map and a judge of its own, new people of the
+miniature's world. Writes lines of JSON and a plot to benchmarks/results; run again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ class Bench:
     ) -> Tensor:
         self.pipe.scheduler = scheduler
         latents: Tensor = self.pipe(
-            prompt_embeds=prompts, negative_prompt_embeds=empty, guidance_scale=self.guidance, num_inference_steps=steps,
+            prompt_embeds=prompts, negative_prompt_embeds=empty,
+            guidance_scale=self.guidance, num_inference_steps=steps,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds], output_type="latent",
             callback_on_step_end=callback,
         ).images  # fmt: skip

@@ -120,7 +120,7 @@ def test_the_demo_takes_a_photo(ada, tmp_path, monkeypatch, capsys):
     """A shorter one: two steps, one scene, one celebrity to compare with."""
     monkeypatch.setattr("celeb_basis.miniature.demo.Recipe", partial(Recipe, max_train_steps=2))
     monkeypatch.setattr("celeb_basis.miniature.demo.SCENES", {"on the beach": "a photo of {} on the beach"})
-    monkeypatch.setattr("celeb_basis.measuring.evaluate.CELEBRITIES", 1)
+    monkeypatch.setattr("celeb_basis.miniature.demo.CELEBRITIES", 1)
     report = answer(capsys, "demo", "--photo", ada[0], "-o", tmp_path / "demo")
     files = {Path(report[key]) for key in ("photo", "identity file", "contact sheet")}
     assert set((tmp_path / "demo").iterdir()) == files and len(files) == 3

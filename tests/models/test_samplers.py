@@ -28,7 +28,7 @@ def test_each_draws_its_own_picture_and_leaves_the_model_as_it_was(pipe, ada):
 
 
 def test_a_name_of_none_is_one_line(pipe, ada):
-    with pytest.raises(PromptError, match="sampler='euler a' must be one of ddim, .*unipc"):
+    with pytest.raises(PromptError, match=r"sampler='euler a' must be one of ddim, .*unipc"):
         generate(pipe, "a photo of <ada>", [ada], sampler="euler a")
 
 

@@ -127,7 +127,7 @@ class Portraits:
         if not len(score):
             return False
         middle, upper = score.quantile(torch.tensor([0.5, 0.75])).tolist()
-        return middle - (upper - middle) * FIVE_PERCENT > self._least(made_up)
+        return bool(middle - (upper - middle) * FIVE_PERCENT > self._least(made_up))
 
     def _among(self, names: Sequence[str]) -> Tensor:
         """Which of the names drawn are among these, (names,)."""

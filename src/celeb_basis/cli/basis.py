@@ -106,7 +106,8 @@ class Files:
             check_file(out, ".safetensors")
             return cls(out, out.with_suffix(SUFFIX), out.with_suffix(".faces.safetensors"))
         check_folder(out)
-        return cls(*(out / f"{name}.safetensors" for name in ("basis", "instant_map", "faces")), folder=out)
+        basis, instant_map, faces = (out / f"{name}.safetensors" for name in ("basis", "instant_map", "faces"))
+        return cls(basis, instant_map, faces, folder=out)
 
     def save(self, basis: CelebBasis, instant: InstantMap | None) -> None:
         """Write what there is."""

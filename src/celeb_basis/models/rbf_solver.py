@@ -103,12 +103,12 @@ class RBFSolverScheduler(UniPCMultistepScheduler):  # type: ignore[misc]
         alpha, sigma = self._sigma_to_alpha_sigma_t(self.sigmas.double())
         level = (alpha / sigma).log()
         if sigma[step + 1] == 0:  # where no noise is left, all is as the model sees it from the last level
-            return alpha[step + 1].item() * pictures[0]
+            return pictures[0] * float(alpha[step + 1])
         nodes = level[list(known)] - level[step + 1]
         weights = integrated(nodes, float(level[step + 1] - level[step]), shape) * alpha[step + 1]
-        result = (sigma[step + 1] / sigma[step]).item() * sample
+        result = sample * float(sigma[step + 1] / sigma[step])
         for weight, picture in zip(weights.tolist(), pictures, strict=True):
-            result = result + weight * picture
+            result = result + picture * weight
         return result.to(sample.dtype)
 
 
@@ -126,13 +126,15 @@ def integrated(nodes: Tensor, length: float, shape: float) -> Tensor:
         for k in range(1, n):
             ends.append(-((-length) ** k) * math.exp(-length) - k * ends[-1])
         powers = torch.stack([nodes**k for k in range(n)])
-        return torch.linalg.solve(powers, torch.tensor(ends, dtype=nodes.dtype))
+        flat: Tensor = torch.linalg.solve(powers, torch.tensor(ends, dtype=nodes.dtype))
+        return flat
     beta = shape / length
     system = nodes.new_ones(n + 1, n + 1)
     system[n, n] = 0
     system[:n, :n] = torch.exp(-((beta * (nodes[:, None] - nodes)) ** 2))
     right = torch.cat([_gaussian(nodes, beta, length), nodes.new_tensor([whole])])
-    return torch.linalg.solve(system, right)[:n]
+    solved: Tensor = torch.linalg.solve(system, right)
+    return solved[:n]
 
 
 def _gaussian(nodes: Tensor, beta: float, length: float) -> Tensor:
