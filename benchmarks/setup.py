@@ -62,8 +62,9 @@ class Bench:
         card = model_card(self.pipe)
         known = list(CelebBasis.from_card(card).names)
         self.names = known[::every]
-        made_up = nonsense_names(self.pipe, known, MADE_UP + PLANTED)
-        self.made_up, self.planted = made_up[:MADE_UP], {"of rare tokens": made_up[MADE_UP:]}
+        # By the first planted names, the rule of the filter was chosen.
+        made_up = nonsense_names(self.pipe, known, MADE_UP + 2 * PLANTED)
+        self.made_up, self.planted = made_up[:MADE_UP], {"of rare tokens": made_up[MADE_UP + PLANTED :]}
         self.planted["of ordinary words"] = self._of_words(known)
         mixed = [*self.names, *(name for own in self.planted.values() for name in own)]
         order = random.Random(0).sample(range(len(mixed)), len(mixed))
@@ -80,7 +81,7 @@ class Bench:
         chance = random.Random(1)
         pairs = dict.fromkeys(" ".join(chance.sample(WORDS, 2)) for _ in range(4 * PLANTED))
         unusable = unusable_names(self.pipe, list(pairs))
-        return [pair for pair in pairs if pair not in unusable and pair not in known][:PLANTED]
+        return [pair for pair in pairs if pair not in unusable and pair not in known][PLANTED : 2 * PLANTED]
 
     def old(self, kept: Path) -> Iterator[Point]:
         """Four pictures of every name with the model's own steps and guidance."""

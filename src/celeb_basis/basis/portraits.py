@@ -62,42 +62,43 @@ class Portraits:
         """In how many of its pictures each name has exactly one face, (names,)."""
         return self.features.any(-1).sum(-1)
 
-    @property
-    def silhouettes(self) -> Tensor:
-        """How much each name is somebody of their own, (names,) in -1..1; -1 for less than two faces.
+    def silhouettes(self, made_up: Sequence[str] = ()) -> Tensor:
+        """How much each name is somebody, (names,) in -1..1; -1 for less than two faces.
 
-        The mean silhouette of the name's faces: with a the mean cosine distance to the name's other faces and
-        b that to the faces of the other name that is nearest, (b - a) / max(a, b). Source: Rousseeuw (1987).
+        The mean silhouette of the name's faces: with a the mean cosine distance to the name's other faces and b that
+        to the faces of the nearest other name, (b - a) / max(a, b). Source: Rousseeuw (1987). The other names are
+        those that are made up, where there are any: two people who look alike are no less somebody.
         """
-        each, there = self._silhouettes_of_faces()
+        each, there = self._silhouettes_of_faces(made_up)
         return torch.where(self.found > 1, (each * there).sum(-1) / self.found.clamp(min=1), -1.0)
 
-    def _silhouettes_of_faces(self) -> tuple[Tensor, Tensor]:
+    def _silhouettes_of_faces(self, made_up: Sequence[str]) -> tuple[Tensor, Tensor]:
         """The silhouette of every face, and where there is one, (names, pictures); none of a name with one face."""
         there = self.features.any(-1)
         several = there.sum(-1) > 1
         there = there & several[:, None]
+        others = several & self._among(made_up)
+        others = others if others.any() else several
         result = torch.full(there.shape, -1.0)
         if several.sum() < 2:
             return result, there
         faces, count = self.features[several], there.sum(-1)[several]
-        same = torch.arange(len(faces))
-        # Mean cosine distance of every face to the faces of every name: (names, pictures, names).
-        near = faces @ faces.sum(1).T
-        own = 1 - (near[same, :, same] - 1) / (count[:, None] - 1)
-        other = 1 - near / count
-        other[same, :, same] = torch.inf
-        nearest = other.amin(-1)
+        own = 1 - (torch.einsum("npd,nd->np", faces, faces.sum(1)) - 1) / (count[:, None] - 1)
+        # Mean cosine distance of every face to the faces of every other name: (names, pictures, others).
+        other = 1 - faces @ (self.features[others].sum(1) / there.sum(-1)[others][:, None]).T
+        itself = several.nonzero() == others.nonzero().T
+        nearest = other.masked_fill(itself[:, None], torch.inf).amin(-1)
         result[several] = (nearest - own) / torch.maximum(nearest, own).clamp_min(1e-9)
         return result, there
 
     def unknown(self, made_up: Sequence[str]) -> dict[str, str]:
         """The names, apart from the `made_up` ones, that the model does not draw as one person: `{name: why}`.
 
-        A name is somebody if its silhouette is above zero and nearer to that of the names the model knows best (their
-        upper quartile) than to that of made-up names (their median), whose faces the model makes up as well.
+        A name is somebody if its silhouette is above zero, and more than three quarters of the way from that of made-up
+        names (their median), whose faces the model makes up as well, to that of the names the model knows best (the
+        upper quartile).
         """
-        nobody = (self.silhouettes <= self._least(made_up)) & ~self._among(made_up)
+        nobody = (self.silhouettes(made_up) <= self._least(made_up)) & ~self._among(made_up)
         return {
             name: "drawn without a face" if found < 2 else "drawn as nobody in particular"
             for name, unknown, found in zip(self.names, nobody.tolist(), self.found.tolist(), strict=True)
@@ -110,8 +111,8 @@ class Portraits:
         Those with less than two faces, and those whose silhouette is within two standard errors of the least that
         makes somebody; the spread of faces is taken to be the same for all names.
         """
-        each, there = self._silhouettes_of_faces()
-        found, score = self.found, self.silhouettes
+        each, there = self._silhouettes_of_faces(made_up)
+        found, score = self.found, self.silhouettes(made_up)
         spread = ((each - score[:, None]).square() * there).sum() / (there.sum() - (found > 1).sum()).clamp(min=1)
         near = (score - self._least(made_up)).abs() < 2 * (spread / found.clamp(min=1)).sqrt()
         doubtful = ((found < 2) | near) & ~self._among(made_up)
@@ -123,23 +124,23 @@ class Portraits:
         Half of the names or more must be known, so that the upper half of all silhouettes is of known ones. Theirs are
         taken to spread as far below the median as above it; 95% of them then have to be more than the least.
         """
-        score = self.silhouettes[~self._among(made_up)]
+        score = self.silhouettes(made_up)[~self._among(made_up)]
         if not len(score):
             return False
         middle, upper = score.quantile(torch.tensor([0.5, 0.75])).tolist()
         return bool(middle - (upper - middle) * FIVE_PERCENT > self._least(made_up))
 
+    def _least(self, made_up: Sequence[str]) -> float:
+        """The silhouette above which a name is somebody."""
+        invented, score = self._among(made_up), self.silhouettes(made_up)
+        if not invented.any() or invented.all():
+            return 0.0
+        return max(0.0, float(torch.lerp(score[invented].median(), score[~invented].quantile(0.75), 0.75)))
+
     def _among(self, names: Sequence[str]) -> Tensor:
         """Which of the names drawn are among these, (names,)."""
         some = set(names)
         return torch.tensor([name in some for name in self.names], dtype=torch.bool)
-
-    def _least(self, made_up: Sequence[str]) -> float:
-        """The silhouette above which a name is somebody."""
-        invented, score = self._among(made_up), self.silhouettes
-        if not invented.any() or invented.all():
-            return 0.0
-        return max(0.0, float((score[invented].median() + score[~invented].quantile(0.75)) / 2))
 
     def of(self, names: Sequence[str]) -> Portraits:
         """The same of fewer names, in their order."""

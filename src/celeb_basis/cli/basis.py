@@ -99,10 +99,10 @@ class Files:
 
     @classmethod
     def of(cls, out: Path) -> Files:
-        """A name that ends in .safetensors is the basis itself, any other a folder. Raises OutputError."""
+        """A name with an ending is the basis itself, any other, such as sd15 or sd1.5, a folder. Raises OutputError."""
         from ..basis.instant_map import SUFFIX
 
-        if out.suffix.lower() == ".safetensors" and not out.is_dir():
+        if out.suffix[1:].isalpha() and not out.is_dir():
             check_file(out, ".safetensors")
             return cls(out, out.with_suffix(SUFFIX), out.with_suffix(".faces.safetensors"))
         check_folder(out)

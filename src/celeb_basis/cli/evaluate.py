@@ -63,7 +63,9 @@ def add_commands(commands: Any) -> None:
         "--largest-face", action="store_true", help="if the photo shows several faces, take the largest"
     )
     add_model(evaluate)
-    evaluate.add_argument("--basis", type=Path, metavar="FILE", help="whose names are drawn too (default: the model's)")
+    evaluate.add_argument(
+        "--basis", type=Path, metavar="FILE|DIR", help="whose names are drawn too (default: the model's)"
+    )
     how = evaluate.add_argument_group("how it is measured")
     how.add_argument("--protocol", choices=PROTOCOL_NAMES, help="which prompts (default: short, ten of them)")
     how.add_argument("--prompts", type=Path, metavar="FILE", help="your own: one a line, {} where the name stands")
