@@ -27,7 +27,7 @@ MOST = 4  # pictures of a name
 FAMOUS = 40  # names that a way of drawing has to tell from made-up ones
 SAMPLER = "unipc"
 # Steps and guidance scale, the cheapest first; None is the model's own guidance.
-WAYS = ((2, 1.0), (4, 1.0), (5, None), (10, None))
+WAYS = ((2, 1.0), (4, 1.0), (4, None), (8, None))
 
 
 def draw_portraits(
