@@ -10,8 +10,8 @@ from conftest import NAMES, make_pipeline, state_of
 from PIL import Image
 from torch.nn.functional import normalize
 
-from celeb_basis import BasisError, Face, ModelCard, Portraits, draw_portraits
-from celeb_basis.drawing.portraits import SAMPLER, WAYS, survey
+from celeb_basis import BasisError, Face, ModelCard, Portraits, draw_portraits, survey
+from celeb_basis.drawing.portraits import SAMPLER, WAYS
 from celeb_basis.models.encoders import name_rows
 
 

@@ -109,6 +109,9 @@ def test_shapes_are_those_of_the_number_of_steps(tmp_path):
     RBFSolverScheduler(**EVEN, shapes=shapes).save_pretrained(tmp_path)
     again = RBFSolverScheduler.from_pretrained(tmp_path)
     assert again.config.shapes == {"10": [[1.0, 0.5]] * 10}
+    # A model's own scheduler hands them on, too.
+    other = DDIMScheduler.from_config(again.config)
+    assert RBFSolverScheduler.from_config(other.config).config.shapes == again.config.shapes
 
 
 def test_it_draws_with_any_pipeline(pipe):
