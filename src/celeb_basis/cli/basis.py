@@ -143,10 +143,12 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
     drawn: dict[str, Any] = {}
     if args.filter:
         made_up = nonsense_names(pipe, [*people, *shipped], MADE_UP)
+        wanted = {*made_up, *people}
 
         def make(faces: Portraits) -> tuple[CelebBasis, InstantMap | None]:
             nonlocal unknown
-            unknown = {name: why for name, why in faces.unknown(made_up).items() if name in set(people)}
+            faces = faces.of([name for name in faces.names if name in wanted])
+            unknown = faces.unknown(made_up)
             known = [name for name in people if name not in unknown]
             if len(known) < 3:
                 raise BasisError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,9 +26,18 @@ PORTRAITS = (
 )
 MOST = 4  # pictures of a name
 FAMOUS = 40  # names that a way of drawing has to tell from made-up ones
-SAMPLER = "unipc"
-# Steps and guidance scale, the cheapest first; None is the model's own guidance.
-WAYS = ((2, 1.0), (4, 1.0), (4, None), (8, None))
+
+
+class Way(NamedTuple):
+    """How portraits are drawn; None is the model's own."""
+
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    sampler: str | None = None
+
+
+# The cheapest first.
+WAYS = (Way(2, 1.0, "unipc"), Way(4, 1.0, "unipc"), Way(4, None, "unipc"), Way(8, None, "unipc"))
 
 
 def draw_portraits(
@@ -49,8 +59,23 @@ def draw_portraits(
     start: what an earlier drawing, perhaps one that was stopped, has already; those pictures are not drawn again.
     Raises BasisError if it was drawn by another model, with another reader or otherwise.
     """
+    way = Way(num_inference_steps, guidance_scale, sampler)
+    return _draw(pipe, names, reader, way, _described(pipe, seed), pictures, seed, batch_size, start)
+
+
+def _draw(
+    pipe: Pipeline,
+    names: Sequence[str],
+    reader: FaceReader,
+    way: Way,
+    described: list[Any],
+    pictures: int,
+    seed: int,
+    batch_size: int | None,
+    start: Portraits | None,
+) -> Iterator[Portraits]:
     known = model_card(pipe).portraits or PORTRAITS
-    drawn = _described(pipe, num_inference_steps, guidance_scale, sampler, seed)
+    drawn = json.dumps([*described, *way])
     if start is not None and (start.drawn, start.face_reader) != (drawn, reader.name):
         raise BasisError(
             "the faces drawn earlier are another model's, or were drawn with other settings: "
@@ -70,9 +95,9 @@ def draw_portraits(
             images = generate(
                 pipe,
                 [known[i % len(known)].format(name) for name in batch],
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                sampler=sampler,
+                num_inference_steps=way.num_inference_steps,
+                guidance_scale=way.guidance_scale,
+                sampler=way.sampler,
                 seed=seed + i,
                 batch_size=batch_size,
             )
@@ -103,25 +128,23 @@ def survey(
     num_inference_steps, guidance_scale, sampler: None takes the first of WAYS in which the first names are told from
     the `made_up` ones, or else the last of them. start: as in `draw_portraits`.
     """
-    everybody = [*made_up, *names]
-    ways: list[tuple[int | None, float | None]] = [(num_inference_steps, guidance_scale)]
-    if (num_inference_steps, guidance_scale, sampler) == (None, None, None):
-        ways, sampler = list(WAYS), SAMPLER
+    everybody, described = [*made_up, *names], _described(pipe, seed)
+    ways = [Way(num_inference_steps, guidance_scale, sampler)]
+    if ways == [Way()]:
+        ways = list(WAYS)
 
-    def draw(way: tuple[int | None, float | None], who: Sequence[str], count: int) -> Iterator[Portraits]:
-        return draw_portraits(
-            pipe, who, reader, pictures=count, num_inference_steps=way[0], guidance_scale=way[1], sampler=sampler,
-            seed=seed, batch_size=batch_size, start=start,
-        )  # fmt: skip
+    def draw(way: Way, who: Sequence[str], count: int) -> Iterator[Portraits]:
+        return _draw(pipe, who, reader, way, described, count, seed, batch_size, start)
 
-    begun = [_described(pipe, *way, sampler, seed) for way in ways]
+    begun = [json.dumps([*described, *way]) for way in ways]
     if start is not None and start.drawn in begun:
         ways = ways[begun.index(start.drawn) :]
+    famous = everybody[: len(made_up) + FAMOUS]
     while True:
         way, *ways = ways
-        for start in draw(way, everybody[: len(made_up) + FAMOUS], 2):
+        for start in draw(way, famous, 2):
             yield start, _left(start, everybody, 2)
-        if not ways or start is None or start.of(everybody[: len(made_up) + FAMOUS]).told_apart(made_up):
+        if not ways or start is None or start.of(famous).told_apart(made_up):
             break
         start = None
     for start in draw(way, everybody, 2):
@@ -132,13 +155,9 @@ def survey(
             yield start, _left(start, undecided, count)
 
 
-def _described(
-    pipe: Pipeline, num_inference_steps: int | None, guidance_scale: float | None, sampler: str | None, seed: int
-) -> str:
-    """By which weights and with which settings faces are drawn."""
-    prompts = model_card(pipe).portraits or PORTRAITS
-    how = [fingerprint(pipe), denoiser_of(pipe).digest, prompts, num_inference_steps, guidance_scale, sampler, seed]
-    return json.dumps(how)
+def _described(pipe: Pipeline, seed: int) -> list[Any]:
+    """By which weights, for which prompts and from which noise faces are drawn."""
+    return [fingerprint(pipe), denoiser_of(pipe).digest, model_card(pipe).portraits or PORTRAITS, seed]
 
 
 def _left(faces: Portraits, names: Sequence[str], pictures: int) -> int:
