@@ -25,7 +25,16 @@ from torch import Tensor
 from tqdm import tqdm
 from work import TUNED, Person
 
-from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, fit_identities, load_pipeline, miniature
+from celeb_basis import (
+    CelebBasis,
+    Identity,
+    InstantMap,
+    Recipe,
+    find_face,
+    fit_identities,
+    load_pipeline,
+    miniature,
+)
 from celeb_basis.basis import celebrities
 from celeb_basis.measuring.judge import judge_of
 from celeb_basis.measuring.protocols import PROMPTS
@@ -62,24 +71,21 @@ class Bench:
         self.texts += [PROMPTS[i % len(PROMPTS)].format(NAME) for i in range(len(self.people))]
 
     @cached_property
-    def vectors(self) -> list[Tensor]:
-        """Who stands for NAME in each picture, (2, dim): the mean person where a celebrity is named."""
-        card = model_card(self.pipe)
-        blank = Tensor(2, sum(CelebBasis.from_card(card).encoder_dims)).zero_() if card.basis else None
-        instant = InstantMap.from_card(card)
+    def identities(self) -> list[Identity | None]:
+        """Who NAME is in each picture: nobody where a celebrity is named, else a new person by the map alone."""
         fitted: list[Identity] = []
         if self.people:
+            card = model_card(self.pipe)
             fitted = fit_identities(
-                self.pipe, CelebBasis.from_card(card), [p.faces for p in self.people], [NAME] * len(self.people),
-                Recipe(max_train_steps=0), instant=instant,
+                self.pipe, CelebBasis.from_card(card), [person.faces for person in self.people],
+                [NAME] * len(self.people), Recipe(max_train_steps=0), instant=InstantMap.from_card(card),
             )  # fmt: skip
-        return [blank] * len(self.names) + [identity.vectors for identity in fitted]
+        return [None] * len(self.names) + fitted
 
     @cached_property
     def features(self) -> Tensor:
         """The judge's features of everybody, (pictures, d)."""
-        from celeb_basis import find_face
-
+        assert self.judge is not None
         known = [find_face(self.judge.photograph(name), self.judge.reader).feature for name in self.names]
         return torch.stack([*known, *(person.feature for person in self.people)])
 
@@ -87,8 +93,8 @@ class Bench:
     def embeds(self) -> tuple[Tensor, Tensor]:
         """The prompts' states, and those of the empty prompt, encoded once."""
         found = []
-        for text, vectors in zip(self.texts, self.vectors, strict=True):
-            with placeholders(self.pipe, {NAME: vectors} if NAME in text else {}), torch.no_grad():
+        for text, identity in zip(self.texts, self.identities, strict=True):
+            with placeholders(self.pipe, {NAME: identity.vectors} if identity else {}), torch.no_grad():
                 found.append(self.pipe.encode_prompt(text, self.pipe.device, 1, True)[:2])
         return torch.cat([p for p, _ in found]), torch.cat([n for _, n in found])
 
@@ -128,9 +134,10 @@ class Bench:
     def scheduler(self, name: str) -> Any:
         """That of a contender."""
         self.pipe.scheduler = self.own
-        if name == "rbf, searched":
-            return RBFSolverScheduler.from_config(self.own.config, shapes=self.shapes)
-        return scheduler_of(self.pipe, name.removesuffix(", flat"))
+        if name.startswith("rbf"):
+            shapes = self.shapes if name == "rbf, searched" else None
+            return RBFSolverScheduler.from_config(self.own.config, shapes=shapes)
+        return scheduler_of(self.pipe, name)
 
     def scores(self, latents: Tensor) -> dict[str, list[float]]:
         """Identity and prompt of each picture, where there is a judge."""
