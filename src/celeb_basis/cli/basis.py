@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BasisError
-from ..models.card import FILE, lay_card
+from ..models.card import FILE, ModelCard, lay_card
 from .info import describe_basis, describe_instant_map
 from .options import (
     Progress,
@@ -72,7 +72,7 @@ def add_commands(commands: Any) -> None:
     drawing.add_argument(
         "--num-images", type=count, metavar="N", help=f"pictures of a doubtful name at most (default: {NUM_IMAGES})"
     )
-    add_sampling(drawing, "as few as tell names from made-up ones")
+    add_sampling(drawing, "the cheapest that tells names from made-up ones")
     add_face_reader(drawing)
     drawing.add_argument(
         "--batch-size", type=count, metavar="N", help="pictures drawn at once (default: by the memory that is free)"
@@ -106,6 +106,7 @@ class Files:
             check_file(out, ".safetensors")
             return cls(out, out.with_suffix(SUFFIX), out.with_suffix(".faces.safetensors"))
         check_folder(out)
+        ModelCard.of(out)  # raises for one that nothing can be added to
         basis, instant_map, faces = (out / f"{name}.safetensors" for name in ("basis", "instant_map", "faces"))
         return cls(basis, instant_map, faces, folder=out)
 

@@ -70,8 +70,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_sampling(parser: argparse._ActionsContainer, default: str = "the model's") -> None:
     """Add --steps, --guidance and --sampler."""
     parser.add_argument("--steps", type=count, metavar="N", help=f"sampler steps (default: {default})")
-    parser.add_argument("--guidance", type=positive, metavar="SCALE", help="guidance scale (default: the model's)")
-    parser.add_argument("--sampler", choices=SAMPLERS, help="how steps are taken (default: the model's way)")
+    parser.add_argument("--guidance", type=positive, metavar="SCALE", help=f"guidance scale (default: {default})")
+    parser.add_argument("--sampler", choices=SAMPLERS, help=f"how steps are taken (default: {default})")
 
 
 FACE_READERS = ("sface-int8", "sface", "auraface", "insightface", "dlib")

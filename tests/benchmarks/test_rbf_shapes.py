@@ -1,4 +1,4 @@
-"""The search for shapes of RBF-Solver."""
+"""The search for shapes of RBF-Solver: each step takes the one that comes nearest to its target."""
 
 import torch
 from rbf_shapes import SHAPES, Searching, at, search
