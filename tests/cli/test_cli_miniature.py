@@ -177,6 +177,25 @@ def test_a_folder_can_be_given_away_and_grows(ada, tmp_path, capsys):
     assert "without a card" in complaint(capsys, *learn, "--basis", tmp_path, "-o", tmp_path / "c.safetensors")
 
 
+def test_what_is_drawn_when_ctrl_c_comes_is_kept_and_can_be_used(ada, tmp_path, monkeypatch, capsys):
+    from celeb_basis import Portraits, survey
+
+    def interrupted(*args, **options):
+        for i, step in enumerate(survey(*args, **options)):
+            yield step
+            if i == 11:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("celeb_basis.drawing.portraits.survey", interrupted)
+    out = tmp_path / "mine"
+    assert main([*map(str, ("basis", "--num-names", 60, "--filter", "--batch-size", 8, "-o", out))]) == 130
+    drawn = Portraits.load(out / "faces.safetensors")
+    assert 80 < len(drawn.names) < 100  # 40 of them are made up
+    learn = ("fit", ada[0], "--name", "a", "--steps", 0, "--basis", out, "-o", tmp_path / "a.safetensors")
+    capsys.readouterr()
+    assert answer(capsys, *learn)["init"] == "instant"
+
+
 def test_nobody_known_is_one_line(tmp_path, capsys):
     (tmp_path / "names.txt").write_text("grove lund\nholding crown\nbeach wearing\nlund grove\n")
     command = ("basis", "--names", tmp_path / "names.txt", "--filter", "--num-images", 2, "--steps", 2)
