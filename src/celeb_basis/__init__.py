@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .drawing.picture_file import file_stem as file_stem
     from .drawing.picture_file import save_picture as save_picture
     from .drawing.portraits import draw_portraits as draw_portraits
+    from .drawing.portraits import survey as survey
     from .errors import BasisError as BasisError
     from .errors import CelebBasisError as CelebBasisError
     from .errors import IdentityError as IdentityError
@@ -59,7 +60,7 @@ _PUBLIC = {
     "basis.portraits": ("Portraits",),
     "drawing.generate": ("generate",),
     "drawing.picture_file": ("file_stem", "save_picture"),
-    "drawing.portraits": ("draw_portraits",),
+    "drawing.portraits": ("draw_portraits", "survey"),
     "errors": (
         "BasisError",
         "CelebBasisError",

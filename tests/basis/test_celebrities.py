@@ -44,9 +44,11 @@ def header() -> list[int]:
     return [int(n) for n in re.search(r"# Names: (\d+); .* first tokens: (\d+); .* last tokens: (\d+)", text).groups()]
 
 
-def test_celebrities_are_first_and_last_names_in_order():
+def test_celebrities_are_first_and_last_names_the_famous_first():
     people = names.celebrities()
-    assert people == sorted(people, key=str.casefold)
+    assert {"Albert Einstein", "Tom Cruise", "Taylor Swift"} <= set(people[:404])
+    initials = [person[0] for person in people]
+    assert len(set(initials[:100])) > 12  # no alphabet: the first names are a fair sample
     assert len({person.casefold() for person in people}) == len(people) == header()[0] >= 1500
     assert all(re.fullmatch(r"[A-Z][A-Za-z]* [A-Z][A-Za-z]*", person) for person in people)
     assert {"Nelson Mandela", "Serena Williams", "Aishwarya Rai", "Jackie Chan"} <= set(people)

@@ -56,6 +56,16 @@ def test_a_face_that_tells_nothing_is_the_mean_person(basis):
     assert torch.allclose(m.predict(features.mean(0)), coefficients.mean(0), atol=1e-4)
 
 
+def test_a_map_says_whether_it_is_worth_anything(basis):
+    g = torch.Generator().manual_seed(3)
+    features = torch.nn.functional.normalize(torch.randn(80, 6, generator=g), dim=-1)
+    seen = (features @ torch.randn(6, basis.sigma.numel(), generator=g)).reshape(80, *basis.sigma.shape)
+    noise = torch.randn(80, *basis.sigma.shape, generator=g)
+    good, bad = (InstantMap.fit(features, y, basis=basis, face_reader="test") for y in (seen, noise))
+    assert good.score > 0.9 and not good.is_worthless
+    assert bad.score < 0.1 and bad.is_worthless
+
+
 def test_file_and_checks(tmp_path, basis):
     features, coefficients = celebrities(basis)
     m = InstantMap.fit(features, coefficients, basis=basis, face_reader="test")

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from celeb_basis import BasisError, CelebBasis, Identity, IdentityError, Recipe
+from celeb_basis import DEFAULT_MODEL, BasisError, CelebBasis, Identity, IdentityError, Recipe, card_of
 from celeb_basis.cli import main
 from celeb_basis.miniature.people import celebrities
 from celeb_basis.miniature.world import SIZE
+from celeb_basis.models.card import SHIPPED
 
 
 def answer(capsys, *args):
@@ -51,8 +53,6 @@ def test_instant_is_the_default_start(ada, tmp_path, capsys):
 
 
 def test_the_shipped_basis_can_be_made_again(tmp_path, capsys):
-    from celeb_basis import DEFAULT_MODEL, card_of
-
     shipped = CelebBasis.from_card(card_of(DEFAULT_MODEL))
     answer(capsys, "basis", "--n-components", shipped.n_components, "-o", tmp_path / "basis.safetensors")
     assert CelebBasis.load(tmp_path / "basis.safetensors").fingerprint == shipped.fingerprint
@@ -121,7 +121,7 @@ def test_the_demo_takes_a_photo(ada, tmp_path, monkeypatch, capsys):
     """A shorter one: two steps, one scene, one celebrity to compare with."""
     monkeypatch.setattr("celeb_basis.miniature.demo.Recipe", partial(Recipe, max_train_steps=2))
     monkeypatch.setattr("celeb_basis.miniature.demo.SCENES", {"on the beach": "a photo of {} on the beach"})
-    monkeypatch.setattr("celeb_basis.measuring.evaluate.CELEBRITIES", 1)
+    monkeypatch.setattr("celeb_basis.miniature.demo.CELEBRITIES", 1)
     report = answer(capsys, "demo", "--photo", ada[0], "-o", tmp_path / "demo")
     files = {Path(report[key]) for key in ("photo", "identity file", "contact sheet")}
     assert set((tmp_path / "demo").iterdir()) == files and len(files) == 3
@@ -132,7 +132,7 @@ def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
 
     known, nonsense = list(celebrities()[:30]), ["grove lund", "holding crown", "shaw berlin", "beach wearing"]
     (tmp_path / "names.txt").write_text("\n".join([*known, *nonsense]))
-    command = ["basis", "--names", tmp_path / "names.txt", "--filter", "--num-images", 3, "--steps", 5]
+    command = ["basis", "--names", tmp_path / "names.txt", "--filter"]
     out = tmp_path / "small.safetensors"
     report = answer(capsys, *command, "--spectrum", tmp_path / "spectrum.png", "-o", out)
     assert report["names"] == len(known)
@@ -150,6 +150,51 @@ def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
     learn = ("fit", ada[0], "--name", "a", "--steps", 0, "--basis", out)
     fitted = answer(capsys, *learn, "-o", tmp_path / "a.safetensors")
     assert fitted["init"] == "instant"
+
+
+def test_a_folder_can_be_given_away_and_grows(ada, tmp_path, capsys):
+    out, model = tmp_path / "mine", tmp_path / "model"
+    names = celebrities()[::9]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    command = ["basis", "--names", tmp_path / "names.txt", "--num-names", 60, "--filter", "--batch-size", 8, "-o", out]
+    early = answer(capsys, *command, "--minutes", 0.001)
+    assert early["names"] == 60 and early["names_drawn"] < 60  # those that were not drawn stay
+    late = answer(capsys, *command)
+    assert late["names_drawn"] == 60 and late["pictures"] > early["pictures"]
+    assert late["undecided"] <= 6 and late["names"] >= 57
+    assert {file.name for file in out.iterdir()} == {
+        "basis.safetensors", "instant_map.safetensors", "faces.safetensors", "celeb_basis.json",
+    }  # fmt: skip
+
+    learn = ("fit", ada[0], "--name", "a", "--steps", 0)
+    by_folder = answer(capsys, *learn, "--basis", out, "-o", tmp_path / "a.safetensors")
+    shutil.copytree(SHIPPED[DEFAULT_MODEL], model)
+    shutil.copy(out / "faces.safetensors", model)
+    answer(capsys, *command[:-1], model, "--model", model)  # nothing is left to draw
+    assert card_of(model).templates == card_of(DEFAULT_MODEL).templates
+    beside = answer(capsys, *learn, "--model", model, "-o", tmp_path / "b.safetensors")
+    assert by_folder["init"] == beside["init"] == "instant"
+    assert Identity.load(tmp_path / "a.safetensors").vectors.equal(Identity.load(tmp_path / "b.safetensors").vectors)
+    assert "without a card" in complaint(capsys, *learn, "--basis", tmp_path, "-o", tmp_path / "c.safetensors")
+
+
+def test_what_is_drawn_when_ctrl_c_comes_is_kept_and_can_be_used(ada, tmp_path, monkeypatch, capsys):
+    from celeb_basis import Portraits, survey
+
+    def interrupted(*args, **options):
+        for i, step in enumerate(survey(*args, **options)):
+            yield step
+            if i == 11:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("celeb_basis.drawing.portraits.survey", interrupted)
+    out = tmp_path / "mine"
+    assert main([*map(str, ("basis", "--num-names", 60, "--filter", "--batch-size", 8, "-o", out))]) == 130
+    drawn = Portraits.load(out / "faces.safetensors")
+    assert 80 < len(drawn.names) < 100  # 40 of them are made up
+    learn = ("fit", ada[0], "--name", "a", "--steps", 0, "--basis", out, "-o", tmp_path / "a.safetensors")
+    capsys.readouterr()
+    assert answer(capsys, *learn)["init"] == "instant"
 
 
 def test_nobody_known_is_one_line(tmp_path, capsys):

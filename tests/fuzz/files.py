@@ -83,7 +83,7 @@ def artefacts(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
     basis = CelebBasis.fit(rows, [f"n{i} m{i}" for i in range(24)], 6, model="tiny", fingerprint="f")
     features = torch.nn.functional.normalize(torch.randn(24, 8), dim=-1)
     instant = InstantMap.fit(features, torch.randn(24, 2, 6), basis=basis, face_reader="r")
-    portraits = Portraits(features[:, None].repeat(1, 2, 1), basis.names, "[]", "r")
+    portraits = Portraits(features[:, None].repeat(1, 2, 1), torch.full((len(features),), 2), basis.names, "[]", "r")
     identity = Identity.sample(basis, "<ada>")
     sound = {
         "identity": (identity, Identity.load),

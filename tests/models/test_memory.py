@@ -8,7 +8,18 @@ from conftest import NAMES, TEMPLATES, make_pipeline, state_of
 from PIL import Image
 
 from celeb_basis import CelebBasis, CelebBasisMethod, Face, ModelError, fit_identity, generate
-from celeb_basis.models.memory import CHECKPOINT, GIB, OFFLOAD, RESERVE, SLICE, TILES, measures, place
+from celeb_basis.models.memory import (
+    CHECKPOINT,
+    DRAWN,
+    GIB,
+    OFFLOAD,
+    RESERVE,
+    SLICE,
+    TILES,
+    drawn_at_once,
+    measures,
+    place,
+)
 
 CPU = torch.device("cpu")
 
@@ -77,3 +88,15 @@ def test_parts_that_take_turns_can_draw_and_not_fit():
     assert same.tobytes() == picture.tobytes()
     with pytest.raises(ModelError, match="can draw but not be fitted to"):
         fit(pipe)
+
+
+def test_pictures_drawn_at_once_follow_the_memory_that_is_free(monkeypatch):
+    pipe = published("sd1")
+    counts = []
+    for gigabytes in (0.1, 1.5, 3, 500):
+        monkeypatch.setattr("celeb_basis.models.memory._free", lambda device, free=gigabytes: int(free * GIB))
+        counts.append(drawn_at_once(pipe))
+    assert counts[0] == 1 and counts == sorted(counts) and 1 < counts[1] < counts[2] < counts[3] == DRAWN
+    pipe.vae.enable_slicing()  # decodes one by one, so that more pictures fit
+    monkeypatch.setattr("celeb_basis.models.memory._free", lambda device: int(1.5 * GIB))
+    assert drawn_at_once(pipe) > counts[1]

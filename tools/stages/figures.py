@@ -15,11 +15,11 @@ from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from celeb_basis.faces.face import Face
-
 from celeb_basis.miniature import world
 from celeb_basis.miniature.captions import PLACES, SIDES, Sampler, asked
 from celeb_basis.miniature.people import CELEBRITIES, celebrities, celebrity_identities, portraits
 from celeb_basis.miniature.readers import MiniatureReader, evaluation_reader, fitting_reader, shown
+
 from .export import assemble, best_denoiser
 from .meaning import retrieval, rows
 

@@ -11,6 +11,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from celeb_basis.miniature import world
 from celeb_basis.miniature.people import celebrities, celebrity_identities
+
 from .text import GROUP, Matcher, halved, same_scene
 
 

@@ -24,6 +24,7 @@ from celeb_basis.miniature.readers import (
     Recogniser,
     crop_faces,
 )
+
 from .data import draw, faces_on_black, squares_on_black, strangers
 from .loop import train
 

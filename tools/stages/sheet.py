@@ -13,6 +13,7 @@ from PIL import Image
 from celeb_basis.miniature import world
 from celeb_basis.miniature.captions import PLACES, Sampler
 from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
+
 from .export import assemble
 from .figures import chosen, generate
 

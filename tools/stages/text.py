@@ -17,6 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from celeb_basis.miniature.captions import Sampler
 from celeb_basis.miniature.people import fame
 from celeb_basis.miniature.readers import Trunk
+
 from .data import COUNT, celebrities_in, describe
 from .loop import train
 from .tokenizer import LENGTH, tokenizer

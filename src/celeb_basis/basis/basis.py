@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,7 +236,15 @@ class CelebBasis:
 
     @classmethod
     def load(cls, path: str | Path) -> CelebBasis:
-        """Read a basis from the file that `save` wrote; BasisError if it holds anything else."""
+        """Read a basis from the file that `save` wrote, or from a folder whose card names one.
+
+        Raises BasisError for anything else.
+        """
+        if os.path.isdir(path):
+            own = ModelCard.of(Path(path)).basis
+            if own is None:
+                raise BasisError(f"{path} is a folder without a card that names a basis: name a file")
+            path = own
         tensors, metadata = load_safetensors(path, BasisError)
         if metadata.get("format") != "celeb-basis basis 1" or set(tensors) != set(TENSORS):
             raise BasisError(f"{path} is not a celeb basis")

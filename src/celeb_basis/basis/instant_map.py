@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from .basis import CelebBasis
 MOST = 1e6  # of a number in a map
 SUFFIX = ".instant.safetensors"  # sd15.instant.safetensors is the map of the basis sd15.safetensors
 TENSORS = ("coef", "intercept")
+WORTHLESS = 0.02  # leave-one-out R2 up to which a map tells no more of a person than the mean does
 ALPHAS = tuple(10.0 ** (e / 4) for e in range(-16, 17))  # for features of unit length
 
 
@@ -35,6 +37,11 @@ class InstantMap:
     score: float  # leave-one-out R2 over all coefficients
     basis_digest: str  # coefficients mean nothing in another basis
     face_reader: str  # of the face reader whose features it takes
+
+    @property
+    def is_worthless(self) -> bool:
+        """Whether the mean person is as good a start: on celebrities left out, it predicts nearly nothing."""
+        return self.score <= WORTHLESS
 
     def __post_init__(self) -> None:
         for name in TENSORS:
@@ -97,6 +104,14 @@ class InstantMap:
     def from_card(cls, card: ModelCard) -> InstantMap | None:
         """The map that a model brings along, if it brings one."""
         return None if card.instant_map is None else cls.load(card.instant_map)
+
+    @classmethod
+    def beside(cls, basis: Path) -> InstantMap | None:
+        """The map that lies beside a basis, or in the folder that the basis is in, if there is one."""
+        if os.path.isdir(basis):
+            return cls.from_card(ModelCard.of(basis))
+        own = basis.with_suffix(SUFFIX)
+        return cls.load(own) if own.exists() else None
 
     def predict(self, feature: Tensor) -> Tensor:
         """Coefficients (2, k) of a feature (d,), or (n, 2, k) of features (n, d)."""

@@ -17,15 +17,20 @@ from ..models.pipeline import Pipeline
 from .basis import CelebBasis
 from .instant_map import InstantMap
 
+FIVE_PERCENT = 1.645 / 0.674  # how far the 5% quantile of a normal distribution is below its median, in its quartiles
+
 
 @dataclass(frozen=True, eq=False)
 class Portraits:
     """The faces a model draws for names: picture i of every name has the same prompt and starts from the same noise.
 
+    Some names may have more pictures than others.
+
     Yuan et al. (2023) chose the names of their basis by looking at such pictures.
     """
 
-    features: Tensor  # (names, pictures, d), unit length; zeros where the picture has no face, or several
+    features: Tensor  # (names, pictures, d), unit length; zeros where no picture is, or one without exactly one face
+    num_images: Tensor  # (names,), how many pictures each name has
     names: tuple[str, ...]
     drawn: str  # by which weights and with which settings; drawing continues only where both are the same
     face_reader: str
@@ -41,67 +46,112 @@ class Portraits:
             raise BasisError("these are no portraits: the names are no list of texts")
         if features.ndim != 3 or len(features) != len(self.names) or len(set(self.names)) != len(self.names):
             raise BasisError(f"these are no portraits: {tuple(features.shape)} features of {len(self.names)} names")
+        count = self.num_images
+        if not isinstance(count, Tensor) or count.dtype != torch.int64 or count.shape != features.shape[:1]:
+            raise BasisError("these are no portraits: num_images is not a whole number for each name")
+        if ((count < 0) | (count > features.shape[1])).any() or features[self._absent].any():
+            raise BasisError("these are no portraits: there are features of more pictures than num_images says")
+
+    @property
+    def _absent(self) -> Tensor:
+        """Which pictures were not drawn, (names, pictures)."""
+        return torch.arange(self.features.shape[1]) >= self.num_images[:, None]
 
     @property
     def found(self) -> Tensor:
         """In how many of its pictures each name has exactly one face, (names,)."""
         return self.features.any(-1).sum(-1)
 
-    @property
-    def silhouettes(self) -> Tensor:
-        """How much each name is somebody of their own, (names,) in -1..1; -1 for less than two faces.
+    def silhouettes(self, made_up: Sequence[str] = ()) -> Tensor:
+        """How much each name is somebody, (names,) in -1..1; -1 for less than two faces.
 
-        The mean silhouette of the name's faces: with a the mean cosine distance to the name's other faces and
-        b that to the faces of the other name that is nearest, (b - a) / max(a, b). Source: Rousseeuw (1987).
+        The mean silhouette of the name's faces: with a the mean cosine distance to the name's other faces and b that
+        to the faces of the nearest other name, (b - a) / max(a, b). Source: Rousseeuw (1987). The other names are
+        those that are made up, where there are any: two people who look alike are no less somebody.
         """
-        there = self.features.any(-1)  # (names, pictures)
-        count = there.sum(-1)
-        several = count > 1
+        each, there = self._silhouettes_of_faces(made_up)
+        return torch.where(self.found > 1, (each * there).sum(-1) / self.found.clamp(min=1), -1.0)
+
+    def _silhouettes_of_faces(self, made_up: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """The silhouette of every face, and where there is one, (names, pictures); none of a name with one face."""
+        there = self.features.any(-1)
+        several = there.sum(-1) > 1
+        there = there & several[:, None]
+        others = several & self._among(made_up)
+        others = others if others.any() else several
+        result = torch.full(there.shape, -1.0)
         if several.sum() < 2:
-            return torch.full((len(self.names),), -1.0)
-        faces, count = self.features[several], count[several]
-        same = torch.arange(len(faces))
-        # Mean cosine distance of every face to the faces of every name: (names, pictures, names).
-        near = faces @ faces.sum(1).T
-        own = 1 - (near[same, :, same] - 1) / (count[:, None] - 1)
-        other = 1 - near / count
-        other[same, :, same] = torch.inf
-        nearest = other.amin(-1)
-        each = (nearest - own) / torch.maximum(nearest, own).clamp_min(1e-9)
-        result = torch.full((len(self.names),), -1.0)
-        result[several] = (each * there[several]).sum(-1) / count
-        return result
+            return result, there
+        faces, count = self.features[several], there.sum(-1)[several]
+        own = 1 - (torch.einsum("npd,nd->np", faces, faces.sum(1)) - 1) / (count[:, None] - 1)
+        # Mean cosine distance of every face to the faces of every other name: (names, pictures, others).
+        other = 1 - faces @ (self.features[others].sum(1) / there.sum(-1)[others][:, None]).T
+        itself = several.nonzero() == others.nonzero().T
+        nearest = other.masked_fill(itself[:, None], torch.inf).amin(-1)
+        result[several] = (nearest - own) / torch.maximum(nearest, own).clamp_min(1e-9)
+        return result, there
 
     def unknown(self, made_up: Sequence[str]) -> dict[str, str]:
         """The names, apart from the `made_up` ones, that the model does not draw as one person: `{name: why}`.
 
-        A name is somebody if its silhouette is above zero and nearer to that of the names the model knows best (their
-        upper quartile) than to that of made-up names (their median), whose faces the model makes up as well.
+        A name is somebody if its silhouette is above zero, and more than three quarters of the way from that of made-up
+        names (their median), whose faces the model makes up as well, to that of the names the model knows best (the
+        upper quartile).
         """
-        score = dict(zip(self.names, self.silhouettes.tolist(), strict=True))
-        found = dict(zip(self.names, self.found.tolist(), strict=True))
-        nobody = [score.pop(name) for name in made_up]
-        least = 0.0
-        if nobody and score:
-            middle = (torch.tensor(nobody).median() + torch.tensor(list(score.values())).quantile(0.75)) / 2
-            least = max(least, float(middle))
+        nobody = (self.silhouettes(made_up) <= self._least(made_up)) & ~self._among(made_up)
         return {
-            name: "drawn without a face" if found[name] < 2 else "drawn as nobody in particular"
-            for name, s in score.items()
-            if s <= least
+            name: "drawn without a face" if found < 2 else "drawn as nobody in particular"
+            for name, unknown, found in zip(self.names, nobody.tolist(), self.found.tolist(), strict=True)
+            if unknown
         }
+
+    def undecided(self, made_up: Sequence[str]) -> list[str]:
+        """The names, apart from the `made_up` ones, of which a few more pictures may change what `unknown` says.
+
+        Those with less than two faces, and those whose silhouette is within two standard errors of the least that
+        makes somebody; the spread of faces is taken to be the same for all names.
+        """
+        each, there = self._silhouettes_of_faces(made_up)
+        found, score = self.found, self.silhouettes(made_up)
+        spread = ((each - score[:, None]).square() * there).sum() / (there.sum() - (found > 1).sum()).clamp(min=1)
+        near = (score - self._least(made_up)).abs() < 2 * (spread / found.clamp(min=1)).sqrt()
+        doubtful = ((found < 2) | near) & ~self._among(made_up)
+        return [name for name, doubt in zip(self.names, doubtful.tolist(), strict=True) if doubt]
+
+    def told_apart(self, made_up: Sequence[str]) -> bool:
+        """Whether these pictures show most of those names that the model knows to be somebody.
+
+        Half of the names or more must be known, so that the upper half of all silhouettes is of known ones. Theirs are
+        taken to spread as far below the median as above it; 95% of them then have to be more than the least.
+        """
+        score = self.silhouettes(made_up)[~self._among(made_up)]
+        if not len(score):
+            return False
+        middle, upper = score.quantile(torch.tensor([0.5, 0.75])).tolist()
+        return bool(middle - (upper - middle) * FIVE_PERCENT > self._least(made_up))
+
+    def _least(self, made_up: Sequence[str]) -> float:
+        """The silhouette above which a name is somebody."""
+        invented, score = self._among(made_up), self.silhouettes(made_up)
+        if not invented.any() or invented.all():
+            return 0.0
+        return max(0.0, float(torch.lerp(score[invented].median(), score[~invented].quantile(0.75), 0.75)))
+
+    def _among(self, names: Sequence[str]) -> Tensor:
+        """Which of the names drawn are among these, (names,)."""
+        some = set(names)
+        return torch.tensor([name in some for name in self.names], dtype=torch.bool)
 
     def of(self, names: Sequence[str]) -> Portraits:
         """The same of fewer names, in their order."""
         where = {name: i for i, name in enumerate(self.names)}
-        return replace(self, features=self.features[[where[name] for name in names]], names=tuple(names))
+        index = [where[name] for name in names]
+        return replace(self, features=self.features[index], num_images=self.num_images[index], names=tuple(names))
 
     def instant_map(self, pipe: Pipeline, basis: CelebBasis) -> InstantMap:
-        """Learn the map from face to coefficients from these pictures of the basis' own names."""
-        if missing := sorted(set(basis.names) - set(self.names)):
-            raise BasisError(f"{len(missing)} names of this basis were not drawn, {missing[0]} among them")
-        drawn = self.of(basis.names)
-        coefficients = basis.transform(name_rows(pipe, basis.names)[0])
+        """Learn the map from face to coefficients from those names of the basis that were drawn."""
+        drawn = self.of([name for name in basis.names if name in set(self.names)])
+        coefficients = basis.transform(name_rows(pipe, drawn.names)[0])
         some = drawn.found > 0
         features = torch.nn.functional.normalize(drawn.features[some].sum(1), dim=-1)
         return InstantMap.fit(features, coefficients[some], basis=basis, face_reader=self.face_reader)
@@ -114,7 +164,7 @@ class Portraits:
             "drawn": self.drawn,
             "face_reader": self.face_reader,
         }
-        save_safetensors(path, {"features": self.features}, metadata)
+        save_safetensors(path, {"features": self.features, "num_images": self.num_images}, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> Portraits:
@@ -124,9 +174,9 @@ class Portraits:
             if metadata["format"] != FORMAT:
                 raise ValueError(metadata["format"])
             names = tuple(json.loads(metadata["names"]))
-            return cls(tensors["features"], names, metadata["drawn"], metadata["face_reader"])
+            return cls(tensors["features"], tensors["num_images"], names, metadata["drawn"], metadata["face_reader"])
         except (KeyError, ValueError, TypeError, RecursionError, BasisError) as error:
             raise BasisError(f"{path} does not hold the faces of names ({error})") from error
 
 
-FORMAT = "celeb-basis portraits 2"
+FORMAT = "celeb-basis portraits 3"

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BasisError
+from ..models.card import FILE, ModelCard, lay_card
 from .info import describe_basis, describe_instant_map
-from .options import Progress, add_command, add_face_reader, add_model, check_file, count, load_model, positive, whole
+from .options import (
+    Progress,
+    add_command,
+    add_face_reader,
+    add_model,
+    add_sampling,
+    check_file,
+    check_folder,
+    count,
+    load_model,
+    make_folder,
+    positive,
+    whole,
+)
 
 if TYPE_CHECKING:
+    from ..basis.basis import CelebBasis
+    from ..basis.instant_map import InstantMap
     from ..basis.portraits import Portraits
     from ..models.pipeline import Pipeline
 
-NUM_IMAGES, BATCH_SIZE = 4, 8
+NUM_IMAGES = 4
 MADE_UP = 40  # names among those drawn, to see what the model draws for people it does not know
-SAVE_EVERY = 30  # seconds of drawing that may have to be done again
+SAVE_EVERY = 30  # seconds of drawing that may have to be done again, or longer where making the files takes long
 
 
 def add_commands(commands: Any) -> None:
@@ -30,12 +48,14 @@ def add_commands(commands: Any) -> None:
         """
         basis -o basis.safetensors
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 -o sd15.safetensors
-        basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter -o sd15.safetensors
+        basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter -o sd15
+        basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter --minutes 20 -o sd15
         basis --n-components 32 --json""",
-        "Names that are not exactly two of the model's tokens are left out. With --filter the model draws every name a "
-        "few times, which takes hours with a large model. Names whose pictures do not show one and the same person are "
-        "then left out too, and the pictures also give the instant map. After an interruption, the same command "
-        "continues with the names that are not drawn yet.",
+        "Names that are not exactly two of the model's tokens are left out. With --filter the model draws every name "
+        "twice in few steps, and again where that leaves a doubt. Names whose pictures do not show one and the same "
+        "person are then left out too, and the pictures also give the instant map. Files that can be used are there "
+        "from the first minute on: stop at any time, and the same command goes on. A folder (-o without .safetensors) "
+        "can be given to others, who name it with --basis.",
     )
     add_model(basis)
     basis.add_argument("--names", type=Path, metavar="FILE", help="one name per line (default: the list that ships)")
@@ -43,14 +63,19 @@ def add_commands(commands: Any) -> None:
         "--n-components", type=count, metavar="K", help="components per token (default: the rank, up to 512)"
     )
     basis.add_argument("--spectrum", type=Path, metavar="FILE.png", help="also plot the spread of the celebrities")
-    basis.add_argument("--filter", action="store_true", help="draw the names and keep those the model knows")
+    basis.add_argument("--num-names", type=count, metavar="N", help="only the first N names, the most famous ones")
+    basis.add_argument(
+        "--filter", action="store_true", help="draw the names and leave out those the model does not know"
+    )
     drawing = basis.add_argument_group("drawing the names (with --filter only)")
-    drawing.add_argument("--num-images", type=count, metavar="N", help=f"pictures per name (default: {NUM_IMAGES})")
-    drawing.add_argument("--steps", type=count, metavar="N", help="sampler steps (default: the model's)")
-    drawing.add_argument("--guidance", type=positive, metavar="SCALE", help="guidance scale (default: the model's)")
+    drawing.add_argument("--minutes", type=positive, metavar="M", help="stop after this time; run again to go on")
+    drawing.add_argument(
+        "--num-images", type=count, metavar="N", help=f"pictures of a doubtful name at most (default: {NUM_IMAGES})"
+    )
+    add_sampling(drawing, "the cheapest that tells names from made-up ones")
     add_face_reader(drawing)
     drawing.add_argument(
-        "--batch-size", type=count, metavar="N", help=f"pictures drawn at once (default: {BATCH_SIZE})"
+        "--batch-size", type=count, metavar="N", help="pictures drawn at once (default: by the memory that is free)"
     )
     drawing.add_argument("--seed", type=whole, help="seed of the noise (default: 0)")
     basis.add_argument(
@@ -58,19 +83,52 @@ def add_commands(commands: Any) -> None:
         "--out",
         type=Path,
         default=Path("basis.safetensors"),
-        metavar="FILE",
+        metavar="FILE|DIR",
         help="(default: basis.safetensors)",
     )
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the basis, its instant map and the faces drawn for it go: three files, or a folder with a card."""
+
+    basis: Path
+    instant_map: Path
+    faces: Path
+    folder: Path | None = None
+
+    @classmethod
+    def of(cls, out: Path) -> Files:
+        """A name with an ending is the basis itself, any other, such as sd15 or sd1.5, a folder. Raises OutputError."""
+        from ..basis.instant_map import SUFFIX
+
+        if out.suffix[1:].isalpha() and not out.is_dir():
+            check_file(out, ".safetensors")
+            return cls(out, out.with_suffix(SUFFIX), out.with_suffix(".faces.safetensors"))
+        check_folder(out)
+        ModelCard.of(out)  # raises for one that nothing can be added to
+        basis, instant_map, faces = (out / f"{name}.safetensors" for name in ("basis", "instant_map", "faces"))
+        return cls(basis, instant_map, faces, folder=out)
+
+    def save(self, basis: CelebBasis, instant: InstantMap | None) -> None:
+        """Write what there is."""
+        if self.folder:
+            make_folder(self.folder)
+        basis.save(self.basis)
+        if instant is not None:
+            instant.save(self.instant_map)
+        if self.folder:
+            names = {"basis": self.basis.name} | ({"instant_map": self.instant_map.name} if instant else {})
+            lay_card(self.folder, names)
 
 
 def make_basis(args: argparse.Namespace) -> dict[str, Any]:
     from ..basis import celebrities
     from ..basis.basis import CelebBasis
-    from ..basis.instant_map import SUFFIX
     from ..models.encoders import nonsense_names, unusable_names
     from ..models.pipeline import model_card
 
-    out = check_file(args.out, ".safetensors")
+    files = Files.of(args.out)
     if args.spectrum:
         check_file(args.spectrum, ".png")
     _check_filter_options(args)
@@ -78,43 +136,61 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
     pipe = load_model(args)
     own = model_card(pipe).basis
     shipped = list(CelebBasis.load(own).names) if own else celebrities.celebrities()
-    people = listed or shipped
+    people = (listed or shipped)[: args.num_names]
     dropped = unusable_names(pipe, people)
     people = [name for name in people if name not in dropped]
-    faces: Portraits | None = None
+    unknown: dict[str, str] = {}
+    instant: InstantMap | None = None
+    drawn: dict[str, Any] = {}
     if args.filter:
         made_up = nonsense_names(pipe, [*people, *shipped], MADE_UP)
-        faces = _draw(args, pipe, [*made_up, *people], out.with_suffix(".faces.safetensors"))
-        unknown = faces.unknown(made_up)
-        dropped |= unknown
-        people = [name for name in people if name not in unknown]
-        if len(people) < 3:
-            raise BasisError(
-                f"{args.model} draws {len(people)} of these names as one person each: at least 3 are needed"
-            )
-    basis = CelebBasis.from_pipeline(pipe, people, args.n_components)
-    basis.save(out)
+        wanted = {*made_up, *people}
+
+        def make(faces: Portraits) -> tuple[CelebBasis, InstantMap | None]:
+            nonlocal unknown
+            faces = faces.of([name for name in faces.names if name in wanted])
+            unknown = faces.unknown(made_up)
+            known = [name for name in people if name not in unknown]
+            if len(known) < 3:
+                raise BasisError(
+                    f"{args.model} draws {len(known)} of these names as one person each: at least 3 are needed"
+                )
+            made = CelebBasis.from_pipeline(pipe, known, args.n_components)
+            seen = set(known) & {name for name, found in zip(faces.names, faces.found.tolist(), strict=True) if found}
+            return made, faces.instant_map(pipe, made) if len(seen) > 2 else None
+
+        faces = _draw(args, pipe, people, made_up, files, make)
+        basis, instant = make(faces)
+        drawn = {
+            "names_drawn": len(set(people) & set(faces.names)),
+            "undecided": len(set(faces.undecided(made_up)) & set(people)),
+            "pictures": int(faces.num_images.sum()),
+        }
+    else:
+        basis = CelebBasis.from_pipeline(pipe, people, args.n_components)
+    files.save(basis, instant)
+    dropped |= unknown
     reasons = list(dropped.values())
-    report = describe_basis(basis) | {
+    report = describe_basis(basis) | drawn | {
         "dropped": {why: reasons.count(why) for why in dict.fromkeys(reasons)},
         "dropped_names": dropped if args.json else list(dropped),
-        "file": str(out),
-    }
+        "file": str(files.basis),
+    }  # fmt: skip
     if args.spectrum:
         from ..measuring.spectrum import plot_spectrum
 
         plot_spectrum(basis, args.spectrum)
         report["spectrum"] = str(args.spectrum)
-    if faces is not None:
-        instant = faces.instant_map(pipe, basis)
-        instant.save(out.with_suffix(SUFFIX))
-        report |= describe_instant_map(instant) | {"instant_map_file": str(out.with_suffix(SUFFIX))}
+    if instant is not None:
+        report |= describe_instant_map(instant) | {"instant_map_file": str(files.instant_map)}
+    if files.folder:
+        report["card"] = str(files.folder / FILE)
     return report
 
 
 def _check_filter_options(args: argparse.Namespace) -> None:
     """Raise BasisError for options of drawing where nothing is drawn, and for too few pictures to compare."""
-    options = ("num_images", "steps", "guidance", "face_reader", "batch_size", "seed")
+    options = ("minutes", "num_images", "steps", "guidance", "sampler", "face_reader", "batch_size", "seed")
     given = [name for name in options if getattr(args, name) is not None]
     if given and not args.filter:
         raise BasisError(f"--{given[0].replace('_', '-')} is for --filter: add --filter, or leave it out")
@@ -122,34 +198,54 @@ def _check_filter_options(args: argparse.Namespace) -> None:
         raise BasisError("--filter compares pictures of one name: --num-images must be at least 2")
 
 
-def _draw(args: argparse.Namespace, pipe: Pipeline, people: list[str], kept: Path) -> Portraits:
-    """The faces of all names, those drawn earlier read from the file `kept`, in which all of them end up."""
+def _draw(
+    args: argparse.Namespace,
+    pipe: Pipeline,
+    people: Sequence[str],
+    made_up: Sequence[str],
+    files: Files,
+    make: Callable[[Portraits], tuple[CelebBasis, InstantMap | None]],
+) -> Portraits:
+    """The faces of as many names as time allows; they and what `make` makes of them are saved now and then."""
     from ..basis.portraits import Portraits
-    from ..drawing.portraits import draw_portraits
+    from ..drawing.portraits import survey
     from ..faces.face_reader import face_reader
 
-    faces = Portraits.load(kept) if kept.exists() else None
-    saved = time.monotonic()
-    drawing = draw_portraits(
+    faces = Portraits.load(files.faces) if files.faces.exists() else None
+    begun = time.monotonic()
+    until = begun + 60 * args.minutes if args.minutes else float("inf")
+    surveying = survey(
         pipe,
         people,
+        made_up,
         face_reader(pipe, args.face_reader),
         pictures=args.num_images or NUM_IMAGES,
         num_inference_steps=args.steps,
         guidance_scale=args.guidance,
+        sampler=args.sampler,
         seed=args.seed or 0,
-        batch_size=args.batch_size or BATCH_SIZE,
+        batch_size=args.batch_size,
         start=faces,
     )
+    if files.folder:
+        make_folder(files.folder)
+    due, note = begun, ""
     try:
         with Progress() as bar:
-            for faces in drawing:
-                bar(len(faces.names), len(people), "drawing names")
-                if time.monotonic() - saved > SAVE_EVERY:
-                    faces.save(kept)
-                    saved = time.monotonic()
+            for faces, left in surveying:
+                now = time.monotonic()
+                if now >= due and len(set(faces.names) - set(made_up)) > MADE_UP:
+                    faces.save(files.faces)
+                    basis, instant = make(faces)
+                    files.save(basis, instant)
+                    note = f"leave-one-out R2 of the map {instant.score:.2f}" if instant else ""
+                    due = time.monotonic() + max(SAVE_EVERY, 10 * (time.monotonic() - now))
+                done = int(faces.num_images.sum())
+                bar(done, done + left, "drawing names", note)
+                if now > until:
+                    break
     finally:
         if faces is not None:
-            faces.save(kept)
+            faces.save(files.faces)
     assert faces is not None
-    return faces.of(people)
+    return faces

@@ -14,11 +14,11 @@ from .options import (
     Progress,
     add_command,
     add_model,
+    add_sampling,
     check_folder,
     count,
     load_model,
     make_folder,
-    positive,
     whole,
 )
 
@@ -63,14 +63,15 @@ def add_commands(commands: Any) -> None:
         "--largest-face", action="store_true", help="if the photo shows several faces, take the largest"
     )
     add_model(evaluate)
-    evaluate.add_argument("--basis", type=Path, metavar="FILE", help="whose names are drawn too (default: the model's)")
+    evaluate.add_argument(
+        "--basis", type=Path, metavar="FILE|DIR", help="whose names are drawn too (default: the model's)"
+    )
     how = evaluate.add_argument_group("how it is measured")
     how.add_argument("--protocol", choices=PROTOCOL_NAMES, help="which prompts (default: short, ten of them)")
     how.add_argument("--prompts", type=Path, metavar="FILE", help="your own: one a line, {} where the name stands")
     how.add_argument("--seeds", type=count, default=2, metavar="N", help="pictures per prompt (default: 2)")
     how.add_argument("--seed", type=whole, default=0, help="picture i of a prompt starts from seed + i (default: 0)")
-    how.add_argument("--steps", type=count, metavar="N", help="sampler steps (default: the model's)")
-    how.add_argument("--guidance", type=positive, metavar="SCALE", help="guidance scale (default: the model's)")
+    add_sampling(how)
     how.add_argument(
         "--celebrities", type=whole, metavar="N", help="names of the basis drawn for comparison (default: 10)"
     )
@@ -158,7 +159,7 @@ def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
             seed=args.seed,
             celebrities=args.celebrities,
             with_diversity=args.diversity,
-            drawing=Drawing(pipe, args.steps, args.guidance, args.out / "pictures"),
+            drawing=Drawing(pipe, args.steps, args.guidance, args.out / "pictures", args.sampler),
             largest=args.largest_face,
             progress=progress,
         )

@@ -34,7 +34,7 @@ def add_commands(commands: Any) -> None:
         "distance.",
     )
     info.add_argument("file", type=Path, metavar="FILE", help="a .safetensors file or a picture")
-    info.add_argument("--basis", type=Path, metavar="FILE", help="also say where an identity lies in this basis")
+    info.add_argument("--basis", type=Path, metavar="FILE|DIR", help="also say where an identity lies in this basis")
 
 
 def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
@@ -100,6 +100,7 @@ def describe_instant_map(instant: InstantMap) -> dict[str, Any]:
         "numbers": instant.coef.shape[0],
         "alpha": instant.alpha,
         "leave_one_out_r2": instant.score,
+        **({"worth": "no more than the mean person: start from the mean"} if instant.is_worthless else {}),
     }
 
 

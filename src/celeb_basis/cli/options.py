@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import OutputError, PromptError
-from ..models.card import DEFAULT_MODEL
+from ..models.card import DEFAULT_MODEL, SAMPLERS
 from ..notation import Box, check_box, check_spelling
 from .lines import one_line
 
@@ -65,6 +65,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     loading.add_argument("--variant", metavar="NAME", help="variant of the weights, such as fp16")
     loading.add_argument("--config", metavar="MODEL", help="folder or hub id that a .safetensors file is based on")
     loading.add_argument("--no-safety-checker", action="store_true", help="switch off the model's own safety checker")
+
+
+def add_sampling(parser: argparse._ActionsContainer, default: str = "the model's") -> None:
+    """Add --steps, --guidance and --sampler."""
+    parser.add_argument("--steps", type=count, metavar="N", help=f"sampler steps (default: {default})")
+    parser.add_argument("--guidance", type=positive, metavar="SCALE", help=f"guidance scale (default: {default})")
+    parser.add_argument("--sampler", choices=SAMPLERS, help=f"how steps are taken (default: {default})")
 
 
 FACE_READERS = ("sface-int8", "sface", "auraface", "insightface", "dlib")
@@ -233,18 +240,20 @@ def make_folder(path: Path) -> None:
 
 
 class Progress:
-    """Bars with the time left, on stderr where that is a terminal: `progress(done, total, what)`."""
+    """Bars with the time left, on stderr where that is a terminal: `progress(done, total, what, note)`."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._what = ""
 
-    def __call__(self, done: int, total: int, what: str) -> None:
+    def __call__(self, done: int, total: int, what: str, note: str = "") -> None:
         from tqdm import tqdm
 
         if self._bar is None or what != self._what:
             self.__exit__()
             self._bar, self._what = tqdm(total=total, desc=what, disable=None), what
+        self._bar.total = total
+        self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._bar.n)
 
     def __enter__(self) -> Progress:

@@ -139,7 +139,7 @@ def _defaults(setting: str) -> str:
 
 
 def _add_basis(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--basis", type=Path, metavar="FILE", help="celeb basis (default: the model's own)")
+    parser.add_argument("--basis", type=Path, metavar="FILE|DIR", help="celeb basis (default: the model's own)")
 
 
 def _out(args: argparse.Namespace) -> Path:
@@ -161,7 +161,7 @@ def load_basis(args: argparse.Namespace) -> CelebBasis:
 
 def _instant_map(args: argparse.Namespace) -> InstantMap | None:
     """The instant map asked for, else the one beside the basis or model, else None."""
-    from ..basis.instant_map import SUFFIX, InstantMap
+    from ..basis.instant_map import InstantMap
 
     if args.method != METHOD:
         for option in ("instant", "init"):
@@ -175,8 +175,7 @@ def _instant_map(args: argparse.Namespace) -> InstantMap | None:
     if args.instant:
         return InstantMap.load(args.instant)
     if args.basis:
-        own = args.basis.with_suffix(SUFFIX)
-        found = InstantMap.load(own) if own.exists() else None
+        found = InstantMap.beside(args.basis)
     else:
         found = InstantMap.from_card(card_of(args.model))
     if found is None and args.init == "instant":

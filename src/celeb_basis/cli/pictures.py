@@ -13,6 +13,7 @@ from .options import (
     Progress,
     add_command,
     add_model,
+    add_sampling,
     check_file,
     check_folder,
     count,
@@ -20,7 +21,6 @@ from .options import (
     load_model,
     make_folder,
     named_file,
-    positive,
     region,
     whole,
 )
@@ -71,8 +71,7 @@ def add_commands(commands: Any) -> None:
     generate.add_argument(
         "-n", "--num-images", type=count, default=1, metavar="N", help="number of pictures (default: 1)"
     )
-    generate.add_argument("--steps", type=count, metavar="N", help="sampler steps (default: the model's)")
-    generate.add_argument("--guidance", type=positive, metavar="SCALE", help="guidance scale (default: the model's)")
+    add_sampling(generate)
     generate.add_argument("--negative-prompt", metavar="TEXT", help="what the picture should not show")
     generate.add_argument("--seed", type=whole, default=0, help="picture i starts from seed + i (default: 0)")
     generate.add_argument(
@@ -137,6 +136,7 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
             num_images_per_prompt=len(batch),
             num_inference_steps=args.steps,
             guidance_scale=args.guidance,
+            sampler=args.sampler,
             seed=args.seed + first,
             batch_size=AT_ONCE,
             regions="auto" if args.apart else regions,

@@ -27,7 +27,7 @@ def add_strength(parser: argparse.ArgumentParser) -> None:
         "1.25 a little beyond",
     )
     parser.add_argument(
-        "--basis", type=Path, metavar="FILE", help="celeb basis, for --strength (default: the model's own)"
+        "--basis", type=Path, metavar="FILE|DIR", help="celeb basis, for --strength (default: the model's own)"
     )
 
 

@@ -15,6 +15,7 @@ from ..errors import PromptError
 from ..identity import Identity
 from ..models.encoders import check_text, knows, placeholders, token_ids
 from ..models.pipeline import Pipeline, model_card
+from ..models.samplers import sampling
 from ..models.turn import turn
 from ..notation import PLACEHOLDER, Box
 from .regions import Regions, apart, layouts
@@ -34,6 +35,7 @@ def generate(
     num_images_per_prompt: int = 1,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
+    sampler: str | None = None,
     seed: int = 0,
     height: int | None = None,
     width: int | None = None,
@@ -44,7 +46,8 @@ def generate(
     """Draw pictures of a prompt (or of several, one after the other) that names identities by their token.
 
     Picture i of a prompt starts from the noise of `seed + i`; `batch_size`, how many are drawn at once, does not
-    change it. Options that are None take the model's own default. A picture that the model's safety checker rejects
+    change it. Options that are None take the model's own default; samplers are ddim, dpm++2m, euler, rbf and unipc. A
+    picture that the model's safety checker rejects
     comes out black, and a warning is logged.
 
     regions: keeps people apart. A dict gives each name in the prompt (the token of an identity, or words such as a
@@ -58,12 +61,12 @@ def generate(
     Of several threads that draw with one pipeline, the others wait.
 
     Raises IdentityError for an identity of another model. Raises PromptError for a prompt that is too long or names a
-    token without an identity, for numbers that this model cannot draw with, for a region whose name is not in the
-    prompt, and for a box without an inside.
+    token without an identity, for numbers that this model cannot draw with, for a sampler that does not exist, for a
+    region whose name is not in the prompt, and for a box without an inside.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     _check_numbers(guidance_scale, seed, num_images_per_prompt=num_images_per_prompt, batch_size=batch_size)
-    with turn(pipe):
+    with turn(pipe), sampling(pipe, sampler):
         return _generate(
             pipe, prompts, identities, negative_prompt, num_images_per_prompt, seed, batch_size, regions, between_steps,
             num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, height=height, width=width,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from ..errors import BasisError
 from ..faces.face import FaceReader
 from ..models.denoiser import denoiser_of
 from ..models.encoders import fingerprint
+from ..models.memory import drawn_at_once
 from ..models.pipeline import Pipeline, model_card
 from .generate import generate
 
@@ -22,6 +24,20 @@ PORTRAITS = (
     "a photo of the face of {} outdoors",
     "a headshot of {} wearing a suit",
 )
+MOST = 4  # pictures of a name
+FAMOUS = 40  # names that a way of drawing has to tell from made-up ones
+
+
+class Way(NamedTuple):
+    """How portraits are drawn; None is the model's own."""
+
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    sampler: str | None = None
+
+
+# The cheapest first.
+WAYS = (Way(2, 1.0, "unipc"), Way(4, 1.0, "unipc"), Way(4, None, "unipc"), Way(8, None, "unipc"))
 
 
 def draw_portraits(
@@ -29,46 +45,133 @@ def draw_portraits(
     names: Sequence[str],
     reader: FaceReader,
     *,
-    pictures: int = 4,
+    pictures: int = MOST,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
+    sampler: str | None = None,
     seed: int = 0,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     start: Portraits | None = None,
 ) -> Iterator[Portraits]:
-    """Draw every name and read the faces; yield what there is after every few names, so that it can be kept.
+    """Draw every name until it has so many pictures, and read the faces; yield what there is after every few names.
 
-    start: what an earlier drawing, perhaps one that was stopped, has already; its names are not drawn again.
+    batch_size: pictures drawn at once; None fills the memory that is free.
+    start: what an earlier drawing, perhaps one that was stopped, has already; those pictures are not drawn again.
     Raises BasisError if it was drawn by another model, with another reader or otherwise.
     """
+    way = Way(num_inference_steps, guidance_scale, sampler)
+    return _draw(pipe, names, reader, way, _described(pipe, seed), pictures, seed, batch_size, start)
+
+
+def _draw(
+    pipe: Pipeline,
+    names: Sequence[str],
+    reader: FaceReader,
+    way: Way,
+    described: list[Any],
+    pictures: int,
+    seed: int,
+    batch_size: int | None,
+    start: Portraits | None,
+) -> Iterator[Portraits]:
     known = model_card(pipe).portraits or PORTRAITS
-    prompts = [known[i % len(known)] for i in range(pictures)]
-    how = [fingerprint(pipe), denoiser_of(pipe).digest, prompts, num_inference_steps, guidance_scale, seed]
-    drawn = json.dumps(how)
+    drawn = json.dumps([*described, *way])
     if start is not None and (start.drawn, start.face_reader) != (drawn, reader.name):
         raise BasisError(
             "the faces drawn earlier are another model's, or were drawn with other settings: "
             "remove their .faces.safetensors file, or name another output"
         )
-    done = start or Portraits(torch.empty(0, pictures, 0), (), drawn, reader.name)
-    left = [name for name in names if name not in set(done.names)]
+    faces: dict[str, list[Tensor]] = {}  # of each name, a feature for each picture, or zeros of any length
+    if start is not None:
+        counts = start.num_images.tolist()
+        faces = {name: list(f[:n]) for name, f, n in zip(start.names, start.features, counts, strict=True)}
+    left = [name for name in names if len(faces.get(name, ())) < pictures]
+    batch_size = batch_size or drawn_at_once(pipe)
     for first in range(0, len(left), batch_size):
-        batch = left[first : first + batch_size]
-        faces: list[list[Tensor | None]] = []  # of each picture, then of each name
-        for i, prompt in enumerate(prompts):
+        for i in range(pictures):
+            batch = [name for name in left[first : first + batch_size] if len(faces.setdefault(name, [])) == i]
+            if not batch:
+                continue
             images = generate(
                 pipe,
-                [prompt.format(name) for name in batch],
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
+                [known[i % len(known)].format(name) for name in batch],
+                num_inference_steps=way.num_inference_steps,
+                guidance_scale=way.guidance_scale,
+                sampler=way.sampler,
                 seed=seed + i,
                 batch_size=batch_size,
             )
-            faces.append([found[0].feature if len(found) == 1 else None for found in reader.read(images)])
-        width = max([len(f) for row in faces for f in row if f is not None], default=done.features.shape[-1])
-        blank = torch.zeros(width)
-        rows = [torch.stack([blank if f is None else f.float().cpu() for f in row]) for row in faces]
-        before = done.features if done.features.shape[-1] else torch.zeros(len(done.names), pictures, width)
-        features = torch.cat([before, torch.stack(rows, dim=1)])
-        done = Portraits(features, (*done.names, *batch), drawn, reader.name)
-        yield done
+            for name, found in zip(batch, reader.read(images), strict=True):
+                faces[name].append(found[0].feature.float().cpu() if len(found) == 1 else torch.zeros(0))
+        yield _together(faces, drawn, reader.name)
+
+
+def survey(
+    pipe: Pipeline,
+    names: Sequence[str],
+    made_up: Sequence[str],
+    reader: FaceReader,
+    *,
+    pictures: int = MOST,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    sampler: str | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    start: Portraits | None = None,
+) -> Iterator[tuple[Portraits, int]]:
+    """Find out with as little drawing as possible which names a model knows; yield faces, and how many are to come.
+
+    Every name is drawn twice, in the order given: the famous ones first. Then those that are still undecided are drawn
+    again, up to so many pictures. What has been yielded is usable at any time.
+
+    num_inference_steps, guidance_scale, sampler: None takes the first of WAYS in which the first names are told from
+    the `made_up` ones, or else the last of them. start: as in `draw_portraits`.
+    """
+    everybody, described = [*made_up, *names], _described(pipe, seed)
+    ways = [Way(num_inference_steps, guidance_scale, sampler)]
+    if ways == [Way()]:
+        ways = list(WAYS)
+
+    def draw(way: Way, who: Sequence[str], count: int) -> Iterator[Portraits]:
+        return _draw(pipe, who, reader, way, described, count, seed, batch_size, start)
+
+    begun = [json.dumps([*described, *way]) for way in ways]
+    if start is not None and start.drawn in begun:
+        ways = ways[begun.index(start.drawn) :]
+    famous = everybody[: len(made_up) + FAMOUS]
+    while True:
+        way, *ways = ways
+        for start in draw(way, famous, 2):
+            yield start, _left(start, everybody, 2)
+        if not ways or start is None or start.of(famous).told_apart(made_up):
+            break
+        start = None
+    for start in draw(way, everybody, 2):
+        yield start, _left(start, everybody, 2)
+    for count in range(3, pictures + 1):
+        undecided = start.of(everybody).undecided(made_up) if start else []
+        for start in draw(way, undecided, count):
+            yield start, _left(start, undecided, count)
+
+
+def _described(pipe: Pipeline, seed: int) -> list[Any]:
+    """By which weights, for which prompts and from which noise faces are drawn."""
+    return [fingerprint(pipe), denoiser_of(pipe).digest, model_card(pipe).portraits or PORTRAITS, seed]
+
+
+def _left(faces: Portraits, names: Sequence[str], pictures: int) -> int:
+    """How many pictures the names lack."""
+    have = dict(zip(faces.names, faces.num_images.tolist(), strict=True))
+    return sum(max(0, pictures - have.get(name, 0)) for name in names)
+
+
+def _together(faces: dict[str, list[Tensor]], drawn: str, reader: str) -> Portraits:
+    """Features of several names in one tensor."""
+    width = max(len(f) for own in faces.values() for f in own)
+    most = max(map(len, faces.values()))
+    features = torch.zeros(len(faces), most, width)
+    for i, own in enumerate(faces.values()):
+        for j, f in enumerate(own):
+            features[i, j, : len(f)] = f
+    return Portraits(features, torch.tensor([len(own) for own in faces.values()]), tuple(faces), drawn, reader)

@@ -16,6 +16,7 @@ from ..identity import Identity
 from ..models.denoiser import denoiser_of
 from ..models.encoders import fingerprint
 from ..models.pipeline import Pipeline, model_name
+from ..models.samplers import sampling
 
 BATCH = 10  # drawn at once, and lost at most where drawing is interrupted
 
@@ -32,7 +33,7 @@ class Wanted:
 class Drawing:
     """How a model draws the pictures of a protocol.
 
-    num_inference_steps, guidance_scale: None takes the model's own.
+    num_inference_steps, guidance_scale, sampler: None takes the model's own.
     folder: where pictures are kept; None keeps none.
     """
 
@@ -40,6 +41,7 @@ class Drawing:
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     folder: Path | None = None
+    sampler: str | None = None
 
     def draw(
         self,
@@ -67,6 +69,7 @@ class Drawing:
                     [each for each in identities if any(each.placeholder_token in text for text in texts)],
                     num_inference_steps=self.num_inference_steps,
                     guidance_scale=self.guidance_scale,
+                    sampler=self.sampler,
                     seed=seed,
                     batch_size=BATCH,
                 )
@@ -90,7 +93,8 @@ class Drawing:
     @cached_property
     def _model(self) -> tuple[object, ...]:
         """Hashing a large model takes seconds."""
-        scheduler = type(self.pipe.scheduler).__name__
+        with sampling(self.pipe, self.sampler):
+            scheduler = type(self.pipe.scheduler).__name__
         own = (fingerprint(self.pipe), denoiser_of(self.pipe).digest, scheduler)
         return (*own, self.num_inference_steps, self.guidance_scale)
 

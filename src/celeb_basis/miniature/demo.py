@@ -37,6 +37,8 @@ SCENES = {
     "as pixel art": "a pixel art picture of {} in the snow wearing a yellow jacket",
 }
 COMPANY = ("a photo of {} and {} on the beach", "a photo of {} and {} in the forest wearing a black suit")
+TOGETHER = 4  # pictures drawn at once
+CELEBRITIES = 5  # measured beside the person
 FIRST_UNSEEN = 4000  # citizens from here on are kept for the demo
 
 
@@ -78,12 +80,12 @@ def run(
     prompts += [prompt.format(TOKEN, name) for prompt, name in zip(COMPANY, friends, strict=True)]
     titles = [*SCENES, *(f"with {name}" for name in friends)]
     pictures = []
-    for i, prompt in enumerate(prompts):
+    for i in range(0, len(prompts), TOGETHER):
         report(i, len(prompts), "drawing")
-        pictures += generate(pipe, prompt, [identity], seed=seed)
+        pictures += generate(pipe, prompts[i : i + TOGETHER], [identity], seed=seed, batch_size=TOGETHER)
     report(len(prompts), len(prompts), "drawing")
     drawn = time.perf_counter()
-    measured = evaluate(pipe, identity, picture, seeds=1, largest=largest, progress=report)
+    measured = evaluate(pipe, identity, picture, seeds=1, celebrities=CELEBRITIES, largest=largest, progress=report)
 
     out.mkdir(parents=True, exist_ok=True)  # not before, so that a failure leaves no folder
     with write_buffered(out / "photo.png") as buffer:

@@ -16,11 +16,13 @@ DEFAULT_MODEL = "miniature"
 # Models in this package, by name: each is a folder in diffusers' format with a card.
 SHIPPED = {"miniature": Path(__file__).parents[1] / "miniature" / "pipeline"}
 FILE = "celeb_basis.json"
+# Schedulers, as module:class.
 SAMPLERS = {
-    "ddim": "DDIMScheduler",
-    "dpm++2m": "DPMSolverMultistepScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "unipc": "UniPCMultistepScheduler",
+    "ddim": "diffusers:DDIMScheduler",
+    "dpm++2m": "diffusers:DPMSolverMultistepScheduler",
+    "euler": "diffusers:EulerDiscreteScheduler",
+    "rbf": "celeb_basis.models.rbf_solver:RBFSolverScheduler",
+    "unipc": "diffusers:UniPCMultistepScheduler",
 }
 
 
@@ -29,7 +31,7 @@ class ModelCard:
     """What a model recommends for itself; None leaves the library's default.
 
     num_inference_steps, guidance_scale: for drawing.
-    sampler: one of ddim, dpm++2m, euler, unipc, instead of the scheduler that the model brings.
+    sampler: one of ddim, dpm++2m, euler, rbf, unipc, instead of the scheduler that the model brings.
     templates: captions of the training pictures, with {} for the name.
     scales: sizes of the face in a training picture, as shares of its side.
     portraits: prompts that show what the model knows of a name, with {} for the name.
@@ -88,6 +90,17 @@ class ModelCard:
             return cls(**_values(content, path.parent))
         except (OSError, ValueError, RecursionError, ModelError) as error:
             raise ModelError(f"{path} is no model card: {error}") from error
+
+
+def lay_card(folder: Path, values: Mapping[str, Any]) -> None:
+    """Write values into the card of a folder, keeping what else it says. Raises ModelError for a file that is none."""
+    from ..files import write_atomically  # which needs torch
+
+    path = folder / FILE
+    ModelCard.of(folder)
+    old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(old | dict(values), indent=2) + "\n", encoding="utf-8")
 
 
 def card_of(model: str | Path) -> ModelCard:

@@ -14,11 +14,12 @@ from safetensors import safe_open
 
 from ..errors import ModelError
 from ..notation import excerpt
-from .card import DEFAULT_MODEL, SAMPLERS, SHIPPED, ModelCard, local_path
+from .card import DEFAULT_MODEL, SHIPPED, ModelCard, local_path
 from .denoiser import denoiser_of
 from .memory import place
 from .pipeline import Pipeline
 from .quiet import quiet
+from .samplers import scheduler_of
 from .sound import check_configuration, check_parts, check_weights
 
 logger = logging.getLogger(__name__)
@@ -95,10 +96,7 @@ def load_pipeline(
     check_parts(pipe)
     check_weights(pipe, path, variant)
     if pipe.card.sampler:
-        import diffusers
-
-        sampler = getattr(diffusers, SAMPLERS[pipe.card.sampler])
-        pipe.scheduler = sampler.from_config(pipe.scheduler.config)
+        pipe.scheduler = scheduler_of(pipe, pipe.card.sampler)
     if not safety_checker and getattr(pipe, "safety_checker", None) is not None:
         pipe.safety_checker = None
         pipe.register_to_config(requires_safety_checker=False)
