@@ -3,7 +3,7 @@
 A file starts with a header: name, settings, seeds, number of the first person, digest of the weights, the prompts as
 [kind, text, what it asks for], and the columns of a picture's line. Then follow lines of three kinds:
 
-    ["5000+5001",20,0,0.9329,1,1,["expression"],1,1,0.2254]
+    ["5000+5001",20,0,0.9329,1,1,["expression"],1,1,0.2254,0.1921]
     {"done":"5000+5001","commit":"fdd7bb0a3abf","date":"2026-11-23"}
     {"course":"5000","points":[[0,0.0021,0.8574],...],"parameters":128,...}
 
@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ["people", "prompt", "seed", "identity", "rank1", "found", "missed", "sides", "apart", "bleeding"]
+COLUMNS = [
+    "people", "prompt", "seed", "identity", "rank1", "found", "missed", "sides", "apart", "bleeding", "photographs",
+]  # fmt: skip
 STORED = Path(__file__).parent / "results/comparison"
 
 Row = dict[str, Any]

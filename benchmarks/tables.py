@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from contenders import CONTENDERS, PAIRS, Celebrities, Fitted
 from numpy.typing import NDArray
 from record import Result, Row, file_name, read
 from scipy.stats import bootstrap
-from torch import Tensor
-from work import PROMPTS, celebrity, counterpart
+from work import PROMPTS
 
-from celeb_basis import find_face, miniature
 from celeb_basis.measuring.evaluate import interval
-from celeb_basis.miniature.readers import evaluation_reader
 
 OURS, INSTANT = "Celeb Basis, refined", "Celeb Basis, instant"
 ALONE, PAIR = tuple(PROMPTS)[:3], tuple(PROMPTS)[3:]  # kinds of prompts, with one new person and with two
@@ -137,11 +132,9 @@ def ratio(mine: Values, theirs: Values) -> str:
     return f"{statistic(*both, axis=0):.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
-@cache
-def photograph(number: int, famous: bool) -> Tensor:
-    """The evaluation's feature of a new person, or of the celebrity with this number in the comparison."""
-    photo = celebrity(counterpart(number)) if famous else miniature.person(number)
-    return find_face(photo, evaluation_reader()).feature
+def mixed(row: Row) -> float | None:
+    """How much more like the other person a face is than their photographs are alike."""
+    return None if row["bleeding"] is None else row["bleeding"] - row["photographs"]
 
 
 def pairs(results: Mapping[str, Result]) -> str:
@@ -151,9 +144,7 @@ def pairs(results: Mapping[str, Result]) -> str:
         if r.pairs:
             keys = ("found", "apart", "sides", "bleeding")
             cells = [by_person(r, lambda row, key=key: row[key], PAIR) for key in keys]
-            famous = isinstance((CONTENDERS | PAIRS)[name], Celebrities)
-            alike = {pair: float(torch.dot(*(photograph(int(i), famous) for i in pair.split("+")))) for pair in r.pairs}
-            cells += [less(cells[-1], alike), by_person(r, identity, PAIR), by_person(r, prompt, PAIR)]
+            cells += [by_person(r, value, PAIR) for value in (mixed, identity, prompt)]
             rows.append([name, str(len(r.pairs)), *map(cell, cells)])
     head = ["two new people", "pairs", "both faces found", "each more like their own", "and on the asked side"]
     head += ["cosine with the other", "less that of their photographs", "identity on the asked side", "prompt"]

@@ -165,7 +165,7 @@ def recognised(
     identity and rank1 are means over the new people; a face that is not where it was asked for counts as 0. found: as
     many faces as people. Of two people, where both faces are there: sides, each is more like the person asked for on
     its side than like the other; apart, the same in the better of the two orders; bleeding, the cosine with the other
-    person in that order.
+    person in that order; photographs, that of their photographs.
     """
     largest = sorted(faces[: len(asked_for)], key=lambda face: face.box[0] + face.box[2])
     found: list[Tensor | None] = [face.feature for face in largest] or [None]
@@ -184,6 +184,7 @@ def recognised(
     }
     if len(asked_for) == 2:
         result |= {"sides": 0.0, "apart": 0.0, "bleeding": None}
+        result["photographs"] = float(asked_for[0] @ asked_for[1])
     if len(asked_for) == len(largest) == 2:
         cosine = torch.stack([face.feature for face in largest]) @ torch.stack(list(asked_for)).T
         asked, crossed = cosine.diagonal(), cosine.flip(1).diagonal()

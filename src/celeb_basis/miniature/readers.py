@@ -25,7 +25,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 FACE_SIZE = 64
 FEATURES = 64
 THRESHOLD, SURE = 0.3, 0.75
-"""How certain the finder has to be: in the world's own pictures, and in larger ones, which may show anything."""
+"""How certain the finder has to be of a face, and of one face in pictures that may show anything."""
 CELL = 8
 """The side of the finder's cells in pixels."""
 WHOLE = {"scene": len(SCENES), "clothes": len(CLOTHES), "object": len(OBJECTS), "style": len(STYLES)}
@@ -162,13 +162,16 @@ class MiniatureReader:
         """The faces' squares in 128ths of each picture.
 
         The world's own pictures are of 128 pixels. What is larger may be a photograph of anything, and chance
-        resemblances are common there: a face must be seen clearly, and again when the picture is a little smaller.
+        resemblances are common there: faces must be seen again when the picture is a little smaller, one of them clearly.
         """
         found: list[Tensor] = self._finder.boxes(_tensor(squares, SIZE))
         for i, square in enumerate(squares):
             if square.width > SIZE and len(found[i]):
-                clear, seen = self._finder.boxes(_tensor([square, _smaller(square)], SIZE), SURE)
-                found[i] = clear[[_again(box, seen) for box in clear]]
+                smaller = _tensor([_smaller(square)], SIZE)
+                [clear], [clear_again] = (self._finder.boxes(p, SURE) for p in (_tensor([square], SIZE), smaller))
+                drawn = any(_again(box, clear_again) for box in clear)
+                [seen] = self._finder.boxes(smaller)
+                found[i] = found[i][[drawn and _again(box, seen) for box in found[i]]]
         return found
 
     @torch.no_grad()
