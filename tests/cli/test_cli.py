@@ -219,7 +219,9 @@ def test_of_several_people_the_one_whose_photo_fails_is_named(fit, tmp_path, cap
 def test_fit_in_closed_form(fit, model, tmp_path, capsys):
     basis = CelebBasis.load(model / "basis.safetensors")
     features = torch.nn.functional.normalize(torch.randn(20, 3), dim=-1)
-    instant = InstantMap.fit(features, torch.randn(20, 2, 7), basis=basis, face_reader=Halves.name)
+    instant = InstantMap.fit(
+        features, (features @ torch.randn(3, 14)).view(20, 2, 7), basis=basis, face_reader=Halves.name
+    )
     instant.save(tmp_path / "map.safetensors")
     out = tmp_path / "ada.safetensors"
     answer(capsys, *fit, tmp_path / "one.png", "--instant", tmp_path / "map.safetensors", "--steps", 0, "-o", out)

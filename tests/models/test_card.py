@@ -25,7 +25,7 @@ def saved(tmp_path_factory):
     basis = CelebBasis.from_pipeline(pipe, NAMES, n_components=4)
     basis.save(folder / "basis.safetensors")
     features = torch.nn.functional.normalize(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
-    coefficients = torch.randn(20, 2, 4, generator=torch.Generator().manual_seed(1))
+    coefficients = (features @ torch.randn(3, 8, generator=torch.Generator().manual_seed(1))).view(20, 2, 4)
     instant = InstantMap.fit(features, coefficients, basis=basis, face_reader="test")
     instant.save(folder / "map.safetensors")
     return folder

@@ -19,7 +19,7 @@ from celeb_basis import (
     TextualInversion,
 )
 from celeb_basis.errors import BasisError
-from celeb_basis.models.denoiser import denoiser_of
+from celeb_basis.models.denoiser import Prediction, denoiser_of
 from celeb_basis.models.encoders import encode, placeholders, token_ids
 from celeb_basis.training.fit import fit_identities, fit_identity, fit_steps, person_pictures
 from celeb_basis.training.methods import METHODS
@@ -47,7 +47,8 @@ def make_face(seed: int) -> Crop:
 def instant(basis):
     g = torch.Generator().manual_seed(5)
     features = torch.nn.functional.normalize(torch.randn(len(basis.names), 8, generator=g), dim=-1)
-    coefficients = torch.randn(len(basis.names), 2, basis.n_components, generator=g) * basis.sigma
+    coefficients = torch.randn(8, 2 * basis.n_components, generator=g)
+    coefficients = (features @ coefficients).unflatten(1, (2, -1)) * basis.sigma / 3
     return InstantMap.fit(features, coefficients, basis=basis, face_reader="test")
 
 
@@ -143,6 +144,35 @@ def test_no_steps_return_the_start(pipe, basis, instant):
     assert torch.allclose(identity.coefficients(basis), torch.zeros(2, basis.n_components), atol=1e-5)
     identity = fit_identity(pipe, basis, [face], method="paper", **fit)
     assert torch.allclose(identity.coefficients(basis).norm(dim=-1), torch.ones(2), atol=1e-5)
+
+
+def test_a_worthless_map_is_left_alone_unless_it_is_asked_for(pipe, basis, instant):
+    face, fit = make_face(1), {"placeholder_token": "<ada>", "max_train_steps": 0}
+    worthless = replace(instant, score=0.01)
+    identity = fit_identity(pipe, basis, [face], instant=worthless, **fit)
+    assert identity.provenance["init"] == "mean" and identity.coefficients(basis).abs().max() < 1e-5
+    asked = fit_identity(pipe, basis, [face], instant=worthless, method=CelebBasisMethod(init="instant"), **fit)
+    assert torch.allclose(asked.coefficients(basis), instant.predict(face.feature), atol=1e-5)
+
+
+def test_what_stands_on_black_does_not_matter():
+    """The loss of our method looks at the face alone."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, 3, 4, 8, 8)
+    output, target = torch.randn(2, *shape, generator=generator)
+    weights = torch.zeros(2, 3, 1, 8, 8)
+    weights[..., 2:5, 3:6] = 1
+    elsewhere = output + (weights == 0) * torch.randn(shape, generator=generator)
+    both = [
+        CelebBasisMethod().loss(
+            Prediction(out, target, target, target, target, torch.zeros(2, 3), torch.ones(2, 3, 1, 1, 1), "epsilon"),
+            lambda: weights,
+        )
+        for out in (output, elsewhere)
+    ]
+    assert both[0].shape == (2,) and both[0].equal(both[1])
+    cut = (output - target)[..., 2:5, 3:6].square().flatten(1).mean(1)
+    assert torch.allclose(both[0], cut)
 
 
 def test_calibrated_people_stay_among_the_celebrities(pipe, basis):

@@ -162,7 +162,7 @@ class MiniatureReader:
         """The faces' squares in 128ths of each picture.
 
         The world's own pictures are of 128 pixels. What is larger may be a photograph of anything, and chance
-        resemblances are common there: faces must be seen again when the picture is a little smaller, one of them clearly.
+        resemblances are common there: faces must be seen again when the picture is a little smaller, and one clearly.
         """
         found: list[Tensor] = self._finder.boxes(_tensor(squares, SIZE))
         for i, square in enumerate(squares):

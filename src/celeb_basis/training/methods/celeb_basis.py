@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from ...basis.instant_map import InstantMap
 from ...errors import BasisError, IdentityError
-from .method import Method, Start, Task, check_momentum
+from ...models.denoiser import Prediction
+from .method import Method, Start, Task, check_momentum, weighted
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +22,7 @@ logger = logging.getLogger(__name__)
 class CelebBasisMethod(Method):
     """Learns 2 x k coefficients in the celebrities' standard deviations, within their own distance from the mean.
 
-    init: "instant" starts at the instant map's answer, "mean" at the mean person; None takes the map if there is one.
+    init: "instant" starts at the instant map's answer, "mean" at the mean person; None takes the map if there is one that is worth something.
     max_radius: how far a person may be from the mean, in the celebrities' median distance.
 
     Source: Yuan et al. (2023), with coefficients calibrated on the celebrities in place of unit norm.
@@ -48,17 +50,23 @@ class CelebBasisMethod(Method):
 
         return Start(self._coefficients(task) / basis.sigma, point, basis.inverse_transform)
 
+    def loss(self, prediction: Prediction, face_weights: Callable[[], Tensor]) -> Tensor:
+        """The denoising error within the face, with the hair at a tenth; what black says is noise."""
+        return weighted((prediction.output - prediction.target).square(), face_weights())
+
     def settings(self, instant: InstantMap | None) -> dict[str, object]:
         return super().settings(instant) | {"init": self._start_at(instant)}
 
     def _start_at(self, instant: InstantMap | None) -> str:
-        return self.init or ("mean" if instant is None else "instant")
+        return self.init or ("mean" if instant is None or instant.is_worthless else "instant")
 
     def _coefficients(self, task: Task) -> Tensor:
         """Where everybody starts, (people, 2, k)."""
         instant = task.instant
         if self.init is None and instant is None:
             logger.info("no instant map for this basis: starting from the mean person")
+        elif self.init is None and instant is not None and instant.is_worthless:
+            logger.info(f"the instant map is worth nothing (R2 {instant.score:.2f}): starting from the mean person")
         if self._start_at(instant) == "mean":
             return torch.zeros(len(task.people), *task.basis.sigma.shape)
         if instant is None:

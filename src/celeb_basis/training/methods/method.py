@@ -76,6 +76,12 @@ class Method(ABC):
         return prediction.error()
 
 
+def weighted(errors: Tensor, weights: Tensor) -> Tensor:
+    """The mean of each person's errors (people, batch, c, h, w), weighted by (people, batch, 1, h, w): (people,)."""
+    weights = weights.to(errors).expand_as(errors)
+    return (errors * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
+
+
 def check_momentum(momentum: float) -> None:
     """Raise IdentityError unless a running average can have this momentum."""
     if not 0 <= momentum < 1:

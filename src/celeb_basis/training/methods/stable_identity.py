@@ -12,7 +12,7 @@ from torch.nn.functional import layer_norm
 
 from ...models.denoiser import Prediction
 from ...models.encoders import name_rows
-from .method import Method, Start, Task, initial_layers, through_layers
+from .method import Method, Start, Task, initial_layers, through_layers, weighted
 
 NOISY = 600  # timesteps of 1,000 above which the loss looks at the noise
 
@@ -44,5 +44,4 @@ class StableIdentity(Method):
         noisy = (prediction.timesteps > NOISY)[..., None, None, None]
         guess = torch.where(noisy, prediction.estimated_noise, prediction.estimated_clean)
         truth = torch.where(noisy, prediction.noise, prediction.clean)
-        weights = face_weights().to(guess).expand_as(guess)
-        return ((guess - truth).square() * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
+        return weighted((guess - truth).square(), face_weights())
