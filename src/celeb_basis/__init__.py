@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .drawing.portraits import draw_portraits as draw_portraits
     from .errors import BasisError as BasisError
     from .errors import CelebBasisError as CelebBasisError
+    from .errors import FleetError as FleetError
     from .errors import IdentityError as IdentityError
     from .errors import ModelError as ModelError
     from .errors import NoFaceError as NoFaceError
@@ -63,6 +64,7 @@ _PUBLIC = {
     "errors": (
         "BasisError",
         "CelebBasisError",
+        "FleetError",
         "IdentityError",
         "ModelError",
         "NoFaceError",

@@ -96,6 +96,14 @@ class Portraits:
         where = {name: i for i, name in enumerate(self.names)}
         return replace(self, features=self.features[[where[name] for name in names]], names=tuple(names))
 
+    def joined(self, other: Portraits) -> Portraits:
+        """These and the names of another drawing. Raises BasisError if that one was drawn otherwise."""
+        if (self.drawn, self.face_reader) != (other.drawn, other.face_reader):
+            raise BasisError("these faces were drawn by other models, or with other settings")
+        width = max(self.features.shape[-1], other.features.shape[-1])  # 0 where no picture has a face yet
+        parts = [torch.nn.functional.pad(each, (0, width - each.shape[-1])) for each in (self.features, other.features)]
+        return replace(self, features=torch.cat(parts), names=(*self.names, *other.names))
+
     def instant_map(self, pipe: Pipeline, basis: CelebBasis) -> InstantMap:
         """Learn the map from face to coefficients from these pictures of the basis' own names."""
         if missing := sorted(set(basis.names) - set(self.names)):

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BasisError
 from .info import describe_basis, describe_instant_map
-from .options import Progress, add_command, add_face_reader, add_model, check_file, count, load_model, positive, whole
+from .options import (
+    Progress,
+    add_command,
+    add_face_reader,
+    add_model,
+    check_file,
+    count,
+    load_model,
+    loading,
+    positive,
+    whole,
+)
 
 if TYPE_CHECKING:
     from ..basis.portraits import Portraits
@@ -31,6 +42,7 @@ def add_commands(commands: Any) -> None:
         basis -o basis.safetensors
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 -o sd15.safetensors
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter -o sd15.safetensors
+        basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter --fleet -o sd15.safetensors
         basis --n-components 32 --json""",
         "Names that are not exactly two of the model's tokens are left out. With --filter the model draws every name a "
         "few times, which takes hours with a large model. Names whose pictures do not show one and the same person are "
@@ -53,6 +65,13 @@ def add_commands(commands: Any) -> None:
         "--batch-size", type=count, metavar="N", help=f"pictures drawn at once (default: {BATCH_SIZE})"
     )
     drawing.add_argument("--seed", type=whole, help="seed of the noise (default: 0)")
+    drawing.add_argument(
+        "--fleet",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="draw on many processes of this machine, or on the Ray cluster at ADDRESS",
+    )
     basis.add_argument(
         "-o",
         "--out",
@@ -114,7 +133,7 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
 
 def _check_filter_options(args: argparse.Namespace) -> None:
     """Raise BasisError for options of drawing where nothing is drawn, and for too few pictures to compare."""
-    options = ("num_images", "steps", "guidance", "face_reader", "batch_size", "seed")
+    options = ("num_images", "steps", "guidance", "face_reader", "batch_size", "seed", "fleet")
     given = [name for name in options if getattr(args, name) is not None]
     if given and not args.filter:
         raise BasisError(f"--{given[0].replace('_', '-')} is for --filter: add --filter, or leave it out")
@@ -130,17 +149,22 @@ def _draw(args: argparse.Namespace, pipe: Pipeline, people: list[str], kept: Pat
 
     faces = Portraits.load(kept) if kept.exists() else None
     saved = time.monotonic()
-    drawing = draw_portraits(
-        pipe,
-        people,
-        face_reader(pipe, args.face_reader),
-        pictures=args.num_images or NUM_IMAGES,
-        num_inference_steps=args.steps,
-        guidance_scale=args.guidance,
-        seed=args.seed or 0,
-        batch_size=args.batch_size or BATCH_SIZE,
-        start=faces,
-    )
+    how: dict[str, Any] = {
+        "pictures": args.num_images or NUM_IMAGES,
+        "num_inference_steps": args.steps,
+        "guidance_scale": args.guidance,
+        "seed": args.seed or 0,
+        "batch_size": args.batch_size or BATCH_SIZE,
+        "start": faces,
+    }
+    if args.fleet:
+        from .. import fleet
+
+        drawing = fleet.draw_portraits(
+            people, model=loading(args), face_reader=args.face_reader, address=args.fleet, **how
+        )
+    else:
+        drawing = draw_portraits(pipe, people, face_reader(pipe, args.face_reader), **how)
     try:
         with Progress() as bar:
             for faces in drawing:

@@ -65,10 +65,7 @@ def draw_portraits(
                 batch_size=batch_size,
             )
             faces.append([found[0].feature if len(found) == 1 else None for found in reader.read(images)])
-        width = max([len(f) for row in faces for f in row if f is not None], default=done.features.shape[-1])
-        blank = torch.zeros(width)
+        blank = torch.zeros(max((len(f) for row in faces for f in row if f is not None), default=0))
         rows = [torch.stack([blank if f is None else f.float().cpu() for f in row]) for row in faces]
-        before = done.features if done.features.shape[-1] else torch.zeros(len(done.names), pictures, width)
-        features = torch.cat([before, torch.stack(rows, dim=1)])
-        done = Portraits(features, (*done.names, *batch), drawn, reader.name)
+        done = done.joined(Portraits(torch.stack(rows, dim=1), tuple(batch), drawn, reader.name))
         yield done
