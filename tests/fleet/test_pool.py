@@ -14,9 +14,10 @@ import pytest
 
 from celeb_basis import BasisError, FleetError, draw_portraits, face_reader, fleet, load_pipeline
 from celeb_basis.cli import main
-from celeb_basis.fleet.pool import Needs, run
+from celeb_basis.fleet.pool import QUIET, Needs, run
 from celeb_basis.miniature import person
 
+os.environ |= QUIET
 ray = pytest.importorskip("ray", reason="the extra fleet is not installed")
 
 
@@ -25,7 +26,6 @@ def cluster():
     """Two CPUs of this machine."""
     from ray import cloudpickle
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
     yield

@@ -20,6 +20,13 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 3  # workers that an item may take with it, and that may end while they start
 PATIENCE = 60.0  # seconds without a worker, after which that is said
 LOCAL = "local"
+# Ray reads these when it is imported. It would report to its makers, print what happens to its processes among the
+# answers on standard output, and warn of a variable of its own that will change.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
 OBJECTS = 2**28  # bytes of a local Ray's store of shared objects; batches and answers are small
 
 Batch = list[Any]
@@ -247,8 +254,8 @@ def _reason(error: Exception) -> str:
 @contextmanager
 def _cluster(address: str) -> Iterator[Any]:
     """Ray, connected for the block unless it is already."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # and warn that it will change
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
