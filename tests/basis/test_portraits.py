@@ -57,6 +57,16 @@ def test_who_is_somebody_and_who_is_not():
     assert drawn.of(["name 5", "name 2"]).features.equal(features[[5, 2]])
 
 
+def test_drawings_of_one_kind_are_joined():
+    features = faces()
+    features[:5] = 0  # no face found yet, so that the size of a feature is not known
+    none, some = portraits(features[:5, :, :0], ("a", "b", "c", "d", "e")), portraits(features[5:])
+    for joined in (none.joined(some), some.joined(none).of((*none.names, *some.names))):
+        assert joined.features.equal(features) and joined.names == (*none.names, *some.names)
+    with pytest.raises(BasisError, match="other settings"):
+        some.joined(Portraits(none.features, none.names, "otherwise", "test"))
+
+
 def test_a_name_must_be_more_of_a_person_than_made_up_ones():
     people, vague = faces(names=10, d=64, noise=0.3), faces(names=10, d=64, noise=0.7, seed=7)
     drawn = portraits(torch.cat([people, vague]))

@@ -14,6 +14,7 @@ import pytest
 
 from celeb_basis import BasisError, FleetError, draw_portraits, face_reader, fleet, load_pipeline
 from celeb_basis.cli import main
+from celeb_basis.fleet import pool
 from celeb_basis.fleet.pool import QUIET, Needs, run
 from celeb_basis.miniature import person
 
@@ -73,7 +74,8 @@ def test_every_item_is_answered_once_and_items_are_read_as_workers_become_free()
     assert max(ahead) <= 2 * 3  # what two workers hold
 
 
-def test_an_item_that_ends_workers_is_an_error_and_the_others_are_answered():
+def test_an_item_that_ends_workers_is_an_error_and_the_others_are_answered(monkeypatch):
+    monkeypatch.setattr(pool, "ATTEMPTS", 2)
     found = {}
     for batch, answers in run(Squares(killer=7, wrong=12), range(20), 20):
         for i, number in enumerate(batch):
@@ -81,7 +83,7 @@ def test_an_item_that_ends_workers_is_an_error_and_the_others_are_answered():
             found[number] = answers if isinstance(answers, FleetError) else answers[i][0]
     lost = {number: found.pop(number) for number in (7, 12)}
     assert found == {number: number**2 for number in range(20) if number not in lost}
-    assert all("3 workers were lost with it" in str(error) for error in lost.values())
+    assert all("2 workers were lost with it" in str(error) for error in lost.values())
     assert "never heard of this number" in str(lost[12])
 
 
@@ -138,7 +140,7 @@ def test_a_table_is_fitted_though_a_worker_is_killed_and_again_only_where_it_mus
     assert sorted(file.name for file in out.glob("*.safetensors")) == [f"p{i}.safetensors" for i in (0, 1, 2, 4, 5)]
     written = {file: file.stat().st_mtime_ns for file in out.glob("*.safetensors")}
     person(5300, 128).save(table.parent / "nowhere.png")
-    report = answer(capsys, *command)
+    report = answer(capsys, *command, "--workers", 1)
     assert (report["done"], report["there_already"], report["errors"]) == (1, 5, 0)
     assert all(file.stat().st_mtime_ns == then for file, then in written.items())
 
@@ -153,5 +155,3 @@ def test_names_are_drawn_as_on_one_machine():
     assert (there.of(names).features - here.features).abs().max() < 1e-3
     [same] = fleet.draw_portraits(names, model={"model": "miniature"}, start=there, **how)
     assert same is there
-    with pytest.raises(BasisError, match="other settings"):
-        list(fleet.draw_portraits([*names, "one more"], model={"model": "miniature"}, start=there, **how | {"seed": 1}))

@@ -39,6 +39,14 @@ class Drawing(Job):
     seed: int
     options: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        for text in self.prompts:
+            if "{}" not in text:
+                raise PromptError(f"the prompt {text!r} needs {{}} where the name stands")
+        files = self.outputs(Row("somebody"))
+        if len(set(files)) < len(files):
+            raise PromptError("two of these prompts begin with the same 60 letters: their files would have one name")
+
     @property
     def settings(self) -> Mapping[str, Any]:
         return {
@@ -87,14 +95,6 @@ class Drawing(Job):
                 for s in range(seed, seed + self.num_images_per_prompt):
                     self._write(next(pictures), self._prompt(text, row), row, s)
         return [{"identity": row.identity, "pictures": self.outputs(row)} for row in rows]
-
-    def check(self) -> None:
-        for text in self.prompts:
-            if "{}" not in text:
-                raise PromptError(f"the prompt {text!r} needs {{}} where the name stands")
-        files = self.outputs(Row("somebody"))
-        if len(set(files)) < len(files):
-            raise PromptError("two of these prompts begin with the same 60 letters: their files would have one name")
 
     def _seed(self, row: Row) -> int:
         return self.seed if row.seed is None else row.seed

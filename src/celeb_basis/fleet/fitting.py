@@ -25,6 +25,7 @@ from ..training.methods import Method, method_of
 from ..training.recipe import DEFAULTS, Recipe
 from . import places
 from .job import Job, Line, photos_of
+from .pool import Needs
 from .table import Row
 
 FITTED, PLACED = 8, 32  # people in a batch; what is in one is lost with its worker
@@ -68,13 +69,15 @@ class Fitting(Job):
     def most(self) -> int:
         return PLACED if self.recipe.max_train_steps == 0 else FITTED
 
-    def check(self) -> None:
+    def start(self) -> Needs:
+        """Refuse what would fail for everybody."""
         self.basis.check(self.pipe)
         if self.instant is not None:
             self.instant.check(self.basis)
         if self.recipe.max_train_steps != 0:
             check_trainable(self.pipe)
-        assert self.reader  # what it runs on is missing for everybody, or for nobody
+        assert self.reader  # what it runs on may be missing
+        return super().start()
 
     def files(self, row: Row) -> list[str]:
         return photos_of(row)

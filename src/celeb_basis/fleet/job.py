@@ -66,9 +66,6 @@ class Job(ABC):
     def most(self) -> int:
         """People that are worth having in one batch."""
 
-    def check(self) -> None:  # noqa: B027  not every job has something to check
-        """Raise CelebBasisError for settings that cannot be followed."""
-
     @abstractmethod
     def files(self, row: Row) -> list[str]:
         """The files that a row names."""
@@ -91,7 +88,6 @@ class Job(ABC):
 
     def start(self) -> Needs:
         """Load the model, look at what it needs."""
-        self.check()
         network = denoiser_of(self.pipe).network
         free = free_bytes(next(network.parameters()).device)
         return Needs(psutil.Process().memory_info().rss, free, self.bytes_each, self.most)
