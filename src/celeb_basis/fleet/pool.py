@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
 
@@ -136,12 +136,13 @@ class _Pool:
         self._working: dict[Any, tuple[Any, Batch, int]] = {}
         self._idle: list[Any] = []
         self._again: deque[tuple[Batch, int]] = deque()  # batches, and how often they were tried
-        self._failed = 0  # starts, one after the other
+        self._failed = 0  # starts since something went well
 
     def run(self, items: Iterator[Any], total: int) -> Iterator[tuple[Batch, Answers | FleetError]]:
         left = total
-        self._add()
         while True:
+            while self.workers < (self._plan.workers if self._plan else 1) and self._failed < ATTEMPTS:
+                self._add()
             while self._idle and self._plan:
                 if not self._again:
                     size = min(self._plan.at_once, max(1, -(-left // self._plan.workers)))
@@ -164,6 +165,11 @@ class _Pool:
                 else:
                     yield from self._finished(answer)
 
+    @property
+    def workers(self) -> int:
+        """How many there are, at work or about to."""
+        return len(self._starting) + len(self._working) + len(self._idle)
+
     def _add(self) -> None:
         """Ask for one more worker, which starts when there is room for it."""
         plan = self._plan or Plan(1, 1, 1 if self._gpus else 0, 0, 1)
@@ -182,8 +188,6 @@ class _Pool:
         self._failed = 0
         if self._plan is None:
             self._plan = self._planned(needs)
-            for _ in range(self._plan.workers - 1):
-                self._add()
             logger.info(
                 f"{self._plan.workers} workers on {'GPUs' if self._gpus else f'{self._plan.threads} threads each'}, "
                 f"at most {self._plan.at_once} people at once in each"
@@ -192,15 +196,18 @@ class _Pool:
         self._idle.append(worker)
 
     def _not_started(self, error: Exception) -> None:
-        """Try again, or go on with the others, or raise where there are none."""
+        """Let it be tried again, or go on with the others, or raise where there are none."""
         self._failed += 1
-        wrong = getattr(error, "cause", None)  # what the user can put right; trying again would not help
-        if self._failed < ATTEMPTS and not isinstance(wrong, CelebBasisError):
-            self._add()
-        elif self._starting or self._working or self._idle:
+        cause = getattr(error, "cause", None)
+        final = cause if isinstance(cause, CelebBasisError) else None  # the user can put it right, trying again cannot
+        if final and self._plan:
+            self._plan = replace(self._plan, workers=self._plan.workers - 1)
+        if not final and self._failed < ATTEMPTS:
+            return
+        if self.workers:
             logger.warning(f"a worker cannot start, the others go on: {_reason(error)}")
-        elif isinstance(wrong, CelebBasisError):
-            raise wrong from None
+        elif final:
+            raise final from None
         else:
             raise FleetError(f"no worker can be started: {_reason(error)}") from None
 
@@ -226,6 +233,7 @@ class _Pool:
 
     def _finished(self, answer: Any) -> Iterator[tuple[Batch, Answers | FleetError]]:
         worker, batch, tried = self._working.pop(answer)
+        self._failed = 0
         try:
             found = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:
@@ -233,7 +241,6 @@ class _Pool:
                 raise wrong from None
             logger.warning(f"a worker was lost, its work is done again: {_reason(error)}")
             self._ray.kill(worker)
-            self._add()
             if tried + 1 < ATTEMPTS:
                 self._again += [([item], tried + 1) for item in batch]
             else:
