@@ -17,7 +17,7 @@ from ..errors import CelebBasisError, FleetError
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 3  # workers that an item may take with it, and that may end while they start
+ATTEMPTS = 5  # workers that an item may take with it, and that may end while they start
 PATIENCE = 60.0  # seconds without a worker, after which that is said
 LOCAL = "local"
 # Ray reads these when it is imported. It would report to its makers, print what happens to its processes among the
