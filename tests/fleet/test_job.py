@@ -99,8 +99,9 @@ def test_a_folder_of_photos_is_one_person(photos, pipe, tmp_path):
 
 def test_files_may_be_anywhere_that_fsspec_reaches(photos, pipe, tmp_path):
     memory = "memory://fleet"
-    places.write(f"{memory}/in/ada/1.png", (photos / "ada.png").read_bytes())
-    places.write(f"{memory}/in/bad.png", b"no picture")
+    for file, photo in {"ada/1.png": "ada.png", "bad.png": "bad.png"}.items():
+        with places.written(f"{memory}/in/{file}") as temporary:
+            temporary.write_bytes((photos / photo).read_bytes())
     rows = [Row("ada", (f"{memory}/in/ada",)), Row("bad", (f"{memory}/in/bad.png",))]
     instant = Recipe(max_train_steps=0)
     found = lines(fitting(f"{memory}/out", instant), pipe, rows)

@@ -13,9 +13,11 @@ def lines(folder):
 
 def test_the_latest_line_about_a_person_counts(tmp_path):
     first = Manifest(str(tmp_path))
+    first.begin()
     first.add([{"name": "ada", "error": "no face"}, {"name": "bo", "error": None}])
     first.close()
     second = Manifest(str(tmp_path))
+    second.begin()
     assert second.get("ada") == {"name": "ada", "error": "no face"} and second.get("cy") == {}
     second.add([{"name": "ada", "error": None}])
     second.close()
@@ -29,10 +31,18 @@ def test_a_stopped_run_leaves_parts_that_the_next_one_reads(tmp_path, monkeypatc
         stopped.add([{"name": name, "error": None}])
     assert not (tmp_path / "manifest.jsonl").exists()
     after = Manifest(str(tmp_path))
+    after.begin()
     assert after.get("ada") and after.get("bo")
     after.close()
     assert [line["name"] for line in lines(tmp_path)] == ["ada", "bo"]
     assert [file.name for file in tmp_path.iterdir()] == ["manifest.jsonl"]
+
+
+def test_a_run_in_which_nothing_came_about_leaves_nothing(tmp_path):
+    manifest = Manifest(str(tmp_path))
+    manifest.begin()
+    manifest.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_written_is_found_out_first(tmp_path):

@@ -17,12 +17,17 @@ def folder(request, tmp_path):
         yield f"file://{tmp_path}" if request.param == "file" else str(tmp_path)
 
 
+def write(file, content):
+    with places.written(file) as temporary:
+        temporary.write_bytes(content)
+
+
 def test_what_is_written_is_there(folder):
     file = places.join(folder, "people/ada.txt")
     assert not places.exists(file)
-    places.write(file, b"first")
-    places.write(file, b"second")
-    places.write(places.join(folder, ".hidden/x.txt"), b"")
+    write(file, b"first")
+    write(file, b"second")
+    write(places.join(folder, ".hidden/x.txt"), b"")
     with places.opened(file) as content:
         assert content.read() == b"second"
     with places.fetched([file, file]) as copies:
@@ -30,8 +35,18 @@ def test_what_is_written_is_there(folder):
         assert {copy.name for copy in copies} == {"ada.txt"}
     assert places.names_in(folder) == ["people/ada.txt"]
     assert places.names_in(folder, folders=True) == ["people"] and places.is_folder(folder)
-    places.remove(file)
-    assert not places.exists(file) and places.names_in(places.join(folder, "nowhere")) == []
+    places.remove(places.join(folder, "people"))
+    assert not places.exists(file) and places.names_in(places.join(folder, "people")) == []
+
+
+def test_a_file_that_fails_is_not_written(folder):
+    file = places.join(folder, "ada.txt")
+    write(file, b"first")
+    with pytest.raises(OutputError, match="disk full"), places.written(file) as temporary:
+        temporary.write_bytes(b"sec")
+        raise OSError("disk full")
+    with places.opened(file) as content:
+        assert content.read() == b"first"
 
 
 def test_files_in_an_archive(tmp_path):
@@ -51,7 +66,7 @@ def test_files_in_an_archive(tmp_path):
 
 def test_errors_name_the_file_that_was_asked_for(folder):
     file = places.join(folder, "ada.jpg")
-    places.write(file, b"no photo")
+    write(file, b"no photo")
     with pytest.raises(PhotoError) as error, places.fetched([file]) as [copy]:
         raise PhotoError(f"{copy} is damaged")
     assert str(error.value).removeprefix("file://") == f"{file.removeprefix('file://')} is damaged"
@@ -64,4 +79,4 @@ def test_places_that_cannot_be_had(tmp_path):
     (tmp_path / "file").touch()
     for file in (f"{tmp_path}/file/ada.txt", "nonsense://a.txt", f"zip://a.txt::{tmp_path}/file"):
         with pytest.raises(OutputError):
-            places.write(file, b"")
+            write(file, b"")

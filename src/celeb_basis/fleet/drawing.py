@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image
@@ -103,7 +102,5 @@ class Drawing(Job):
         return text.replace("{}", f"<{row.name}>")
 
     def _write(self, picture: Image.Image, prompt: str, row: Row, seed: int) -> None:
-        name = f"{file_stem(prompt, seed)}.png"
-        with TemporaryDirectory(prefix="celeb-basis-") as folder:
-            save_picture(picture, Path(folder) / name, prompt=prompt, seed=seed, model=model_name(self.pipe))
-            places.write(places.join(self.out, f"{row.name}/{name}"), (Path(folder) / name).read_bytes())
+        with places.written(places.join(self.out, f"{row.name}/{file_stem(prompt, seed)}.png")) as temporary:
+            save_picture(picture, temporary, prompt=prompt, seed=seed, model=model_name(self.pipe))

@@ -7,7 +7,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..basis.basis import CelebBasis
@@ -102,9 +101,8 @@ class Fitting(Job):
 
     def _kept(self, row: Row, faces: Sequence[Face], identity: Identity) -> Line:
         [file] = self.outputs(row)
-        with TemporaryDirectory(prefix="celeb-basis-") as folder:
-            identity.save(Path(folder) / file)
-            places.write(places.join(self.out, file), (Path(folder) / file).read_bytes())
+        with places.written(places.join(self.out, file)) as temporary:
+            identity.save(temporary)
         radii = identity.coefficients(self.basis).norm(dim=-1) / self.basis.radius
         figures = {
             "photos_used": len(faces),

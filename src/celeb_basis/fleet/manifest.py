@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import PhotoError
 from . import places
 
 FILE = "manifest.jsonl"
-PART = "manifest-part-"  # files of these names hold the lines of a run that goes on, or was stopped
+PARTS = "manifest-parts"  # a folder with the lines of a run that goes on, or was stopped
 EVERY = 10.0  # seconds of results that a stop of the whole run may lose
 
 
@@ -28,10 +28,11 @@ class Manifest:
         self._rows = sqlite3.connect("", check_same_thread=False)  # a file that nobody else sees
         self._rows.execute("create table rows (name text primary key, line text)")
         self._rows.execute("create table expected (name text primary key) without rowid")
-        found = [name for name in places.names_in(folder) if name.startswith((FILE, PART)) and "/" not in name]
-        self._parts = sorted(name for name in found if name != FILE)
-        for name in [FILE] * (FILE in found) + self._parts:
-            with places.opened(places.join(folder, name)) as lines:
+        self._file, self._parts = places.join(folder, FILE), places.join(folder, PARTS)
+        found = [self._file] if places.exists(self._file) else []
+        found += [places.join(self._parts, name) for name in places.names_in(self._parts)]
+        for file in found:
+            with places.opened(file) as lines:
                 self._keep(line.decode() for line in lines)
         self._new: list[str] = []
         self._saved = time.monotonic()
@@ -69,20 +70,18 @@ class Manifest:
         if time.monotonic() - self._saved > EVERY:
             self._save(self._new)
 
-    def _save(self, lines: Sequence[str]) -> None:
-        part = f"{PART}{time.time_ns()}.jsonl"
-        places.write(places.join(self._folder, part), _text(lines))
-        self._parts.append(part)
+    def _save(self, lines: Iterable[str]) -> None:
+        _write(places.join(self._parts, f"{time.time_ns()}.jsonl"), lines)
         self._new, self._saved = [], time.monotonic()
 
     def close(self) -> None:
         """Write one file with everybody's line, and remove the parts."""
-        lines = (line for (line,) in self._rows.execute("select line from rows order by rowid"))
-        places.write(places.join(self._folder, FILE), _text(lines))
-        for part in self._parts:
-            places.remove(places.join(self._folder, part))
+        if self._rows.execute("select 1 from rows").fetchone():
+            _write(self._file, (line for (line,) in self._rows.execute("select line from rows order by rowid")))
+        places.remove(self._parts)
         self._rows.close()
 
 
-def _text(lines: Iterable[str]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode()
+def _write(path: str, lines: Iterable[str]) -> None:
+    with places.written(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)

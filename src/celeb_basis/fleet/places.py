@@ -82,8 +82,9 @@ def exists(path: str) -> bool:
         return bool(fs.exists(inside))
 
 
-def write(path: str, content: bytes) -> None:
-    """Write a file, and the folders above it. Raises OutputError.
+@contextmanager
+def written(path: str) -> Iterator[Path]:
+    """Yield a local path whose content is a file at `path` when the block succeeds. Raises OutputError.
 
     On a local disk the file is there whole or not at all; an object store gives the same promise for one upload.
     """
@@ -92,16 +93,19 @@ def write(path: str, content: bytes) -> None:
         fs.makedirs(fs._parent(inside), exist_ok=True)
         if isinstance(fs, LocalFileSystem):
             with write_atomically(inside) as temporary:
-                temporary.write_bytes(content)
-        else:
-            fs.pipe_file(inside, content)
+                yield temporary
+            return
+        with tempfile.TemporaryDirectory(prefix="celeb-basis-") as folder:
+            temporary = Path(folder) / Path(inside).name
+            yield temporary
+            fs.put_file(str(temporary), inside)
 
 
-def remove(path: str) -> None:
-    """Remove a file. Raises OutputError."""
-    with _or(OutputError, path, "cannot be removed"):
-        fs, inside = url_to_fs(path)
-        fs.rm_file(inside)
+def remove(folder: str) -> None:
+    """Remove a folder and what is in it. Raises OutputError."""
+    with _or(OutputError, folder, "cannot be removed"):
+        fs, inside = url_to_fs(folder)
+        fs.rm(inside, recursive=True)
 
 
 @contextmanager
