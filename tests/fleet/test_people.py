@@ -32,6 +32,13 @@ def test_a_folder_that_cannot_be_written(table, capsys):
     assert "cannot" in complaint(capsys, "fleet", "fit", table, "-o", table / "people")
 
 
+def test_an_address_where_nobody_answers(table, tmp_path, capsys):
+    pytest.importorskip("ray", reason="the extra fleet is not installed")
+    for address in ("127.0.0.1:1", "127.0.0.1:99999", "nonsense"):
+        message = complaint(capsys, "fleet", "fit", table, "-o", tmp_path / "out", "--address", address)
+        assert message.startswith(f"there is no cluster at --address {address}: ")
+
+
 def test_prompts_without_a_name(table, tmp_path, capsys):
     table.write_text("identity\nada.safetensors\n")
     assert "needs {}" in complaint(capsys, "fleet", "generate", table, "a photo", "-o", tmp_path / "out")

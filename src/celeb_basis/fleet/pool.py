@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ from ..errors import CelebBasisError, FleetError
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5  # workers that an item may take with it, and that may end while they start
+CONNECT = 10.0  # seconds for the machine at an address to answer
 PATIENCE = 60.0  # seconds without a worker, after which that is said
 LOCAL = "local"
 # Ray reads these when it is imported. It would report to its makers, print what happens to its processes among the
@@ -273,9 +275,12 @@ def _cluster(address: str) -> Iterator[Any]:
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     local = {"include_dashboard": False, "object_store_memory": OBJECTS} if address == LOCAL else {}
+    host, _, port = address.rpartition(":")
     try:
+        if port.isdecimal() and "://" not in address:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=CONNECT).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (OSError, RuntimeError, ValueError, OverflowError, ImportError) as error:
         where = "Ray cannot start here" if address == LOCAL else f"there is no cluster at address={address}"
         raise FleetError(f"{where}: {' '.join(str(error).split())[:300]}") from None
     if main:
