@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -205,6 +206,8 @@ class _Pool:
         if final and self._plan:
             self._plan = replace(self._plan, workers=self._plan.workers - 1)
         if not final and self._failed < ATTEMPTS:
+            if not self.workers:
+                time.sleep(2**self._failed)  # what is wrong, such as too little memory, may pass
             return
         if self.workers:
             logger.warning(f"a worker cannot start, the others go on: {_reason(error)}")
