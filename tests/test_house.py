@@ -26,6 +26,7 @@ WINGS = (
     "drawing",
     "measuring",
     "miniature",
+    "fleet",
     "web",
     "cli",
 )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .drawing.portraits import survey as survey
     from .errors import BasisError as BasisError
     from .errors import CelebBasisError as CelebBasisError
+    from .errors import FleetError as FleetError
     from .errors import IdentityError as IdentityError
     from .errors import ModelError as ModelError
     from .errors import NoFaceError as NoFaceError
@@ -64,6 +65,7 @@ _PUBLIC = {
     "errors": (
         "BasisError",
         "CelebBasisError",
+        "FleetError",
         "IdentityError",
         "ModelError",
         "NoFaceError",

@@ -8,7 +8,8 @@ CelebBasisError
 ├── PhotoError            a photo cannot be read or used
 │   ├── NoFaceError       no face was found in it
 │   └── SeveralFacesError more than one face was found in it
-└── OutputError           a file cannot be written
+├── OutputError           a file cannot be written
+└── FleetError            the workers of a fleet cannot be started or reached, or none of them lives
 """
 
 from __future__ import annotations
@@ -52,3 +53,7 @@ class SeveralFacesError(PhotoError):
 
 class OutputError(CelebBasisError):
     """A file cannot be written."""
+
+
+class FleetError(CelebBasisError):
+    """The workers of a fleet cannot be started or reached, or none of them lives."""

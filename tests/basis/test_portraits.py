@@ -1,6 +1,7 @@
 """Which names a model knows: the measure, and drawing that can be stopped."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -60,6 +61,16 @@ def test_who_is_somebody_and_who_is_not():
         "name 11": "drawn without a face",
     }
     assert drawn.of(["name 5", "name 2"]).features.equal(features[[5, 2]])
+
+
+def test_drawings_of_one_kind_are_joined():
+    features = faces()
+    features[:5] = 0  # no face found yet, so that the size of a feature is not known
+    none, some = portraits(features[:5, :, :0], ("a", "b", "c", "d", "e")), portraits(features[5:])
+    for joined in (none.joined(some), some.joined(none).of((*none.names, *some.names))):
+        assert joined.features.equal(features) and joined.names == (*none.names, *some.names)
+    with pytest.raises(BasisError, match="other settings"):
+        some.joined(replace(none, drawn="otherwise"))
 
 
 def test_a_name_must_be_more_of_a_person_than_made_up_ones():

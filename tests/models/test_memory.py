@@ -94,9 +94,9 @@ def test_pictures_drawn_at_once_follow_the_memory_that_is_free(monkeypatch):
     pipe = published("sd1")
     counts = []
     for gigabytes in (0.1, 1.5, 3, 500):
-        monkeypatch.setattr("celeb_basis.models.memory._free", lambda device, free=gigabytes: int(free * GIB))
+        monkeypatch.setattr("celeb_basis.models.memory.free_bytes", lambda device, free=gigabytes: int(free * GIB))
         counts.append(drawn_at_once(pipe))
     assert counts[0] == 1 and counts == sorted(counts) and 1 < counts[1] < counts[2] < counts[3] == DRAWN
     pipe.vae.enable_slicing()  # decodes one by one, so that more pictures fit
-    monkeypatch.setattr("celeb_basis.models.memory._free", lambda device: int(1.5 * GIB))
+    monkeypatch.setattr("celeb_basis.models.memory.free_bytes", lambda device: int(1.5 * GIB))
     assert drawn_at_once(pipe) > counts[1]

@@ -148,6 +148,19 @@ class Portraits:
         index = [where[name] for name in names]
         return replace(self, features=self.features[index], num_images=self.num_images[index], names=tuple(names))
 
+    def joined(self, other: Portraits) -> Portraits:
+        """These and the names of another drawing. Raises BasisError if that one was drawn otherwise."""
+        if (self.drawn, self.face_reader) != (other.drawn, other.face_reader):
+            raise BasisError("these faces were drawn by other models, or with other settings")
+        width = max(self.features.shape[-1], other.features.shape[-1])  # 0 where no picture has a face yet
+        pictures = max(self.features.shape[1], other.features.shape[1])
+        parts = [
+            torch.nn.functional.pad(each, (0, width - each.shape[2], 0, pictures - each.shape[1]))
+            for each in (self.features, other.features)
+        ]
+        counts = torch.cat([self.num_images, other.num_images])
+        return replace(self, features=torch.cat(parts), num_images=counts, names=(*self.names, *other.names))
+
     def instant_map(self, pipe: Pipeline, basis: CelebBasis) -> InstantMap:
         """Learn the map from face to coefficients from those names of the basis that were drawn."""
         drawn = self.of([name for name in basis.names if name in set(self.names)])

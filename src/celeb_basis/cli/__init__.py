@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import CelebBasisError
-from . import basis, evaluate, info, page, people, pictures
+from . import basis, evaluate, fleet, info, page, people, pictures
 from .lines import printable, say
 from .options import Parser
 from .signals import Stop, importing, stoppable
@@ -83,6 +83,7 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
 
 # What the library's messages call an argument, and what it is called here.
 OPTIONS = {
+    "address=": "--address ",
     "largest=True": "--largest-face",
     "device='cpu'": "--device cpu",
     "init='instant'": "--init instant",
@@ -143,6 +144,7 @@ celeb-basis COMMAND --help shows more examples. Only fit photos of people who ag
     people.add_commands(commands)
     pictures.add_commands(commands)
     evaluate.add_commands(commands)
+    fleet.add_commands(commands)
     info.add_commands(commands)
     page.add_commands(commands)
     return parser

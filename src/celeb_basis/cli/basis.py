@@ -6,6 +6,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from .options import (
     check_folder,
     count,
     load_model,
+    loading,
     make_folder,
     positive,
     whole,
@@ -50,6 +52,7 @@ def add_commands(commands: Any) -> None:
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 -o sd15.safetensors
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter -o sd15
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter --minutes 20 -o sd15
+        basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter --fleet -o sd15
         basis --n-components 32 --json""",
         "Names that are not exactly two of the model's tokens are left out. With --filter the model draws every name "
         "twice in few steps, and again where that leaves a doubt. Names whose pictures do not show one and the same "
@@ -78,6 +81,13 @@ def add_commands(commands: Any) -> None:
         "--batch-size", type=count, metavar="N", help="pictures drawn at once (default: by the memory that is free)"
     )
     drawing.add_argument("--seed", type=whole, help="seed of the noise (default: 0)")
+    drawing.add_argument(
+        "--fleet",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="draw on many processes of this machine, or on the Ray cluster at ADDRESS",
+    )
     basis.add_argument(
         "-o",
         "--out",
@@ -190,7 +200,7 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
 
 def _check_filter_options(args: argparse.Namespace) -> None:
     """Raise BasisError for options of drawing where nothing is drawn, and for too few pictures to compare."""
-    options = ("minutes", "num_images", "steps", "guidance", "sampler", "face_reader", "batch_size", "seed")
+    options = ("minutes", "num_images", "steps", "guidance", "sampler", "face_reader", "batch_size", "seed", "fleet")
     given = [name for name in options if getattr(args, name) is not None]
     if given and not args.filter:
         raise BasisError(f"--{given[0].replace('_', '-')} is for --filter: add --filter, or leave it out")
@@ -214,6 +224,14 @@ def _draw(
     faces = Portraits.load(files.faces) if files.faces.exists() else None
     begun = time.monotonic()
     until = begun + 60 * args.minutes if args.minutes else float("inf")
+    draw = None
+    if args.fleet:
+        from .. import fleet
+
+        draw = partial(
+            fleet.draw_portraits, model=loading(args), face_reader=args.face_reader, address=args.fleet,
+            batch_size=args.batch_size or 8,
+        )  # fmt: skip
     surveying = survey(
         pipe,
         people,
@@ -226,6 +244,7 @@ def _draw(
         seed=args.seed or 0,
         batch_size=args.batch_size,
         start=faces,
+        draw=draw,
     )
     if files.folder:
         make_folder(files.folder)

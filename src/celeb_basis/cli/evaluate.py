@@ -66,20 +66,9 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument(
         "--basis", type=Path, metavar="FILE|DIR", help="whose names are drawn too (default: the model's)"
     )
-    how = evaluate.add_argument_group("how it is measured")
-    how.add_argument("--protocol", choices=PROTOCOL_NAMES, help="which prompts (default: short, ten of them)")
-    how.add_argument("--prompts", type=Path, metavar="FILE", help="your own: one a line, {} where the name stands")
-    how.add_argument("--seeds", type=count, default=2, metavar="N", help="pictures per prompt (default: 2)")
-    how.add_argument("--seed", type=whole, default=0, help="picture i of a prompt starts from seed + i (default: 0)")
-    add_sampling(how)
+    how = add_measuring(evaluate)
     how.add_argument(
         "--celebrities", type=whole, metavar="N", help="names of the basis drawn for comparison (default: 10)"
-    )
-    how.add_argument(
-        "--judge", choices=FACE_READERS, help="face reader of photographs (default: dlib, or one that fitted nobody)"
-    )
-    how.add_argument(
-        "--clip", metavar="MODEL", help="folder or hub id of the CLIP for prompts (default: OpenAI's ViT-L/14), or none"
     )
     how.add_argument(
         "--diversity", action="store_true", help="also measure how different pictures of a prompt are (by CLIP)"
@@ -87,6 +76,23 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument(
         "-o", "--out", type=Path, default=Path("evaluation"), metavar="DIR", help="pictures, sheet, report (evaluation)"
     )
+
+
+def add_measuring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add which pictures are drawn to measure somebody, and who judges them; return their group."""
+    how = parser.add_argument_group("how it is measured")
+    how.add_argument("--protocol", choices=PROTOCOL_NAMES, help="which prompts (default: short, ten of them)")
+    how.add_argument("--prompts", type=Path, metavar="FILE", help="your own: one a line, {} where the name stands")
+    how.add_argument("--seeds", type=count, default=2, metavar="N", help="pictures per prompt (default: 2)")
+    how.add_argument("--seed", type=whole, default=0, help="picture i of a prompt starts from seed + i (default: 0)")
+    add_sampling(how)
+    how.add_argument(
+        "--judge", choices=FACE_READERS, help="face reader of photographs (default: dlib, or one that fitted nobody)"
+    )
+    how.add_argument(
+        "--clip", metavar="MODEL", help="folder or hub id of the CLIP for prompts (default: OpenAI's ViT-L/14), or none"
+    )
+    return how
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -143,7 +149,7 @@ def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
 
     check_folder(args.out)
     people = _people(args)
-    prompts = _prompts(args)
+    prompts = prompts_of(args)
     basis = CelebBasis.load(args.basis) if args.basis else None
     pipe = load_model(args)
     judge = judge_of(pipe, [person.identity for person in people], reader=args.judge, clip=args.clip)
@@ -181,7 +187,8 @@ def _people(args: argparse.Namespace) -> list[Person]:
     return [Person(Identity.load(args.identity), photos)]
 
 
-def _prompts(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:
+def prompts_of(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:
+    """The prompts asked for, by kind."""
     from ..measuring.protocols import PROTOCOLS
 
     if args.prompts is None:

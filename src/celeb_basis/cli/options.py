@@ -89,23 +89,28 @@ def add_face_reader(parser: argparse._ActionsContainer) -> None:
 
 def load_model(args: argparse.Namespace) -> Pipeline:
     """The pipeline asked for; loading bars are shown only for a large model in a terminal."""
-    import torch
-
     from ..models.load import load_pipeline
 
     if args.model == DEFAULT_MODEL or not sys.stderr.isatty():
         hide_loading_bars()
     # `generate` reports black pictures itself, with their seeds.
     logging.getLogger("diffusers.pipelines.stable_diffusion.safety_checker").setLevel(logging.ERROR)
-    return load_pipeline(
-        args.model,
-        device=args.device,
-        dtype=getattr(torch, args.dtype) if args.dtype else None,
-        revision=args.revision,
-        variant=args.variant,
-        config=args.config,
-        safety_checker=not args.no_safety_checker,
-    )
+    return load_pipeline(**loading(args))
+
+
+def loading(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `load_pipeline`."""
+    import torch
+
+    return {
+        "model": args.model,
+        "device": args.device,
+        "dtype": getattr(torch, args.dtype) if args.dtype else None,
+        "revision": args.revision,
+        "variant": args.variant,
+        "config": args.config,
+        "safety_checker": not args.no_safety_checker,
+    }
 
 
 def model_again(args: argparse.Namespace) -> str:
@@ -240,7 +245,10 @@ def make_folder(path: Path) -> None:
 
 
 class Progress:
-    """Bars with the time left, on stderr where that is a terminal: `progress(done, total, what, note)`."""
+    """Bars with the time left, on stderr where that is a terminal: `progress(done, total, what)`.
+
+    A note, if there is one, stands at the end of the bar.
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None

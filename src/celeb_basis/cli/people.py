@@ -36,6 +36,7 @@ from .options import (
 if TYPE_CHECKING:
     from ..basis.basis import CelebBasis
     from ..basis.instant_map import InstantMap
+    from ..training.methods import Method
 
 logger = logging.getLogger(__name__)
 
@@ -73,30 +74,7 @@ def add_commands(commands: Any) -> None:
     fit.add_argument(
         "-o", "--out", type=Path, metavar="FILE|DIR", help="(default: NAME.safetensors); with --person a folder"
     )
-    add_model(fit)
-    _add_basis(fit)
-    fit.add_argument("--instant", type=Path, metavar="FILE", help="instant map (default: the one beside the basis)")
-    fit.add_argument("--method", choices=DEFAULTS, default=METHOD, help=f"what is learnt, and how (default: {METHOD})")
-    fit.add_argument("--init", choices=("instant", "mean"), help="where to start (default: instant if there is a map)")
-    fit.add_argument("--steps", type=whole, metavar="N", help=f"steps of training ({_defaults('max_train_steps')})")
-    fit.add_argument("--minutes", type=positive, metavar="M", help="time limit: take as many steps as it allows")
-    fit.add_argument("--lr", type=positive, metavar="RATE", help=f"learning rate ({_defaults('learning_rate')})")
-    fit.add_argument(
-        "--batch-size", type=count, metavar="N", help=f"pictures per step ({_defaults('train_batch_size')})"
-    )
-    fit.add_argument(
-        "--num-pictures",
-        type=count,
-        default=Recipe.num_pictures,
-        metavar="N",
-        help=f"different training pictures; fewer start faster on a CPU (default: {Recipe.num_pictures})",
-    )
-    fit.add_argument(
-        "--resolution", type=count, metavar="PIXELS", help="side of a training picture (default: the model's)"
-    )
-    fit.add_argument("--largest-face", action="store_true", help="if a photo shows several faces, take the largest")
-    add_face_reader(fit)
-    fit.add_argument("--seed", type=whole, default=0, help="the same seed gives the same person (default: 0)")
+    add_fitting(fit)
 
     blend = add_command(
         commands,
@@ -129,6 +107,38 @@ def add_commands(commands: Any) -> None:
         "--model", default=DEFAULT_MODEL, help=f"the model that will draw the person (default: {DEFAULT_MODEL})"
     )
     _add_basis(sample)
+
+
+def add_fitting(parser: argparse.ArgumentParser) -> None:
+    """Add the model and how people are learnt in it."""
+    add_model(parser)
+    _add_basis(parser)
+    parser.add_argument("--instant", type=Path, metavar="FILE", help="instant map (default: the one beside the basis)")
+    parser.add_argument(
+        "--method", choices=DEFAULTS, default=METHOD, help=f"what is learnt, and how (default: {METHOD})"
+    )
+    parser.add_argument(
+        "--init", choices=("instant", "mean"), help="where to start (default: instant if there is a map)"
+    )
+    parser.add_argument("--steps", type=whole, metavar="N", help=f"steps of training ({_defaults('max_train_steps')})")
+    parser.add_argument("--minutes", type=positive, metavar="M", help="time limit: take as many steps as it allows")
+    parser.add_argument("--lr", type=positive, metavar="RATE", help=f"learning rate ({_defaults('learning_rate')})")
+    parser.add_argument(
+        "--batch-size", type=count, metavar="N", help=f"pictures per step ({_defaults('train_batch_size')})"
+    )
+    parser.add_argument(
+        "--num-pictures",
+        type=count,
+        default=Recipe.num_pictures,
+        metavar="N",
+        help=f"different training pictures; fewer start faster on a CPU (default: {Recipe.num_pictures})",
+    )
+    parser.add_argument(
+        "--resolution", type=count, metavar="PIXELS", help="side of a training picture (default: the model's)"
+    )
+    parser.add_argument("--largest-face", action="store_true", help="if a photo shows several faces, take the largest")
+    add_face_reader(parser)
+    parser.add_argument("--seed", type=whole, default=0, help="the same seed gives the same person (default: 0)")
 
 
 def _defaults(setting: str) -> str:
@@ -183,6 +193,28 @@ def _instant_map(args: argparse.Namespace) -> InstantMap | None:
     return found
 
 
+def fitting(args: argparse.Namespace) -> tuple[CelebBasis, InstantMap | None, str | Method, Recipe]:
+    """Basis, instant map, method and recipe asked for."""
+    from ..training.methods import CelebBasisMethod
+
+    basis, instant = load_basis(args), _instant_map(args)
+    if args.steps == 0 and instant is None:
+        raise BasisError(
+            "--steps 0 needs an instant map of this basis (--instant FILE): "
+            "without one every person would be the mean person"
+        )
+    recipe = Recipe(
+        max_train_steps=args.steps,
+        max_train_minutes=args.minutes,
+        learning_rate=args.lr,
+        train_batch_size=args.batch_size,
+        num_pictures=args.num_pictures,
+        resolution=args.resolution,
+        seed=args.seed,
+    )
+    return basis, instant, CelebBasisMethod(init=args.init) if args.method == METHOD else args.method, recipe
+
+
 def _people(args: argparse.Namespace) -> dict[str, list[Path]]:
     """Everybody's photos by name. Raises PhotoError or PromptError if it is unclear whose photo one is."""
     if not args.person:
@@ -216,7 +248,6 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     from ..faces.photo import open_photo, photos_in
     from ..models.encoders import vocabulary
     from ..training.fit import fit_identities
-    from ..training.methods import CelebBasisMethod
 
     people = _people(args)
     names = list(people)
@@ -225,26 +256,12 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
         [file for path in paths for file in (photos_in(path) if path.is_dir() else [path])] for paths in people.values()
     ]
     photos = [[open_photo(file) for file in own] for own in files]
-    basis, instant = load_basis(args), _instant_map(args)
-    if args.steps == 0 and instant is None:
-        raise BasisError(
-            "--steps 0 needs an instant map of this basis (--instant FILE): "
-            "without one every person would be the mean person"
-        )
+    basis, instant, method, recipe = fitting(args)
     pipe = load_model(args)
     basis.check(pipe)
     reader = face_reader(pipe, args.face_reader)
     faces = [find_person(own, reader, largest=args.largest_face) for own in photos]
     _advise(outs, vocabulary(pipe))
-    recipe = Recipe(
-        max_train_steps=args.steps,
-        max_train_minutes=args.minutes,
-        learning_rate=args.lr,
-        train_batch_size=args.batch_size,
-        num_pictures=args.num_pictures,
-        resolution=args.resolution,
-        seed=args.seed,
-    )
     total = DEFAULTS[args.method].max_train_steps if args.steps is None else args.steps
     start = time.perf_counter()
     what = f"fitting {names[0] if len(names) == 1 else f'{len(names)} people'}"
@@ -255,7 +272,7 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
             faces,
             names,
             recipe,
-            method=CelebBasisMethod(init=args.init) if args.method == METHOD else args.method,
+            method=method,
             instant=instant,
             progress=lambda at: bar(at.step, total, what),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -119,6 +119,7 @@ def survey(
     seed: int = 0,
     batch_size: int | None = None,
     start: Portraits | None = None,
+    draw: Callable[..., Iterator[Portraits]] | None = None,
 ) -> Iterator[tuple[Portraits, int]]:
     """Find out with as little drawing as possible which names a model knows; yield faces, and how many are to come.
 
@@ -127,13 +128,16 @@ def survey(
 
     num_inference_steps, guidance_scale, sampler: None takes the first of WAYS in which the first names are told from
     the `made_up` ones, or else the last of them. start: as in `draw_portraits`.
+    draw: called as `draw_portraits` is, but for the pipeline and the reader, in its place.
     """
     everybody, described = [*made_up, *names], _described(pipe, seed)
     ways = [Way(num_inference_steps, guidance_scale, sampler)]
     if ways == [Way()]:
         ways = list(WAYS)
 
-    def draw(way: Way, who: Sequence[str], count: int) -> Iterator[Portraits]:
+    def drawing(way: Way, who: Sequence[str], count: int) -> Iterator[Portraits]:
+        if draw is not None:
+            return draw(who, pictures=count, seed=seed, start=start, **way._asdict())
         return _draw(pipe, who, reader, way, described, count, seed, batch_size, start)
 
     begun = [json.dumps([*described, *way]) for way in ways]
@@ -142,16 +146,16 @@ def survey(
     famous = everybody[: len(made_up) + FAMOUS]
     while True:
         way, *ways = ways
-        for start in draw(way, famous, 2):
+        for start in drawing(way, famous, 2):
             yield start, _left(start, everybody, 2)
         if not ways or start is None or start.of(famous).told_apart(made_up):
             break
         start = None
-    for start in draw(way, everybody, 2):
+    for start in drawing(way, everybody, 2):
         yield start, _left(start, everybody, 2)
     for count in range(3, pictures + 1):
         undecided = start.of(everybody).undecided(made_up) if start else []
-        for start in draw(way, undecided, count):
+        for start in drawing(way, undecided, count):
             yield start, _left(start, undecided, count)
 
 

@@ -17,7 +17,8 @@ from torch.nn.functional import avg_pool2d
 from . import face, wardrobe
 from .backdrops import SCENES as SCENES
 from .backdrops import backdrops
-from .canvas import SIZE, Canvas, colour
+from .canvas import SIZE as SIZE
+from .canvas import Canvas, colour
 
 TRAITS = (
     "skin lightness", "skin warmth", "hair lightness", "hair redness", "hair length", "hair volume", "fringe",

@@ -39,7 +39,7 @@ def place(pipe: Pipeline, device: torch.device, free: int | None = None) -> None
     """
     parts, denoiser = _bytes(pipe), denoiser_of(pipe)
     if free is None:  # in main memory the weights are there already
-        free = _free(device) + (0 if device.type == "cuda" else sum(parts.values()))
+        free = free_bytes(device) + (0 if device.type == "cuda" else sum(parts.values()))
     taken = measures(pipe, free, gpu=device.type == "cuda")
     if OFFLOAD in taken:
         denoiser.pipe.enable_model_cpu_offload(device=device)
@@ -95,9 +95,19 @@ def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
 
 def pictures_at_once(denoiser: Denoiser) -> int:
     """How many training pictures may go through the denoiser in one call of a fit, by what is free now."""
+    free = free_bytes(next(denoiser.network.parameters()).device)
+    return max(FITTED, free // fitted_bytes(denoiser))
+
+
+def fitted_bytes(denoiser: Denoiser) -> int:
+    """Bytes that a training picture takes in a step of a fit."""
     alive = RECOMPUTED if getattr(denoiser.network, "is_gradient_checkpointing", False) else KEPT
-    free = _free(next(denoiser.network.parameters()).device)
-    return max(FITTED, free // (alive * denoiser.feature_map))
+    return alive * denoiser.feature_map
+
+
+def drawn_bytes(denoiser: Denoiser) -> int:
+    """Bytes that a picture takes while it is drawn, with guidance."""
+    return 2 * PASSING * denoiser.feature_map
 
 
 def drawn_at_once(pipe: Pipeline) -> int:
@@ -107,11 +117,11 @@ def drawn_at_once(pipe: Pipeline) -> int:
     if getattr(pipe.vae, "use_slicing", False):
         decoded = 0
     device = next(denoiser.network.parameters()).device
-    free, most = _free(device), MOST_DRAWN if device.type == "cuda" else DRAWN
-    return int(min(most, max(1, free // (2 * PASSING * denoiser.feature_map + decoded))))
+    free, most = free_bytes(device), MOST_DRAWN if device.type == "cuda" else DRAWN
+    return int(min(most, max(1, free // (drawn_bytes(denoiser) + decoded))))
 
 
-def _free(device: torch.device) -> int:
+def free_bytes(device: torch.device) -> int:
     """Bytes that are free on a device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) - RESERVE

@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 class CelebBasisMethod(Method):
     """Learns 2 x k coefficients in the celebrities' standard deviations, within their own distance from the mean.
 
-    init: "instant" starts at the instant map's answer, "mean" at the mean person; None takes the map if there is one that is worth something.
+    init: "instant" starts at the instant map's answer, "mean" at the mean person; None takes a map of some
+        worth.
     max_radius: how far a person may be from the mean, in the celebrities' median distance.
 
     Source: Yuan et al. (2023), with coefficients calibrated on the celebrities in place of unit norm.
