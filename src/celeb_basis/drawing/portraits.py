@@ -11,7 +11,7 @@ from torch import Tensor
 from ..basis.portraits import Portraits
 from ..errors import BasisError
 from ..faces.face import FaceReader
-from ..models.denoiser import denoiser_of
+from ..models.families import denoiser_of
 from ..models.encoders import fingerprint
 from ..models.pipeline import Pipeline, model_card
 from .generate import generate

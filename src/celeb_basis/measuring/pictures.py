@@ -13,7 +13,7 @@ from PIL import Image
 from ..drawing.generate import generate
 from ..drawing.picture_file import file_stem, save_picture
 from ..identity import Identity
-from ..models.denoiser import denoiser_of
+from ..models.families import denoiser_of
 from ..models.encoders import fingerprint
 from ..models.pipeline import Pipeline, model_name
 

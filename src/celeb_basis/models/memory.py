@@ -8,7 +8,8 @@ import psutil
 import torch
 
 from ..errors import ModelError
-from .denoiser import Denoiser, denoiser_of
+from .denoiser import Denoiser
+from .families import denoiser_of
 from .pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
@@ -18,10 +19,6 @@ RESERVE = GIB // 2  # on a GPU, for workspaces and gaps
 # How many pictures are in the model at once: in a step of a fit, in a batch of `generate`, where guidance
 # doubles them, and in the autoencoder before a fit.
 FITTED, DRAWN, CODED = 4, 8, 8
-# Values alive in the denoiser at its peak, in units of one picture's first feature map: all that a backward pass
-# needs (SD 1: 292, SD 2: 275, SDXL: 495), and without one (26, 26, 16).
-KEPT, PASSING = 500, 30
-RECOMPUTED = 150  # of KEPT, what is alive with gradient checkpointing
 CODING = 960  # values alive in the autoencoder at its peak, a pixel
 TILE = 512  # pixels
 
@@ -45,7 +42,7 @@ def place(pipe: Pipeline, device: torch.device, free: int | None = None) -> None
     else:
         denoiser.pipe.to(device)
     if CHECKPOINT in taken:
-        denoiser.pipe.unet.enable_gradient_checkpointing()
+        denoiser.network.enable_gradient_checkpointing()
     if SLICE in taken:
         pipe.vae.enable_slicing()
     if TILES in taken:
@@ -80,10 +77,10 @@ def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
     picture = pixels**2 * CODING * (4 if upcast else pipe.vae.dtype.itemsize)
     left = free - sum(parts.values())
     taken = []
-    if gpu and DRAWN * PASSING * feature_map > left:
+    if gpu and DRAWN * denoiser.passing * feature_map > left:
         taken.append(OFFLOAD)
         left = free - max(parts.values())
-    if FITTED * KEPT * feature_map > left:
+    if FITTED * denoiser.kept * feature_map > left:
         taken.append(CHECKPOINT)
     if CODED * picture > left:
         taken.append(SLICE)
@@ -94,7 +91,7 @@ def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
 
 def pictures_at_once(denoiser: Denoiser) -> int:
     """How many training pictures may go through the denoiser in one call of a fit, by what is free now."""
-    alive = RECOMPUTED if getattr(denoiser.network, "is_gradient_checkpointing", False) else KEPT
+    alive = denoiser.recomputed if getattr(denoiser.network, "is_gradient_checkpointing", False) else denoiser.kept
     free = _free(next(denoiser.network.parameters()).device)
     return max(FITTED, free // (alive * denoiser.feature_map))
 
