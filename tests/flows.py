@@ -76,7 +76,7 @@ def qwen_encoder(tokenizer: Any, layers: int) -> Qwen3ForCausalLM:
     config = Qwen3Config(
         vocab_size=len(tokenizer) + 3, hidden_size=16, intermediate_size=24, num_hidden_layers=layers,
         num_attention_heads=2, num_key_value_heads=1, head_dim=8, max_position_embeddings=2048,
-        tie_word_embeddings=True, initializer_range=0.3,
+        tie_word_embeddings=True, initializer_range=0.1,
     )  # fmt: skip
     return Qwen3ForCausalLM(config)
 

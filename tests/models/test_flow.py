@@ -70,7 +70,7 @@ def latents_drawn(pipe, monkeypatch, call):
 def stock(pipe, prompts, seed=0, **options):
     """What other people's code does."""
     generators = [torch.Generator().manual_seed(seed) for _ in prompts]
-    return pipe(list(prompts), generator=generators, num_inference_steps=2, **SIZE, **options).images
+    return pipe(prompt=list(prompts), generator=generators, num_inference_steps=2, **SIZE, **options).images
 
 
 # Names
@@ -140,7 +140,7 @@ def test_negative_prompts_where_guidance_reads_them(pipe):
 
 
 def stock_with(pipe, **options):
-    return pipe(["a photo"], generator=[torch.Generator().manual_seed(0)], num_inference_steps=1, **SIZE, **options).images[0]
+    return pipe(prompt=["a photo"], generator=[torch.Generator().manual_seed(0)], num_inference_steps=1, **SIZE, **options).images[0]
 
 
 def test_regions_read_their_own_names(pipe, basis, monkeypatch):
@@ -157,10 +157,18 @@ def test_regions_read_their_own_names(pipe, basis, monkeypatch):
         return latents_drawn(pipe, monkeypatch, lambda: generate(pipe, prompt, people, regions=regions, **options))
 
     whole = (0.0, 0.0, 1.0, 1.0)
-    assert torch.allclose(drawn("<ada> and <bo>", [ada, bo], {"<ada>": whole}), drawn("<ada> and <ada>", [ada]), atol=1e-4)
-    assert not torch.allclose(drawn("<ada> and <bo>", [ada, bo]), drawn("<ada> and <ada>", [ada]), atol=1e-3)
+    in_box = drawn("<ada> and <bo>", [ada, bo], {"<ada>": whole})
+    together = drawn("<ada> and <bo>", [ada, bo])
+    assert not torch.allclose(in_box, together, atol=1e-3)
+    with placeholders(pipe, {"<ada>": ada.vectors, "<bo>": bo.vectors}), torch.no_grad():
+        text = denoiser_of(pipe).embeds(["<ada> and <ada>", "<ada> and <bo>"], None)
+        # What is pooled is always of the prompt itself.
+        text = {key: values[1:] if "pooled" in key else values[:1] for key, values in text.items()}
+        generator = torch.Generator().manual_seed(0)
+        alone = latents_drawn(pipe, monkeypatch, lambda: pipe(**text, generator=generator, **options))
+    torch.testing.assert_close(in_box, alone, atol=1e-4, rtol=1e-3)
     apart = drawn("<ada> and <bo>", [ada, bo], "auto")
-    assert apart.isfinite().all() and not torch.allclose(apart, drawn("<ada> and <bo>", [ada, bo]), atol=1e-4)
+    assert apart.isfinite().all() and not torch.allclose(apart, together, atol=1e-4)
     assert state_of(pipe) == before
 
 
@@ -206,7 +214,7 @@ def test_the_loss_knows_the_samplers_time_sign_and_latents(pipe, monkeypatch):
     with monkeypatch.context() as patch, torch.no_grad():
         z = oracle(pipe, patch, picture)
         options = {"guidance_scale": 3.0, **SIZE, "output_type": "pt"}
-        drawn = pipe("a photo", num_inference_steps=3, generator=torch.Generator().manual_seed(0), **options).images
+        drawn = pipe(prompt="a photo", num_inference_steps=3, generator=torch.Generator().manual_seed(0), **options).images
         encoded = pipe.vae.decode(pipe.vae.encode(picture).latent_dist.mode()).sample
         torch.testing.assert_close(drawn, (encoded / 2 + 0.5).clamp(0, 1), atol=1e-3, rtol=1e-3)
         denoiser = denoiser_of(pipe)
@@ -244,8 +252,8 @@ def test_gradient_agrees_with_finite_differences(pipe, basis):
     x = torch.zeros_like(basis.sigma, requires_grad=True)
     (slope,) = torch.autograd.grad(loss(x), x)
     with torch.no_grad():
-        secant = (loss(direction * 0.02) - loss(direction * -0.02)).item() / 0.04
-    assert (slope * direction).sum().item() == pytest.approx(secant, rel=0.05, abs=1e-5)
+        secant = (loss(direction * 0.005) - loss(direction * -0.005)).item() / 0.01
+    assert (slope * direction).sum().item() == pytest.approx(secant, rel=0.05, abs=5e-5)
     widths = [encoder.get_input_embeddings().weight.shape[1] for _, _, encoder in text_encoders(pipe)]
     with placeholders(pipe, {"<x>": (rows := name_rows(pipe, NAMES[:1])[0][0].requires_grad_())}):
         read = denoiser.read(["a photo of <x>"])
@@ -270,7 +278,8 @@ def test_people_side_by_side_are_as_if_alone(pipe, basis):
 
 def test_the_instant_map_is_the_start(pipe, basis):
     features = torch.nn.functional.normalize(torch.randn(25, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
-    instant = InstantMap.fit(basis, basis.names, features, face_reader="test")
+    coefficients = basis.transform(name_rows(pipe, basis.names)[0])
+    instant = InstantMap.fit(features, coefficients, basis=basis, face_reader="test")
     identity = fit_identity(pipe, basis, [face()], placeholder_token="<a>", instant=instant, max_train_steps=0)
     assert torch.allclose(identity.coefficients(basis), instant.predict(face().feature), atol=1e-4)
 
@@ -366,10 +375,12 @@ def test_stock_pipelines_that_take_embeddings(monkeypatch):
     ours = latents_drawn(
         pipe, monkeypatch, lambda: generate(pipe, PROMPT.format("<ada>"), [ada], num_inference_steps=2, **SIZE)
     )
-    before = state_of(pipe)
+    plain = stock(pipe, ["a photo"])[0].tobytes()
     ada.load_into(pipe)
     assert torch.equal(latents_drawn(pipe, monkeypatch, lambda: stock(pipe, [PROMPT.format("<ada>")])), ours)
     ada.unload(pipe)
-    assert state_of(pipe) == before
+    assert stock(pipe, ["a photo"])[0].tobytes() == plain
+    klein = make_flow("klein")
+    ada = Identity.sample(CelebBasis.from_pipeline(klein, NAMES), "<ada>", torch.Generator().manual_seed(1))
     with pytest.raises(ModelError, match="takes no embeddings"):
-        ada.load_into(make_flow("klein"))
+        ada.load_into(klein)

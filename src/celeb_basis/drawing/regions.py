@@ -143,7 +143,7 @@ def apart(
         for text in [prompt, *layout, *[prompt] * (most - 1 - len(layout))]
     ]
     with torch.no_grad():
-        embeds = denoiser.embeds(expanded(pipe, versions), unwanted)
+        embeds = denoiser.embeds(versions, unwanted)
     length = embeds["prompt_embeds"].shape[1]
     text = {
         key: values[::most] if "pooled" in key else values.reshape(len(prompts), -1, values.shape[-1])

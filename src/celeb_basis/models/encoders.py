@@ -330,9 +330,11 @@ def encoder_outputs(pipe: Pipeline, template: str, vectors: Tensor) -> Tensor:
     """What the text encoders make of a name in a prompt: their last states at its two tokens, (2, dim), on the CPU."""
     token = "<somebody>"
     with torch.no_grad(), placeholders(pipe, {token: vectors}):
-        ids = token_ids(pipe, [template.format(token)])
         states = []
-        for (_, tokenizer, encoder), row in zip(text_encoders(pipe), ids, strict=True):
+        for _, tokenizer, encoder in text_encoders(pipe):
+            [written] = _written(pipe, tokenizer, [template.format(token)])
+            row = tokenizer(written, return_tensors="pt").input_ids.to(encoder.device)
             own = torch.isin(row[0], torch.tensor(tokenizer.convert_tokens_to_ids(_parts(token, TOKENS))).to(row))
-            states.append(encoder(row).last_hidden_state[0, own].float().cpu())
+            # Without the head that predicts the next word, where there is one.
+            states.append(encoder.base_model(row).last_hidden_state[0, own].float().cpu())
     return torch.cat(states, dim=-1)

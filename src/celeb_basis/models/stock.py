@@ -30,7 +30,7 @@ def load_token(pipe: Any, token: str, vectors: Tensor) -> None:
 
 
 def unload_token(pipe: Any, token: str) -> None:
-    """Take a token out again; without any, the pipeline is as it was loaded.
+    """Take a token out again; without any, the pipeline is as it was loaded, less rows of a table that no token had.
 
     Raises IdentityError where the token is not in the pipeline.
     """
