@@ -1,4 +1,4 @@
-"""Marks each celebrity with the vocabularies in which the name is two tokens, and counts them at the head of the list."""
+"""Marks each celebrity with the vocabularies in which the name is two tokens, and counts them."""
 
 from __future__ import annotations
 

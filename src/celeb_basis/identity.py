@@ -19,7 +19,7 @@ from .models.pipeline import Pipeline, model_name
 from .models.stock import load_token, unload_token
 from .notation import check_spelling, spelt
 
-# What other programs look for: one tensor for one text encoder of CLIP, these two for SDXL, three for Stable Diffusion 3.
+# What other programs look for: one tensor for one text encoder, these two for SDXL, three for Stable Diffusion 3.
 KEYS = {1: ("emb_params",), 2: ("clip_l", "clip_g"), 3: ("clip_l", "clip_g", "t5xxl")}
 # And for text encoders of these widths: FLUX.1, and the language models of 4 and 8 billion weights.
 KEYS_BY_WIDTH = {(768, 4096): ("clip_l", "t5xxl"), (2560,): ("qwen3_4b",), (4096,): ("qwen3_8b",)}

@@ -140,7 +140,9 @@ def test_negative_prompts_where_guidance_reads_them(pipe):
 
 
 def stock_with(pipe, **options):
-    return pipe(prompt=["a photo"], generator=[torch.Generator().manual_seed(0)], num_inference_steps=1, **SIZE, **options).images[0]
+    return pipe(
+        prompt=["a photo"], generator=[torch.Generator().manual_seed(0)], num_inference_steps=1, **SIZE, **options
+    ).images[0]
 
 
 def test_regions_read_their_own_names(pipe, basis, monkeypatch):
@@ -214,14 +216,18 @@ def test_the_loss_knows_the_samplers_time_sign_and_latents(pipe, monkeypatch):
     with monkeypatch.context() as patch, torch.no_grad():
         z = oracle(pipe, patch, picture)
         options = {"guidance_scale": 3.0, **SIZE, "output_type": "pt"}
-        drawn = pipe(prompt="a photo", num_inference_steps=3, generator=torch.Generator().manual_seed(0), **options).images
+        drawn = pipe(
+            prompt="a photo", num_inference_steps=3, generator=torch.Generator().manual_seed(0), **options
+        ).images
         encoded = pipe.vae.decode(pipe.vae.encode(picture).latent_dist.mode()).sample
         torch.testing.assert_close(drawn, (encoded / 2 + 0.5).clamp(0, 1), atol=1e-3, rtol=1e-3)
         denoiser = denoiser_of(pipe)
         latents = denoiser.encode(picture)
         torch.testing.assert_close(latents, z)
         generators = [torch.Generator().manual_seed(i) for i in range(2)]
-        seen = denoiser.predict(latents.expand(2, 3, *z.shape[1:]), *denoiser.read(["a photo", "the beach"]), generators)
+        seen = denoiser.predict(
+            latents.expand(2, 3, *z.shape[1:]), *denoiser.read(["a photo", "the beach"]), generators
+        )
     assert seen.error().max() < 1e-6
     torch.testing.assert_close(seen.estimated_clean, seen.clean, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(seen.estimated_noise, seen.noise, atol=1e-3, rtol=1e-3)
@@ -257,7 +263,9 @@ def test_gradient_agrees_with_finite_differences(pipe, basis):
     widths = [encoder.get_input_embeddings().weight.shape[1] for _, _, encoder in text_encoders(pipe)]
     with placeholders(pipe, {"<x>": (rows := name_rows(pipe, NAMES[:1])[0][0].requires_grad_())}):
         read = denoiser.read(["a photo of <x>"])
-    (slope,) = torch.autograd.grad(denoiser.predict(latents, *read, [torch.Generator().manual_seed(1)]).error()[0], rows)
+    (slope,) = torch.autograd.grad(
+        denoiser.predict(latents, *read, [torch.Generator().manual_seed(1)]).error()[0], rows
+    )
     assert all((part != 0).any() for part in slope.split(widths, dim=-1)), "every text encoder takes part"
 
 
@@ -327,7 +335,7 @@ def test_a_folder_is_loaded_whole(pipe, basis, tmp_path):
 def test_a_scheduler_of_another_kind_is_refused(pipe):
     other = copy.copy(pipe)
     other.scheduler = DDIMScheduler()
-    with pytest.raises(ModelError, match="DDIMScheduler.*flow matching"):
+    with pytest.raises(ModelError, match=r"DDIMScheduler.*flow matching"):
         denoiser_of(other)
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 from ..drawing.generate import generate
 from ..drawing.picture_file import file_stem, save_picture
 from ..identity import Identity
-from ..models.families import denoiser_of
 from ..models.encoders import fingerprint
+from ..models.families import denoiser_of
 from ..models.pipeline import Pipeline, model_name
 
 BATCH = 10  # drawn at once, and lost at most where drawing is interrupted

@@ -127,6 +127,11 @@ class Denoiser:
             digest.update(np.packbits(torch.signbit(weight.detach()).cpu().numpy()).tobytes())
         return digest.hexdigest()
 
+    @property
+    def caption(self) -> int:
+        """Bytes alive in the text encoders for the gradient of one caption, where they are not few."""
+        return 0
+
     def cross_attention(self) -> list[nn.Module]:
         """The modules in which pixels attend to the prompt; none where attention takes no mask."""
         return [module for name, module in self.network.named_modules() if name.endswith(".attn2")]
@@ -140,7 +145,7 @@ class Denoiser:
         return encode(self.pipe, token_ids(self.pipe, prompts))
 
     def embeds(self, prompts: Sequence[str], unwanted: str | None) -> dict[str, Tensor]:
-        """The arguments that stand for prompts in a call of the pipeline, each (n, length, width) or pooled (n, width)."""
+        """What stands for prompts in a call of the pipeline: states (n, length, width), and pooled (n, width)."""
         states, negative, *pooled = self.pipe.encode_prompt(
             prompt=list(prompts),
             device=self.pipe._execution_device,

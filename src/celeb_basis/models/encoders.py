@@ -82,7 +82,9 @@ def nonsense_names(pipe: Pipeline, names: Sequence[str], count: int) -> list[str
 
 def _name_ids(tokenizer: Any, names: Sequence[str]) -> list[list[int]]:
     """The tokens of names where they stand among other words: some vocabularies tell that from a beginning."""
-    found: list[list[int]] = tokenizer([f" {name}" for name in names], add_special_tokens=False).input_ids if names else []
+    found: list[list[int]] = (
+        tokenizer([f" {name}" for name in names], add_special_tokens=False).input_ids if names else []
+    )
     return found
 
 
@@ -268,7 +270,9 @@ def check_lengths(
     rows = []
     for _, tokenizer, encoder in text_encoders(pipe):
         own = min(limit, text_length(tokenizer, encoder))
-        rows.append([(len(ids), own) for ids in tokenizer([said(p) for p in _written(pipe, tokenizer, prompts)]).input_ids])
+        rows.append(
+            [(len(ids), own) for ids in tokenizer([said(p) for p in _written(pipe, tokenizer, prompts)]).input_ids]
+        )
     for prompt, *read in zip(prompts, *rows, strict=True):
         length, most = min(read, key=lambda pair: pair[0] - pair[1])
         if length > most:
@@ -280,7 +284,7 @@ def check_lengths(
 
 def text_length(tokenizer: Any, encoder: Any) -> int:
     """How many tokens a text encoder takes."""
-    return min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", None) or sys.maxsize)
+    return int(min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", sys.maxsize)))
 
 
 def _written(pipe: Pipeline, tokenizer: Any, prompts: Sequence[str]) -> list[str]:

@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..errors import ModelError
 from ..notation import excerpt
 from .card import DEFAULT_MODEL, SAMPLERS, SHIPPED, ModelCard, local_path
 from .families import TRANSFORMERS, denoiser_of
-from .memory import place
+from .memory import free_bytes, place, quantised_parts
 from .pipeline import Pipeline
 from .quiet import quiet
 from .sound import check_configuration, check_parts, check_weights
@@ -76,7 +77,7 @@ def load_pipeline(
                 else f"the weights of {name} are not installed: reinstall celeb-basis from its wheel"
             )
         _refuse(name, revision=revision, config=config)
-        pipe = _from_folder(path, dtype or _dtype(device, _size(path), _half(path)), variant)
+        pipe = _from_folder(path, dtype or _dtype(device, _size(path), _half(path)), variant, _small(path, device))
     elif path.suffix == ".safetensors":
         _refuse(name, revision=revision, variant=variant)
         pipe = _from_single_file(path, config, device, dtype)
@@ -85,7 +86,7 @@ def load_pipeline(
     elif HUB_ID.fullmatch(name) and not _looks_like_a_path(name):
         _refuse(name, config=config)
         path = _download(name, revision, variant)
-        pipe = _from_folder(path, dtype or _dtype(device, _size(path), _half(path)), variant)
+        pipe = _from_folder(path, dtype or _dtype(device, _size(path), _half(path)), variant, _small(path, device))
     else:
         raise ModelError(
             f"no model {excerpt(name)!r} is here: name a folder, a .safetensors file, a hub id like owner/model, "
@@ -169,12 +170,35 @@ def _refuse(model: str, **options: object) -> None:
             raise ModelError(f"{option} {value} is for {meant[option]}, not for {model}: leave it out")
 
 
-def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None, **parts: Any) -> Any:
+def _small(folder: Path, device: torch.device) -> Any:
+    """How diffusers is to load a transformer in 4 bits where its GPU is too small and bitsandbytes is installed."""
+    if device.type != "cuda" or _index(folder).get("_class_name") not in TRANSFORMERS or not find_spec("bitsandbytes"):
+        return None
+    sizes = {part.name: _size(part) for part in folder.iterdir() if part.is_dir()}
+    parts = quantised_parts(sizes, free_bytes(device))
+    if parts:
+        logger.info(f"to save memory, in 4 bits: {', '.join(parts)}")
+    return in_four_bits(parts) if parts else None
+
+
+def in_four_bits(parts: Sequence[str]) -> Any:
+    """The configuration with which diffusers loads these parts of a pipeline in 4 bits."""
+    from diffusers import PipelineQuantizationConfig
+
+    kind = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}
+    return PipelineQuantizationConfig(
+        quant_backend="bitsandbytes_4bit", quant_kwargs=kind, components_to_quantize=list(parts)
+    )
+
+
+def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None, small: Any = None, **parts: Any) -> Any:
     from diffusers import DiffusionPipeline
 
     check_configuration(folder)
     # diffusers asks for parts that a model does without, such as the third text encoder of Stable Diffusion 3.
     parts |= {name: None for name, kind in _index(folder).items() if kind == [None, None]}
+    if small is not None:
+        parts["quantization_config"] = small
     try:
         with quiet():
             return DiffusionPipeline.from_pretrained(
@@ -218,9 +242,7 @@ def _hub_error(model: str, revision: str | None, error: Exception) -> ModelError
     )
 
 
-def _from_single_file(
-    path: Path, config: str | Path | None, device: torch.device, dtype: torch.dtype | None
-) -> Any:
+def _from_single_file(path: Path, config: str | Path | None, device: torch.device, dtype: torch.dtype | None) -> Any:
     import diffusers
 
     if not os.path.isfile(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import psutil
 import torch
@@ -22,6 +23,9 @@ FITTED, DRAWN, CODED = 4, 8, 8
 CODING = 960  # values alive in the autoencoder at its peak, a pixel
 TILE = 512  # pixels
 
+IN_FOUR_BITS = 0.35  # of a part's bytes: its matrices shrink to .28, its table of rows stays as it is
+ONE_PICTURE = 11 * GIB // 2  # in a fit of a transformer, its caption's gradient included
+
 OFFLOAD = "one part of the model at a time, which can draw but not fit"
 CHECKPOINT = "gradient checkpointing"
 SLICE = "pictures coded one by one"
@@ -35,7 +39,7 @@ def place(pipe: Pipeline, device: torch.device, free: int | None = None) -> None
     """
     parts, denoiser = _bytes(pipe), denoiser_of(pipe)
     if free is None:  # in main memory the weights are there already
-        free = _free(device) + (0 if device.type == "cuda" else sum(parts.values()))
+        free = free_bytes(device) + (0 if device.type == "cuda" else sum(parts.values()))
     taken = measures(pipe, free, gpu=device.type == "cuda")
     if OFFLOAD in taken:
         denoiser.pipe.enable_model_cpu_offload(device=device)
@@ -67,8 +71,15 @@ def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
         SD 1.5, 512    2.0       0.5         2.8 / 0.8                            0.9
         SDXL, 1024     6.5       1.2         19.4 / 2.0                           3.8
 
+        SD 3.5 medium  5.9       2.8         49.2 / 5.2                           1.9, bfloat16
+        klein 4B       14.9      5.6         100.5 / 12.4                         1.9, bfloat16
+        Z-Image        19.1      7.0         125.1 / 15.0                         1.9, bfloat16
+        FLUX.1         31.4      5.6         100.9 / 12.7                         1.9, bfloat16
+
     So 6 GB hold SD 1.5, and 12 GB SDXL, once the UNet is checkpointed in a fit and the autoencoder takes one
     picture at a time. A GPU too small for the weights holds one part of the model at a time and can only draw.
+    The last three rows count what a language model needs for one caption's gradient, about 2 GiB; with weights in 4
+    bits (`quantised_parts`) and one picture a step klein takes 9.5 GiB in a fit, Z-Image 11.2.
     Attention in slices would save nothing: PyTorch's own never holds the whole matrix.
     """
     parts, denoiser = _bytes(pipe), denoiser_of(pipe)
@@ -80,7 +91,7 @@ def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
     if gpu and DRAWN * denoiser.passing * feature_map > left:
         taken.append(OFFLOAD)
         left = free - max(parts.values())
-    if FITTED * denoiser.kept * feature_map > left:
+    if FITTED * denoiser.kept * feature_map + denoiser.caption > left:
         taken.append(CHECKPOINT)
     if CODED * picture > left:
         taken.append(SLICE)
@@ -89,14 +100,28 @@ def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
     return taken
 
 
+def quantised_parts(sizes: Mapping[str, int], free: int) -> list[str]:
+    """The parts of a pipeline to load in 4 bits, so that a fit of one picture a step finds room in `free` bytes.
+
+    sizes: bytes of weights of each part. The text encoders go first, as they only read; then the transformer.
+    """
+    taken: list[str] = []
+    for part in sorted(sizes, key=lambda name: (not name.startswith("text_encoder"), -sizes[name])):
+        if sum(sizes.values()) - sum((1 - IN_FOUR_BITS) * sizes[name] for name in taken) + ONE_PICTURE <= free:
+            break
+        if part.startswith(("text_encoder", "transformer")) and sizes[part] >= GIB:
+            taken.append(part)
+    return taken
+
+
 def pictures_at_once(denoiser: Denoiser) -> int:
     """How many training pictures may go through the denoiser in one call of a fit, by what is free now."""
     alive = denoiser.recomputed if getattr(denoiser.network, "is_gradient_checkpointing", False) else denoiser.kept
-    free = _free(next(denoiser.network.parameters()).device)
-    return max(FITTED, free // (alive * denoiser.feature_map))
+    free = free_bytes(next(denoiser.network.parameters()).device)
+    return max(FITTED, free // (alive * denoiser.feature_map + denoiser.caption))
 
 
-def _free(device: torch.device) -> int:
+def free_bytes(device: torch.device) -> int:
     """Bytes that are free on a device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) - RESERVE

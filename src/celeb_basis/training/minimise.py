@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from ..models.denoiser import Prediction, frozen
-from ..models.families import denoiser_of
 from ..models.encoders import placeholders
+from ..models.families import denoiser_of
 from ..models.memory import pictures_at_once
 from ..models.pipeline import Pipeline
 from .pictures import TrainingPictures
