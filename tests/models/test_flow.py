@@ -332,6 +332,17 @@ def test_a_folder_is_loaded_whole(pipe, basis, tmp_path):
     assert a.tobytes() == b.tobytes()
 
 
+def test_a_file_with_a_transformer_alone_replaces_that_of_its_folder(pipe, tmp_path):
+    from safetensors.torch import save_file
+
+    pipe.save_pretrained(tmp_path / "model")
+    weights = {key: weight + 0.01 for key, weight in pipe.transformer.state_dict().items()}
+    save_file(weights, tmp_path / "tuned.safetensors")
+    again = load_pipeline(tmp_path / "tuned.safetensors", config=tmp_path / "model", device="cpu")
+    assert type(again) is type(pipe) and fingerprint(again) == fingerprint(pipe)
+    assert all(torch.equal(weights[key], weight) for key, weight in again.transformer.state_dict().items())
+
+
 def test_a_scheduler_of_another_kind_is_refused(pipe):
     other = copy.copy(pipe)
     other.scheduler = DDIMScheduler()

@@ -24,7 +24,9 @@ CODING = 960  # values alive in the autoencoder at its peak, a pixel
 TILE = 512  # pixels
 
 IN_FOUR_BITS = 0.35  # of a part's bytes: its matrices shrink to .28, its table of rows stays as it is
-ONE_PICTURE = 11 * GIB // 2  # in a fit of a transformer, its caption's gradient included
+LARGE = 2 * GIB  # a part that is worth it
+# In a fit of a transformer, at most: one picture with gradient checkpointing, and a language model's caption.
+ONE_PICTURE, ONE_CAPTION = 13 * GIB // 4, 5 * GIB // 2
 
 OFFLOAD = "one part of the model at a time, which can draw but not fit"
 CHECKPOINT = "gradient checkpointing"
@@ -106,11 +108,13 @@ def quantised_parts(sizes: Mapping[str, int], free: int) -> list[str]:
     sizes: bytes of weights of each part. The text encoders go first, as they only read; then the transformer.
     """
     taken: list[str] = []
-    for part in sorted(sizes, key=lambda name: (not name.startswith("text_encoder"), -sizes[name])):
-        if sum(sizes.values()) - sum((1 - IN_FOUR_BITS) * sizes[name] for name in taken) + ONE_PICTURE <= free:
-            break
-        if part.startswith(("text_encoder", "transformer")) and sizes[part] >= GIB:
-            taken.append(part)
+    large = [name for name, size in sizes.items() if size >= LARGE and name.startswith(("text_encoder", "transformer"))]
+    needed = sum(sizes.values()) + ONE_PICTURE
+    needed += ONE_CAPTION if any(name.startswith("text_encoder") for name in large) else 0
+    for name in sorted(large):
+        if needed > free:
+            taken.append(name)
+            needed -= int((1 - IN_FOUR_BITS) * sizes[name])
     return taken
 
 
