@@ -19,8 +19,8 @@ from celeb_basis import (
     TextualInversion,
 )
 from celeb_basis.errors import BasisError
-from celeb_basis.models.families import denoiser_of
 from celeb_basis.models.encoders import encode, placeholders, token_ids
+from celeb_basis.models.families import denoiser_of
 from celeb_basis.training.fit import fit_identities, fit_identity, fit_steps, person_pictures
 from celeb_basis.training.methods import METHODS
 from celeb_basis.training.minimise import minimise

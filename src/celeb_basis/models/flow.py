@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .denoiser import FLOW, Denoiser, States
-from .encoders import check_lengths, expanded, text_encoders, text_length
+from .encoders import check_lengths, expanded, text_encoders
 from .pipeline import model_card, model_name
 
 VALUES_READ = 26  # alive in a text encoder's layer for the gradient, for each number of its states
@@ -71,15 +71,12 @@ class FlowDenoiser(Denoiser):
     @property
     def caption(self) -> int:
         """Bytes alive in the text encoders for the gradient of one caption; counted: Qwen3 2.1 GiB, T5 1.2 or 2.4."""
-        return sum(
-            VALUES_READ
-            * encoder.config.num_hidden_layers
-            * encoder.config.hidden_size
-            * min(self.max_sequence_length, text_length(tokenizer, encoder))
-            * encoder.dtype.itemsize
-            for _, tokenizer, encoder in text_encoders(self.pipe)
-            if tokenizer is not None
-        )
+        most, total = self.max_sequence_length, 0
+        for _, _, encoder in text_encoders(self.pipe):
+            config = encoder.config
+            read = min(most, getattr(config, "max_position_embeddings", most))
+            total += VALUES_READ * config.num_hidden_layers * config.hidden_size * read * encoder.dtype.itemsize
+        return total
 
     @property
     def max_sequence_length(self) -> int:

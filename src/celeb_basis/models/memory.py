@@ -81,7 +81,7 @@ def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
     So 6 GB hold SD 1.5, and 12 GB SDXL, once the UNet is checkpointed in a fit and the autoencoder takes one
     picture at a time. A GPU too small for the weights holds one part of the model at a time and can only draw.
     The last three rows count what a language model needs for one caption's gradient, about 2 GiB; with weights in 4
-    bits (`quantised_parts`) and one picture a step klein takes 9.5 GiB in a fit, Z-Image 11.2.
+    bits (`quantised_parts`) and one picture a step klein takes 9.4 GiB in a fit, Z-Image 11.3.
     Attention in slices would save nothing: PyTorch's own never holds the whole matrix.
     """
     parts, denoiser = _bytes(pipe), denoiser_of(pipe)
