@@ -375,6 +375,7 @@ def test_an_identity_of_sdxl_serves_stable_diffusion_3_with_the_same_tables():
     """Where no T5 takes part; a table that differs is another model's."""
     sdxl, sd3, other = make_pipeline("sdxl"), make_flow("sd3"), make_flow("sd3")
     for suffix in ("", "_2"):
+        setattr(sd3, f"tokenizer{suffix}", getattr(sdxl, f"tokenizer{suffix}"))
         table = getattr(sdxl, f"text_encoder{suffix}").get_input_embeddings().weight
         getattr(sd3, f"text_encoder{suffix}").get_input_embeddings().weight.copy_(table)
     basis = CelebBasis.from_pipeline(sdxl, NAMES)
