@@ -130,6 +130,8 @@ def make_pipeline(kind: str, dtype: torch.dtype = torch.float32, *, device: str 
 def filled(model: nn.Module) -> nn.Module:
     """A model from the meta device with small random weights, made without a second copy."""
     model = model.to_empty(device="cpu")
+    if hasattr(model, "tie_weights"):  # an empty copy has each table of its own
+        model.tie_weights()
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):

@@ -292,6 +292,21 @@ def test_the_instant_map_is_the_start(pipe, basis):
     assert torch.allclose(identity.coefficients(basis), instant.predict(face().feature), atol=1e-4)
 
 
+def test_a_table_that_is_no_longer_shared_is_replaced_too(monkeypatch):
+    pipe = make_flow("flux")
+    ada = Identity.sample(CelebBasis.from_pipeline(pipe, NAMES), "<ada>", torch.Generator().manual_seed(1))
+
+    def drawn():
+        return latents_drawn(
+            pipe, monkeypatch, lambda: generate(pipe, PROMPT.format("<ada>"), [ada], num_inference_steps=1, **SIZE)
+        )
+
+    before = drawn()
+    own = pipe.text_encoder_2.encoder.embed_tokens
+    own.weight = torch.nn.Parameter(own.weight.detach().clone(), requires_grad=False)
+    assert torch.equal(drawn(), before)
+
+
 @pytest.mark.parametrize("method", ["textual-inversion", "cross-initialization", "stable-identity", "paper"])
 def test_every_method_learns_in_a_transformer(method):
     pipe = make_flow("z-image")

@@ -201,10 +201,10 @@ def pooling_at_highest(encoder: nn.Module) -> list[Any]:
 
 
 def _look_ups(encoder: Any) -> list[nn.Module]:
-    """The modules of a text encoder that look rows up in its table: T5 has two that share it."""
+    """The modules of a text encoder that look rows up in its table: T5 has two, which share it unless it was moved."""
     table = encoder.get_input_embeddings()
-    shared = [module for module in encoder.modules() if isinstance(module, nn.Embedding) and module is not table]
-    return [table, *(module for module in shared if module.weight is table.weight)]
+    others = [module for module in encoder.modules() if isinstance(module, nn.Embedding) and module is not table]
+    return [table, *(module for module in others if module.weight.shape == table.weight.shape)]
 
 
 def _extend(tokenizer: Any, parts: Sequence[str], *, lstrip: bool) -> Any:
