@@ -64,7 +64,7 @@ def make_pipeline(kind: str, dtype: torch.dtype = torch.float32, *, device: str 
     def model(make: Callable[[], nn.Module]) -> Any:
         with torch.device("meta"):
             made = make().to(dtype).eval().requires_grad_(False)
-        return made if device == "meta" else _filled(made)
+        return made if device == "meta" else filled(made)
 
     text = {"vocab_size": 49408, "max_position_embeddings": 77, "bos_token_id": 49406, "eos_token_id": 49407}
     large = {"hidden_act": "quick_gelu", "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
@@ -127,9 +127,11 @@ def make_pipeline(kind: str, dtype: torch.dtype = torch.float32, *, device: str 
     )  # fmt: skip
 
 
-def _filled(model: nn.Module) -> nn.Module:
+def filled(model: nn.Module) -> nn.Module:
     """A model from the meta device with small random weights, made without a second copy."""
     model = model.to_empty(device="cpu")
+    if hasattr(model, "tie_weights"):  # an empty copy has each table of its own
+        model.tie_weights()
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         for name, weight in module.named_parameters(recurse=False):

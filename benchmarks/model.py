@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from celeb_basis import CelebBasis, Identity, InstantMap, generate, load_pipeline
-from celeb_basis.models.denoiser import denoiser_of
+from celeb_basis.models.families import denoiser_of
 
 CLASS = "a photo of person"  # the prompt of prior preservation
 

@@ -25,15 +25,17 @@ PICKLES = (".pt", ".bin")
 MOST_PICKLED = 2**26  # bytes
 WIDEST = 2**16  # numbers in a vector
 MOST_VECTORS = 1000
-# What the two text encoders of SDXL are called, in the order in which their vectors are concatenated.
-PAIRS = (("clip_l", "clip_g"), ("text_encoders_0", "text_encoders_1"))
+# What the text encoders of SDXL, Stable Diffusion 3 and FLUX.1 are called, in the order in which their vectors are
+# concatenated.
+TOGETHER = (
+    ("clip_l", "clip_g"),
+    ("text_encoders_0", "text_encoders_1"),
+    ("clip_l", "clip_g", "t5xxl"),
+    ("clip_l", "t5xxl"),
+)
 # Keys that say nothing about the token; any other single key is the token, as diffusers writes it.
-NAMELESS = ("emb_params", "*", "clip_l", "clip_g", "text_encoders_0", "text_encoders_1")
-OTHERS = {
-    "t5xxl": "Stable Diffusion 3 or Flux",
-    "qwen3_4b": "FLUX.2 klein",
-    "gemma2_2b": "Lumina 2",
-}
+NAMELESS = {"emb_params", "*", "qwen3_4b", "qwen3_8b", *(key for keys in TOGETHER for key in keys)}
+OTHERS = {"gemma2_2b": "Lumina 2"}
 BUNDLED = re.compile(r"bundle_emb\.(?P<name>.+?)\.(?P<key>string_to_param\.\*|clip_l|clip_g)")
 
 
@@ -49,8 +51,8 @@ class Embedding:
 def read_embedding(path: Path, name: str | None = None) -> Embedding:
     """Read a textual-inversion embedding of any program (.safetensors, .pt, .bin).
 
-    Understood: one tensor under any key, a pair for SDXL, AUTOMATIC1111's string_to_param, and embeddings bundled in
-    a LoRA file, of which `name` chooses one. A tensor (dim,) is one vector.
+    Understood: one tensor under any key, those of a model with several text encoders, AUTOMATIC1111's
+    string_to_param, and embeddings bundled in a LoRA file, of which `name` chooses one. A tensor (dim,) is one vector.
 
     Raises IdentityError for anything else, with what the file holds.
     """
@@ -62,7 +64,7 @@ def read_embedding(path: Path, name: str | None = None) -> Embedding:
     if any(key.startswith("bundle_emb.") for key in tensors):
         bundled, tensors = _bundled(path, tensors, name)
     _refuse(path, tensors)
-    keys = next((pair for pair in PAIRS if set(pair) == set(tensors)), tuple(tensors))
+    keys = next((keys for keys in TOGETHER if set(keys) == set(tensors)), tuple(tensors))
     for key in keys:
         tensor = tensors[key]
         if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
@@ -70,7 +72,7 @@ def read_embedding(path: Path, name: str | None = None) -> Embedding:
         if tensor.shape[-1:] > (WIDEST,) or tensor.numel() > MOST_VECTORS * WIDEST:
             raise IdentityError(f"{path} is not an identity: its vectors are {tuple(tensor.shape)}")
     parts = tuple(torch.atleast_2d(tensors[key].float().contiguous()) for key in keys)
-    whole = len(parts) == 1 or keys in PAIRS
+    whole = len(parts) == 1 or keys in TOGETHER
     if not whole or any(part.ndim != 2 or not len(part) for part in parts) or len({len(part) for part in parts}) > 1:
         shapes = ", ".join(f"{key} {tuple(t.shape)}" for key, t in list(tensors.items())[:8]) or "nothing"
         raise IdentityError(
@@ -81,7 +83,7 @@ def read_embedding(path: Path, name: str | None = None) -> Embedding:
 
 
 def _refuse(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raise IdentityError for vectors that do not stand before the text encoders of SD 1, 2 or XL."""
+    """Raise IdentityError for vectors that do not stand before a text encoder of a supported family."""
     if any(key.endswith("_out") for key in tensors):
         raise IdentityError(
             f"{path} holds output embeddings ({', '.join(tensors)}), which stand behind the text encoder: "

@@ -19,8 +19,10 @@ from .models.pipeline import Pipeline, model_name
 from .models.stock import load_token, unload_token
 from .notation import check_spelling, spelt
 
-# What other programs look for: one tensor for one text encoder, these two for SDXL.
-KEYS = {1: ("emb_params",), 2: ("clip_l", "clip_g")}
+# What other programs look for: one tensor for one text encoder, these two for SDXL, three for Stable Diffusion 3.
+KEYS = {1: ("emb_params",), 2: ("clip_l", "clip_g"), 3: ("clip_l", "clip_g", "t5xxl")}
+# And for text encoders of these widths: FLUX.1, and the language models of 4 and 8 billion weights.
+KEYS_BY_WIDTH = {(768, 4096): ("clip_l", "t5xxl"), (2560,): ("qwen3_4b",), (4096,): ("qwen3_8b",)}
 FORMAT = "celeb-basis identity 1"
 MAX_STRENGTH = 1.5  # farther from the mean person than any celebrity
 LENGTHS = (1e-3, 1e3)  # of a vector; the rows of CLIP's tables have about .4, embeddings learnt far away some 10
@@ -179,7 +181,8 @@ class Identity:
             "fingerprint": self.fingerprint,
             "model": self.model,
         }
-        save_safetensors(path, dict(zip(KEYS[len(parts)], parts, strict=True)), metadata)
+        keys = KEYS_BY_WIDTH.get(self.encoder_dims) or KEYS[len(parts)]
+        save_safetensors(path, dict(zip(keys, parts, strict=True)), metadata)
 
     @classmethod
     def load(cls, path: str | Path, placeholder_token: str | None = None) -> Identity:

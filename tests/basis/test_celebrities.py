@@ -9,6 +9,8 @@ import pytest
 from celeb_basis.basis import celebrities as names
 from celeb_basis.errors import BasisError
 
+LIST = (Path(names.__file__).with_name("celebrities.txt")).read_text(encoding="utf-8")
+
 
 def test_one_name_a_line_with_comments(tmp_path):
     path = tmp_path / "names.txt"
@@ -38,10 +40,16 @@ def clip():
         pytest.skip(str(error))
 
 
-def header() -> list[int]:
-    """Names, first tokens and last tokens, as the head of the file counts them."""
-    text = (Path(names.__file__).with_name("celebrities.txt")).read_text(encoding="utf-8")
-    return [int(n) for n in re.search(r"# Names: (\d+); .* first tokens: (\d+); .* last tokens: (\d+)", text).groups()]
+def header() -> dict[str, list[int]]:
+    """Names, first tokens and last tokens in each vocabulary, as the head of the file counts them."""
+    found = re.findall(r"# (\w+): (\d+) names; .* first tokens: (\d+); .* last tokens: (\d+)", LIST)
+    return {label: [int(n) for n in numbers] for label, *numbers in found}
+
+
+def marked(label: str) -> list[str]:
+    """The names that the file says are two tokens in a vocabulary."""
+    lines = (line.split(" # ") for line in LIST.splitlines() if not line.startswith("#"))
+    return [name for name, marks in lines if label in marks.split()]
 
 
 def test_celebrities_are_first_and_last_names_the_famous_first():
@@ -49,16 +57,25 @@ def test_celebrities_are_first_and_last_names_the_famous_first():
     assert {"Albert Einstein", "Tom Cruise", "Taylor Swift"} <= set(people[:404])
     initials = [person[0] for person in people]
     assert len(set(initials[:100])) > 12  # no alphabet: the first names are a fair sample
-    assert len({person.casefold() for person in people}) == len(people) == header()[0] >= 1500
+    assert len({person.casefold() for person in people}) == len(people) >= 1500
     assert all(re.fullmatch(r"[A-Z][A-Za-z]* [A-Z][A-Za-z]*", person) for person in people)
     assert {"Nelson Mandela", "Serena Williams", "Aishwarya Rai", "Jackie Chan"} <= set(people)
 
 
+def test_every_vocabulary_has_as_many_names_as_the_file_says():
+    """And so many that 512 components of each position are real."""
+    assert header().keys() == {"clip", "t5", "qwen"}
+    for label, (count, first, last) in header().items():
+        assert len(marked(label)) == count and min(first, last) >= 513
+    assert set(names.celebrities()) == {name for label in header() for name in marked(label)}
+    assert header()["qwen"][0] >= 2500 and header()["t5"][0] >= 1500
+
+
 def test_celebrities_are_two_tokens_of_the_true_vocabulary(clip):
     assert clip("Elon Musk sks").input_ids == [49406, 20406, 19063, 48136, 49407]
-    people = clip(names.celebrities(), add_special_tokens=False).input_ids
+    people = clip(marked("clip"), add_special_tokens=False).input_ids
     assert all(len(tokens) == 2 for tokens in people)
     assert len(set(map(tuple, people))) == len(people)
     first, last = (len(set(tokens)) for tokens in zip(*people, strict=True))
-    assert [len(people), first, last] == header()
+    assert [len(people), first, last] == header()["clip"]
     assert min(first, last) >= 513  # so that 512 components of each are real

@@ -6,8 +6,9 @@ from conftest import make_pipeline
 from diffusers import EDMEulerScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
 from celeb_basis import ModelError, load_pipeline
-from celeb_basis.models.denoiser import SDXLDenoiser, denoiser_of
+from celeb_basis.models.denoiser import SDXLDenoiser
 from celeb_basis.models.encoders import encode, token_ids
+from celeb_basis.models.families import denoiser_of
 
 
 @pytest.mark.parametrize(

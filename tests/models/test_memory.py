@@ -4,21 +4,26 @@ import architectures
 import numpy as np
 import pytest
 import torch
+import transformers_published
 from conftest import NAMES, TEMPLATES, make_pipeline, state_of
 from PIL import Image
 
 from celeb_basis import CelebBasis, CelebBasisMethod, Face, ModelError, fit_identity, generate
+from celeb_basis.models.families import denoiser_of
 from celeb_basis.models.memory import (
     CHECKPOINT,
     DRAWN,
     GIB,
     OFFLOAD,
+    ONE_CAPTION,
+    ONE_PICTURE,
     RESERVE,
     SLICE,
     TILES,
     drawn_at_once,
     measures,
     place,
+    quantised_parts,
 )
 
 CPU = torch.device("cpu")
@@ -45,6 +50,29 @@ def test_the_published_sizes_on_usual_cards(kind, cards):
     pipe = published(kind)
     for gigabytes, expected in cards.items():
         assert measures(pipe, int(0.95 * gigabytes * GIB) - RESERVE, gpu=True) == expected, gigabytes
+
+
+@pytest.mark.parametrize(
+    ("kind", "cards"),
+    [
+        ("sd3", {24: [], 12: [], 8: ["transformer"]}),
+        ("klein", {24: [], 20: ["text_encoder"], 12: ["text_encoder", "transformer"]}),
+        ("z-image", {32: [], 24: ["text_encoder"], 16: ["text_encoder", "transformer"]}),
+        ("flux", {48: [], 24: ["text_encoder_2", "transformer"]}),
+    ],
+)
+def test_transformers_in_four_bits_on_usual_cards(kind, cards):
+    """The text encoder first, and only as much as a fit of one picture needs."""
+    pipe = transformers_published.make_pipeline(kind, device="meta")
+    sizes = {
+        name: sum(weight.nbytes for weight in part.parameters())
+        for name, part in pipe.components.items()
+        if isinstance(part, torch.nn.Module)
+    }
+    for gigabytes, expected in cards.items():
+        assert quantised_parts(sizes, int(0.95 * gigabytes * GIB) - RESERVE) == expected, gigabytes
+    denoiser = denoiser_of(pipe)
+    assert ONE_CAPTION >= denoiser.caption and ONE_PICTURE >= denoiser.recomputed * denoiser.feature_map
 
 
 def test_main_memory_has_nowhere_to_offload_to():

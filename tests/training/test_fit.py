@@ -19,8 +19,9 @@ from celeb_basis import (
     TextualInversion,
 )
 from celeb_basis.errors import BasisError
-from celeb_basis.models.denoiser import Prediction, denoiser_of
+from celeb_basis.models.denoiser import Prediction
 from celeb_basis.models.encoders import encode, placeholders, token_ids
+from celeb_basis.models.families import denoiser_of
 from celeb_basis.training.fit import fit_identities, fit_identity, fit_steps, person_pictures
 from celeb_basis.training.methods import METHODS
 from celeb_basis.training.minimise import minimise
@@ -165,7 +166,9 @@ def test_what_stands_on_black_does_not_matter():
     elsewhere = output + (weights == 0) * torch.randn(shape, generator=generator)
     both = [
         CelebBasisMethod().loss(
-            Prediction(out, target, target, target, target, torch.zeros(2, 3), torch.ones(2, 3, 1, 1, 1), "epsilon"),
+            Prediction(
+                out, target, target, target, target, torch.zeros(2, 3), *torch.ones(2, 2, 3, 1, 1, 1), "epsilon"
+            ),
             lambda: weights,
         )
         for out in (output, elsewhere)
@@ -422,7 +425,7 @@ def test_stable_identity_looks_at_the_face_alone(pipe, basis):
     noisy = (seen.timesteps > 600)[0]
     assert 0 < noisy.sum() < 6
     # The two estimates explain the noisy latents together.
-    a, s = seen.alphas_cumprod.sqrt(), (1 - seen.alphas_cumprod).sqrt()
+    a, s = seen.alpha, seen.sigma
     torch.testing.assert_close(a * seen.estimated_clean + s * seen.estimated_noise, seen.noisy, atol=1e-4, rtol=1e-4)
     errors = (seen.estimated_noise - seen.noise)[0], (seen.estimated_clean - seen.clean)[0]
     squares = torch.where(noisy[:, None, None, None], *errors).square()

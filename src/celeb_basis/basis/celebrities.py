@@ -11,7 +11,10 @@ MOST_BYTES = 2**24  # a million names
 
 
 def celebrities() -> list[str]:
-    """The shipped names, the famous first, all of exactly two tokens in the CLIP vocabulary of SD 1, SD 2 and SDXL."""
+    """The shipped names, the famous first.
+
+    Each is exactly two tokens in the vocabulary of CLIP, T5 or Qwen: the file says in which.
+    """
     return read(Path(__file__).with_name("celebrities.txt"))
 
 

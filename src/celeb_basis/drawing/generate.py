@@ -13,8 +13,9 @@ from PIL import Image
 
 from ..errors import PromptError
 from ..identity import Identity
-from ..models.encoders import check_text, knows, placeholders, token_ids
-from ..models.pipeline import Pipeline, model_card
+from ..models.encoders import check_text, knows, placeholders
+from ..models.families import denoiser_of
+from ..models.pipeline import Pipeline, model_card, model_name
 from ..models.samplers import sampling
 from ..models.turn import turn
 from ..notation import PLACEHOLDER, Box
@@ -85,8 +86,11 @@ def _generate(
     between_steps: Callable[[], None] | None,
     **asked: Any,
 ) -> list[Image.Image]:
+    denoiser = denoiser_of(pipe)
     for identity in identities:
         identity.check(pipe)
+    if negative_prompt is not None and not denoiser.takes_negative_prompt:
+        raise PromptError(f"{model_name(pipe)} takes no negative prompt, as its guidance is learnt: leave it out")
     tokens = [identity.placeholder_token for identity in identities]
     prompts = [_spelt(pipe, text, tokens) for text in prompts]
     unwanted = None if negative_prompt is None else _spelt(pipe, negative_prompt, tokens)
@@ -115,8 +119,7 @@ def _generate(
     pictures: list[Image.Image] = []
     blackened: list[int] = []
     with placeholders(pipe, {identity.placeholder_token: identity.vectors for identity in identities}):
-        # Refuses what would be cut short.
-        token_ids(pipe, [*prompts, *(version for layout in read for version in layout), unwanted or ""])
+        denoiser.check_lengths([*prompts, *(version for layout in read for version in layout), unwanted or ""])
         for first in range(0, len(jobs), batch_size):
             batch = jobs[first : first + batch_size]
             generators = [torch.Generator().manual_seed(s) for _, _, s in batch]
@@ -174,7 +177,7 @@ def _check_options(pipe: Pipeline, num_inference_steps: int | None, **sides: int
     most = pipe.scheduler.config.num_train_timesteps
     if num_inference_steps is not None and not 1 <= num_inference_steps <= most:
         raise PromptError(f"{num_inference_steps} steps: this model takes 1 to {most}")
-    grid = math.lcm(8, pipe.vae_scale_factor)  # diffusers wants eights of every model
+    grid = math.lcm(8, denoiser_of(pipe).multiple)  # diffusers wants eights of every model
     for name, side in sides.items():
         if side is not None and (side < 1 or side % grid):
             raise PromptError(f"{name} {side}: it must be a multiple of {grid} pixels in this model")

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..basis.portraits import Portraits
 from ..errors import BasisError
 from ..faces.face import FaceReader
-from ..models.denoiser import denoiser_of
 from ..models.encoders import fingerprint
+from ..models.families import denoiser_of
 from ..models.memory import drawn_at_once
 from ..models.pipeline import Pipeline, model_card
 from .generate import generate

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PromptError
-from ..models.denoiser import Denoiser, denoiser_of
+from ..models.denoiser import Denoiser
+from ..models.encoders import expanded
+from ..models.families import denoiser_of
 from ..models.hooks import hook
-from ..models.pipeline import Pipeline
+from ..models.pipeline import Pipeline, model_name
 from ..notation import PLACEHOLDER, Box, check_box
 
 Regions = Mapping[str, Box] | Literal["auto"] | None
@@ -123,12 +125,17 @@ def apart(
     own first, and a mask in the denoiser's cross-attention shows a pixel those of its boxes, or outside every box the
     prompt's own. Weights and attention processors stay as they are, and the hooks are gone afterwards.
     """
+    denoiser = denoiser_of(pipe)
     if not any(layouts):
-        yield {
-            "prompt": list(prompts),
-            "negative_prompt": None if unwanted is None else [unwanted] * len(prompts),
-        }
+        text: dict[str, Any] = {"prompt": expanded(pipe, prompts)}
+        if unwanted is not None:
+            text["negative_prompt"] = expanded(pipe, [unwanted] * len(prompts))
+        yield text
         return
+    if not denoiser.cross_attention():
+        raise PromptError(
+            f"{model_name(pipe)} is a {type(pipe).__name__}, whose attention takes no regions: leave regions out"
+        )
     most = 1 + max(map(len, layouts))
     versions = [
         text
@@ -136,47 +143,57 @@ def apart(
         for text in [prompt, *layout, *[prompt] * (most - 1 - len(layout))]
     ]
     with torch.no_grad():
-        states, negative, *pooled = pipe.encode_prompt(
-            prompt=versions,
-            device=pipe._execution_device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=True,
-            negative_prompt=None if unwanted is None else [unwanted] * len(versions),
-        )
+        embeds = denoiser.embeds(versions, unwanted)
+    length = embeds["prompt_embeds"].shape[1]
     text = {
-        "prompt_embeds": states.reshape(len(prompts), -1, states.shape[-1]),
-        "negative_prompt_embeds": negative.reshape(len(prompts), -1, negative.shape[-1]),
+        key: values[::most] if "pooled" in key else values.reshape(len(prompts), -1, values.shape[-1])
+        for key, values in embeds.items()
     }
-    if pooled:
-        text |= {"pooled_prompt_embeds": pooled[0][::most], "negative_pooled_prompt_embeds": pooled[1][::most]}
     with ExitStack() as undo:
-        _mask_attention(undo, denoiser_of(pipe), [list(layout.values()) for layout in layouts], states.shape[1])
+        _mask_attention(undo, denoiser, [list(layout.values()) for layout in layouts], length)
         yield text
 
 
 def _mask_attention(undo: ExitStack, denoiser: Denoiser, boxes: Sequence[Sequence[Box]], length: int) -> None:
     """Let a pixel of picture i attend to no other version's states, `length` each, than its boxes', until `undo`."""
-    size = [0, 0]  # of the latents
+    size = [0, 0]  # of the largest feature map
     masks: dict[int, Tensor] = {}
 
-    def measure(_: nn.Module, args: tuple[Any, ...]) -> None:
-        if size != list(args[0].shape[-2:]):
-            size[:] = args[0].shape[-2:]
+    def measure(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if size != list(denoiser.map_size(args, kwargs)):
+            size[:] = denoiser.map_size(args, kwargs)
             masks.clear()
+        # Each version begins at place 0, where transformers count the places.
+        return args, kwargs | {key: kwargs[key] % length for key in ("txt_ids",) if key in kwargs}
 
     def mask(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        pixels = args[0]
-        if pixels.shape[1] not in masks:
-            reads = read_by(boxes, *_halved(size[0], size[1], pixels.shape[1])).flatten(2).transpose(1, 2)
-            hidden = ~reads.repeat_interleave(length, dim=-1).to(pixels.device)
-            masks[pixels.shape[1]] = torch.zeros_like(hidden, dtype=pixels.dtype).masked_fill(hidden, -torch.inf)
-        shown = masks[pixels.shape[1]]
+        features = args[0] if args else kwargs["hidden_states"]
+        pixels = size[0] * size[1] if denoiser.joint_attention else features.shape[1]
+        if pixels not in masks:
+            reads = read_by(boxes, *_halved(size[0], size[1], pixels)).flatten(2).transpose(1, 2)
+            shown = reads.repeat_interleave(length, dim=-1)
+            shown = _joint(shown, length) if denoiser.joint_attention else shown
+            masks[pixels] = torch.zeros(shown.shape, dtype=features.dtype).masked_fill(~shown, -torch.inf).to(features)
+        own = masks[pixels]
         # With guidance the pictures come twice, without their text and with it.
-        return args, kwargs | {"attention_mask": shown.repeat(len(pixels) // len(shown), 1, 1)}
+        return args, kwargs | {"attention_mask": own.repeat(len(features) // len(own), *[1] * (own.ndim - 1))}
 
-    hook(undo, denoiser.network.register_forward_pre_hook, measure)
+    hook(undo, denoiser.network.register_forward_pre_hook, measure, with_kwargs=True)
     for module in denoiser.cross_attention():
         hook(undo, module.register_forward_pre_hook, mask, with_kwargs=True)
+
+
+def _joint(shown: Tensor, length: int) -> Tensor:
+    """Who attends to whom in (pictures, 1, all, all), texts before pixels, where pixels (pictures, pixels, texts) read.
+
+    Pixels attend to all pixels; a version attends to itself and to the pixels that read it.
+    """
+    pixels, texts = shown.shape[1:]
+    version = torch.arange(texts) // length
+    same = (version[:, None] == version).expand(len(shown), -1, -1)
+    above = torch.cat([same, shown.transpose(1, 2)], dim=-1)
+    below = torch.cat([shown, torch.ones(len(shown), pixels, pixels, dtype=torch.bool)], dim=-1)
+    return torch.cat([above, below], dim=1)[:, None]
 
 
 def _halved(height: int, width: int, pixels: int) -> tuple[int, int]:

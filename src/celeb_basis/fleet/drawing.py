@@ -13,7 +13,7 @@ from ..drawing.generate import generate
 from ..drawing.picture_file import file_stem, save_picture
 from ..errors import PromptError
 from ..identity import Identity
-from ..models.denoiser import denoiser_of
+from ..models.families import denoiser_of
 from ..models.memory import drawn_bytes
 from ..models.pipeline import model_name
 from . import places

@@ -16,8 +16,8 @@ from ..faces.face_reader import face_reader
 from ..faces.person import find_person
 from ..faces.photo import open_photo
 from ..identity import Identity
-from ..models.denoiser import denoiser_of
 from ..models.encoders import check_placeholder
+from ..models.families import denoiser_of
 from ..models.memory import check_trainable, fitted_bytes
 from ..training.fit import fit_identities
 from ..training.methods import Method, method_of

@@ -17,7 +17,7 @@ import torch
 
 from ..errors import CelebBasisError, PhotoError
 from ..faces.photo import SUFFIXES
-from ..models.denoiser import denoiser_of
+from ..models.families import denoiser_of
 from ..models.load import load_pipeline
 from ..models.memory import free_bytes
 from ..models.pipeline import Pipeline

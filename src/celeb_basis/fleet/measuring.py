@@ -14,7 +14,7 @@ from ..measuring.evaluate import Person, evaluate_people
 from ..measuring.judge import Judge, judge_of
 from ..measuring.pictures import BATCH
 from ..measuring.pictures import Drawing as Pictures
-from ..models.denoiser import denoiser_of
+from ..models.families import denoiser_of
 from ..models.memory import drawn_bytes
 from .job import Job, Line, photos_of
 from .table import Row

@@ -15,7 +15,7 @@ from ..drawing.portraits import MOST
 from ..drawing.portraits import draw_portraits as draw_here
 from ..errors import FleetError
 from ..faces.face_reader import face_reader as reader_of
-from ..models.denoiser import denoiser_of
+from ..models.families import denoiser_of
 from ..models.load import load_pipeline
 from ..models.memory import drawn_bytes, free_bytes
 from ..models.pipeline import Pipeline

@@ -13,8 +13,8 @@ from PIL import Image
 from ..drawing.generate import generate
 from ..drawing.picture_file import file_stem, save_picture
 from ..identity import Identity
-from ..models.denoiser import denoiser_of
 from ..models.encoders import fingerprint
+from ..models.families import denoiser_of
 from ..models.pipeline import Pipeline, model_name
 from ..models.samplers import sampling
 

@@ -1,9 +1,9 @@
-"""Denoiser: what fitting and drawing need to know of a model's network, one class for each family of models."""
+"""Denoiser: what fitting and drawing need to know of a model's network; the classes of the UNets."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .pipeline import Pipeline, model_name
+from .encoders import check_lengths, encode, token_ids
+from .pipeline import model_name
 
 ENCODED_AT_ONCE = 8
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+FLOW = "flow_prediction"  # from the picture to the noise, along a straight line
+States = Tensor | Sequence[Tensor]
+"""What the network reads of some prompts: (n, length, width), or n of (length, width) where lengths differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,31 +32,34 @@ class Prediction:
     clean: Tensor  # the latents before the noise
     noise: Tensor
     noisy: Tensor
-    timesteps: Tensor  # (people, batch)
-    alphas_cumprod: Tensor  # at those timesteps, (people, batch, 1, 1, 1)
+    timesteps: Tensor  # (people, batch), of 1,000
+    alpha: Tensor  # noisy = alpha * clean + sigma * noise; (people, batch, 1, 1, 1)
+    sigma: Tensor
     prediction_type: str
 
     @property
     def estimated_clean(self) -> Tensor:
         """The latents without noise, by this output."""
-        a, s = self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()
         if self.prediction_type == "epsilon":
-            return (self.noisy - s * self.output) / a.clamp_min(1e-4)
-        return a * self.noisy - s * self.output if self.prediction_type == "v_prediction" else self.output
+            return (self.noisy - self.sigma * self.output) / self.alpha.clamp_min(1e-4)
+        if self.prediction_type == "v_prediction":
+            return self.alpha * self.noisy - self.sigma * self.output
+        return self.noisy - self.sigma * self.output if self.prediction_type == FLOW else self.output
 
     @property
     def estimated_noise(self) -> Tensor:
         """The noise, by this output."""
-        a, s = self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()
         if self.prediction_type == "sample":
-            return (self.noisy - a * self.output) / s.clamp_min(1e-4)
-        return a * self.output + s * self.noisy if self.prediction_type == "v_prediction" else self.output
+            return (self.noisy - self.alpha * self.output) / self.sigma.clamp_min(1e-4)
+        if self.prediction_type == "v_prediction":
+            return self.alpha * self.output + self.sigma * self.noisy
+        return self.noisy + self.alpha * self.output if self.prediction_type == FLOW else self.output
 
     def error(self) -> Tensor:
         """Mean squared error of the output for each person, (people,).
 
         Source: Ho et al., "Denoising Diffusion Probabilistic Models" (2020), equation 14, for whichever of noise,
-        velocity or picture the model predicts.
+        velocity, flow or picture the model predicts.
         """
         return (self.output - self.target).square().flatten(1).mean(1)
 
@@ -63,10 +70,17 @@ class Denoiser:
     Raises ModelError for a scheduler whose noise the loss does not know.
     """
 
+    # Values alive in the network at its peak, in units of one picture's first feature map: all that a backward pass
+    # needs (SD 1: 292, SD 2: 275, SDXL: 495), what of that is alive with gradient checkpointing, and without gradients
+    # (26, 26, 16).
+    kept, recomputed, passing = 500, 150, 30
+    takes_negative_prompt = True
+    joint_attention = False  # whether prompt and pixels, in this order, attend to themselves and each other at once
+
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
-        self.network: nn.Module = pipe.unet
-        self._noise = _noise_process(pipe)
+        self.network: Any = pipe.unet
+        self.prediction_type, self._alphas_cumprod = _noise_process(pipe)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -84,6 +98,11 @@ class Denoiser:
     def grid(self) -> int:
         """Pixels that one latent covers in each direction."""
         return int(self.pipe.vae_scale_factor)
+
+    @property
+    def multiple(self) -> int:
+        """Pixels of which the sides of a picture must be a multiple."""
+        return self.grid
 
     @property
     def resolution(self) -> int:
@@ -108,9 +127,41 @@ class Denoiser:
             digest.update(np.packbits(torch.signbit(weight.detach()).cpu().numpy()).tobytes())
         return digest.hexdigest()
 
+    @property
+    def caption(self) -> int:
+        """Bytes alive in the text encoders for the gradient of one caption, where they are not few."""
+        return 0
+
     def cross_attention(self) -> list[nn.Module]:
-        """The modules in which pixels attend to the prompt."""
+        """The modules in which pixels attend to the prompt; none where attention takes no mask."""
         return [module for name, module in self.network.named_modules() if name.endswith(".attn2")]
+
+    def check_lengths(self, prompts: Sequence[str]) -> None:
+        """Raise PromptError for a prompt that does not fit, which diffusers would cut short."""
+        check_lengths(self.pipe, prompts)
+
+    def read(self, prompts: Sequence[str]) -> tuple[States, Tensor | None]:
+        """What the network is told of n prompts: states, and pooled (n, width) where it asks for them."""
+        return encode(self.pipe, token_ids(self.pipe, prompts))
+
+    def embeds(self, prompts: Sequence[str], unwanted: str | None) -> dict[str, Tensor]:
+        """What stands for prompts in a call of the pipeline: states (n, length, width), and pooled (n, width)."""
+        states, negative, *pooled = self.pipe.encode_prompt(
+            prompt=list(prompts),
+            device=self.pipe._execution_device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=True,
+            negative_prompt=None if unwanted is None else [unwanted] * len(prompts),
+        )
+        text = {"prompt_embeds": states, "negative_prompt_embeds": negative}
+        if pooled:
+            text |= {"pooled_prompt_embeds": pooled[0], "negative_pooled_prompt_embeds": pooled[1]}
+        return text
+
+    def map_size(self, args: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[int, int]:
+        """Height and width of the largest feature map, of what the network is called with."""
+        height, width = args[0].shape[-2:]
+        return height, width
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Latents (n, c, h, w) of pictures (n, 3, H, W) in -1..1, scaled as the network wants them, float32."""
@@ -118,7 +169,6 @@ class Denoiser:
 
         vae = self.pipe.vae
         dtype = vae.dtype
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
         latents = []
         try:
             # Some autoencoders overflow in half precision; going to single and back changes no bit.
@@ -131,35 +181,35 @@ class Denoiser:
         finally:
             if vae.dtype != dtype:
                 vae.to(dtype)
-        scaled: Tensor = (torch.cat(latents) - shift) * vae.config.scaling_factor
+        return self._scaled(torch.cat(latents))
+
+    def _scaled(self, latents: Tensor) -> Tensor:
+        """Latents as the network wants them, of those that the autoencoder gives."""
+        config = self.pipe.vae.config
+        scaled: Tensor = (latents - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
         return scaled
 
     def predict(
-        self, latents: Tensor, states: Tensor, pooled: Tensor | None, generators: Sequence[torch.Generator]
+        self, latents: Tensor, states: States, pooled: Tensor | None, generators: Sequence[torch.Generator]
     ) -> Prediction:
-        """Add noise at uniform timesteps, and ask the network what it sees.
+        """Add noise at random timesteps, and ask the network what it sees.
 
         latents (people, batch, c, h, w); states (people, length, width) and pooled (people, width) of their
         captions; a person's timesteps and noise come from their own generator.
         """
-        device, dtype, scheduler = states.device, self.dtype, self._noise
+        device = states[0].device
         people, batch = latents.shape[:2]
-        steps = scheduler.config.num_train_timesteps
-        t = torch.cat([torch.randint(steps, (batch,), generator=g) for g in generators]).to(device)
+        t = torch.cat([self._timesteps(batch, g) for g in generators]).to(device)
         noise = torch.cat([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(device)
+        alpha, sigma = (level[:, None, None, None] for level in self._levels(t))
         clean = latents.flatten(0, 1).to(device, torch.float32)
-        noisy = scheduler.add_noise(clean, noise, t)
-        output = self.network(
-            noisy.to(dtype),
-            t,
-            encoder_hidden_states=states.to(dtype).repeat_interleave(batch, 0),
-            added_cond_kwargs=self._added_conditions(clean, pooled, batch),
-        ).sample.float()
-        kind = scheduler.config.prediction_type
-        target = clean if kind == "sample" else noise
-        if kind == "v_prediction":
-            target = scheduler.get_velocity(clean, noise, t)
-        alphas = scheduler.alphas_cumprod.to(device)[t][:, None, None, None]
+        noisy = alpha * clean + sigma * noise
+        for_each = [state.to(self.dtype) for state in states for _ in range(batch)]
+        pooled = None if pooled is None else pooled.to(self.dtype).repeat_interleave(batch, 0)
+        output = self._output(noisy.to(self.dtype), t, for_each, pooled).float()
+        target = {
+            "epsilon": noise, "sample": clean, "v_prediction": alpha * noise - sigma * clean, FLOW: noise - clean
+        }[self.prediction_type]  # fmt: skip
 
         def each(values: Tensor) -> Tensor:
             unflat: Tensor = values.unflatten(0, (people, batch))
@@ -172,11 +222,31 @@ class Denoiser:
             noise=each(noise),
             noisy=each(noisy),
             timesteps=each(t),
-            alphas_cumprod=each(alphas),
-            prediction_type=kind,
+            alpha=each(alpha),
+            sigma=each(sigma),
+            prediction_type=self.prediction_type,
         )
 
-    def _added_conditions(self, latents: Tensor, pooled: Tensor | None, batch: int) -> dict[str, Tensor] | None:
+    def _timesteps(self, count: int, generator: torch.Generator) -> Tensor:
+        """Random timesteps, (count,): uniform."""
+        return torch.randint(len(self._alphas_cumprod), (count,), generator=generator)
+
+    def _levels(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """How much of the picture and of the noise there is at timesteps (n,); each (n,)."""
+        kept = self._alphas_cumprod.to(timesteps.device)[timesteps]
+        return kept.sqrt(), (1 - kept).sqrt()
+
+    def _output(self, noisy: Tensor, timesteps: Tensor, states: list[Tensor], pooled: Tensor | None) -> Tensor:
+        """Ask the network: everything is of n pictures, and in its own precision."""
+        output: Tensor = self.network(
+            noisy,
+            timesteps,
+            encoder_hidden_states=torch.stack(states),
+            added_cond_kwargs=self._added_conditions(noisy, pooled),
+        ).sample
+        return output
+
+    def _added_conditions(self, latents: Tensor, pooled: Tensor | None) -> dict[str, Tensor] | None:
         """What the network is told beside the caption."""
         return None
 
@@ -184,27 +254,16 @@ class Denoiser:
 class SDXLDenoiser(Denoiser):
     """The UNet of SDXL, which is also told the picture's size (uncropped) and the caption's pooled state."""
 
-    def _added_conditions(self, latents: Tensor, pooled: Tensor | None, batch: int) -> dict[str, Tensor]:
+    def _added_conditions(self, latents: Tensor, pooled: Tensor | None) -> dict[str, Tensor]:
         assert pooled is not None
         size = tuple(side * self.grid for side in latents.shape[-2:])
         width = self.pipe.text_encoder_2.config.projection_dim
         ids = self.pipe._get_add_time_ids(size, (0, 0), size, pooled.dtype, text_encoder_projection_dim=width)
-        return {
-            "text_embeds": pooled.to(self.dtype).repeat_interleave(batch, 0),
-            "time_ids": ids.to(pooled.device).repeat(len(latents), 1),
-        }
+        return {"text_embeds": pooled, "time_ids": ids.to(pooled.device).repeat(len(latents), 1)}
 
 
-def denoiser_of(pipe: Pipeline) -> Denoiser:
-    """The denoiser of a pipeline's family. Raises ModelError for a family or a scheduler that is not supported."""
-    parts = pipe.components
-    if parts.get("unet") is None or parts.get("text_encoder") is None or parts.get("text_encoder_3") is not None:
-        raise ModelError(f"{model_name(pipe)} is a {type(pipe).__name__}: Stable Diffusion 1, 2 and SDXL are supported")
-    return SDXLDenoiser(pipe) if "text_encoder_2" in parts else Denoiser(pipe)
-
-
-def _noise_process(pipe: Any) -> Any:
-    """The forward process that the pipeline was trained with, read from its own scheduler."""
+def _noise_process(pipe: Any) -> tuple[str, Tensor]:
+    """What the pipeline was trained to predict, and under which noise, read from its own scheduler."""
     from diffusers import DDPMScheduler
 
     config = pipe.scheduler.config
@@ -219,7 +278,7 @@ def _noise_process(pipe: Any) -> Any:
     noise = DDPMScheduler.from_config(config)
     if not len(noise.alphas_cumprod) or not noise.alphas_cumprod.isfinite().all():
         raise ModelError(f"{model_name(pipe)} has a schedule of betas that are no numbers: get the model again")
-    return noise
+    return kind, noise.alphas_cumprod
 
 
 @contextmanager

@@ -1,14 +1,18 @@
 """The only contact with tokenizers and text encoders: a name's rows; placeholders put in and taken out.
 
-Stable Diffusion 1 and 2 have one text encoder, SDXL has two; everything here loops over them, and a
-vector of the library is the concatenation over encoders of what each of them is given.
+A model has one text encoder (Stable Diffusion 1 and 2, FLUX.2 klein, Z-Image), two (SDXL, FLUX.1) or three (Stable
+Diffusion 3); everything here loops over them, and a vector of the library is the concatenation over encoders of what
+each of them is given.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import random
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -18,14 +22,17 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PromptError
-from ..notation import check_spelling, excerpt
+from ..notation import PLACEHOLDER, check_spelling, excerpt
 from .hooks import hook
 from .pipeline import Pipeline
 from .turn import turn
 
+SUFFIXES = ("", "_2", "_3")  # of a pipeline's text_encoder and tokenizer
 TOKENS = 2  # a name is a first and a last token
 HIGHEST = 2  # the eos_token_id by which transformers pools at the highest id of a prompt
 LONGEST_NAME = 200  # letters
+# How vocabularies write a whole word: CLIP with an end, language models with the space before it.
+WHOLE_WORD = re.compile("([a-z]{3,})</w>|[\u0120\u2581]([A-Za-z]{3,})")
 LONGEST_PROMPT = 10_000  # letters; a tokenizer takes minutes for millions, to find that they are too many
 
 _fingerprints: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
@@ -34,12 +41,12 @@ _extended: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 
 def text_encoders(pipe: Pipeline) -> list[tuple[str, Any, Any]]:
     """(suffix of the pipeline's attribute, tokenizer, text encoder), one for each text encoder."""
-    found = [(s, getattr(pipe, f"tokenizer{s}", None), getattr(pipe, f"text_encoder{s}", None)) for s in ("", "_2")]
+    found = [(s, getattr(pipe, f"tokenizer{s}", None), getattr(pipe, f"text_encoder{s}", None)) for s in SUFFIXES]
     return [(s, tokenizer, encoder) for s, tokenizer, encoder in found if encoder is not None]
 
 
 def embedding_dims(pipe: Pipeline) -> tuple[int, ...]:
-    """Width of the input embeddings of each text encoder: (768,) for SD 1, (768, 1280) for SDXL."""
+    """Width of the input embeddings of each text encoder: (768,) for SD 1, (768, 1280) for SDXL, (2560,) for klein."""
     return tuple(encoder.get_input_embeddings().weight.shape[1] for _, _, encoder in text_encoders(pipe))
 
 
@@ -65,12 +72,20 @@ def unusable_names(pipe: Pipeline, names: Sequence[str]) -> dict[str, str]:
 def nonsense_names(pipe: Pipeline, names: Sequence[str], count: int) -> list[str]:
     """Make up `count` names that can be used, always the same, of words of the vocabulary that no name has in it."""
     tokenizer = text_encoders(pipe)[0][1]
-    taken = {i for ids in tokenizer(list(names), add_special_tokens=False).input_ids for i in ids} if names else set()
-    whole = ((word.removesuffix("</w>"), i) for word, i in tokenizer.get_vocab().items() if word.endswith("</w>"))
-    words = sorted(word for word, i in whole if i not in taken and len(word) > 2 and word.isascii() and word.isalpha())
+    taken = {i for ids in _name_ids(tokenizer, names) for i in ids}
+    pieces = ((WHOLE_WORD.fullmatch(piece), i) for piece, i in tokenizer.get_vocab().items() if i not in taken)
+    words = sorted(word[1] or word[2] for word, _ in pieces if word)
     chance = random.Random(0)
     made = [" ".join(chance.choices(words, k=TOKENS)) for _ in range(4 * count)] if words else []
     return list(_sorted_names(pipe, made)[0].values())[:count]
+
+
+def _name_ids(tokenizer: Any, names: Sequence[str]) -> list[list[int]]:
+    """The tokens of names where they stand among other words: some vocabularies tell that from a beginning."""
+    found: list[list[int]] = (
+        tokenizer([f" {name}" for name in names], add_special_tokens=False).input_ids if names else []
+    )
+    return found
 
 
 def _sorted_names(
@@ -82,7 +97,7 @@ def _sorted_names(
     names = [name for name in dict.fromkeys(names) if name not in dropped]
     with turn(pipe):
         tokenizers = [tokenizer for _, tokenizer, _ in text_encoders(pipe)]
-        ids = [tokenizer(names, add_special_tokens=False).input_ids if names else [] for tokenizer in tokenizers]
+        ids = [_name_ids(tokenizer, names) for tokenizer in tokenizers]
     for name, *pieces in zip(names, *ids, strict=True):
         tokens = tuple(map(tuple, pieces))
         wrong = next((len(piece) for piece in pieces if len(piece) != TOKENS), TOKENS)
@@ -115,9 +130,9 @@ def fingerprint(pipe: Pipeline) -> str:
 def _hash_table(tokenizer: Any, table: Tensor) -> str:
     size = tokenizer.vocab_size  # rows of tokens that were added later are not the model's own
     words = sorted((i, word) for word, i in tokenizer.get_vocab().items() if i < size)
-    signs = torch.signbit(table[:size]).to(torch.uint8).cpu().numpy()
     digest = hashlib.sha256(repr((table[:size].shape, words)).encode())
-    digest.update(signs.tobytes())
+    for rows in table[:size].split(2**14):  # a language model's table is large
+        digest.update(torch.signbit(rows).to(torch.uint8).cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -168,11 +183,12 @@ def placeholders(pipe: Pipeline, vectors: Mapping[str, Tensor]) -> Iterator[None
         for (suffix, tokenizer, encoder), value in zip(
             text_encoders(pipe), values.split(embedding_dims(pipe), dim=-1), strict=True
         ):
-            extended = _extend(tokenizer, parts)
+            extended = _extend(tokenizer, parts, lstrip=not hasattr(pipe, "maybe_convert_prompt"))
             undo.callback(setattr, pipe, f"tokenizer{suffix}", tokenizer)
             setattr(pipe, f"tokenizer{suffix}", extended)
             ids = extended.convert_tokens_to_ids(parts)
-            _replace_rows(undo, encoder.get_input_embeddings(), ids, value)
+            for embedding in _look_ups(encoder):
+                _replace_rows(undo, embedding, ids, value)
             for module in pooling_at_highest(encoder):
                 undo.callback(setattr, module, "eos_token_id", HIGHEST)
                 module.eos_token_id = extended.eos_token_id
@@ -184,13 +200,26 @@ def pooling_at_highest(encoder: nn.Module) -> list[Any]:
     return [module for module in encoder.modules() if getattr(module, "eos_token_id", None) == HIGHEST]
 
 
-def _extend(tokenizer: Any, parts: Sequence[str]) -> Any:
-    """A copy of the tokenizer that knows `parts`; the last one is kept, as copying takes CLIP 0.4 s."""
+def _look_ups(encoder: Any) -> list[nn.Module]:
+    """The modules of a text encoder that look rows up in its table: T5 has two, which share it unless it was moved."""
+    table = encoder.get_input_embeddings()
+    others = [module for module in encoder.modules() if isinstance(module, nn.Embedding) and module is not table]
+    return [table, *(module for module in others if module.weight.shape == table.weight.shape)]
+
+
+def _extend(tokenizer: Any, parts: Sequence[str], *, lstrip: bool) -> Any:
+    """A copy of the tokenizer that knows `parts`; the last one is kept, as copying takes CLIP 0.4 s.
+
+    lstrip: whether a part takes the space before it, as a name in a language model's vocabulary does; diffusers' own
+    expansion would stumble over it.
+    """
+    from transformers import AddedToken
+
     key = (len(tokenizer), tokenizer.model_max_length, tuple(parts))
     known, extended = _extended.get(tokenizer, (None, None))
     if known != key or len(extended) != len(tokenizer) + len(parts):
         extended = copy.deepcopy(tokenizer)
-        extended.add_tokens(list(parts))
+        extended.add_tokens([AddedToken(part, lstrip=lstrip) for part in parts])
         _extended[tokenizer] = key, extended
     return extended
 
@@ -213,24 +242,68 @@ def _replace_rows(undo: ExitStack, embedding: nn.Module, ids: Sequence[int], val
         hook(undo, embedding.register_forward_hook, fill)
 
 
-def token_ids(pipe: Pipeline, prompts: Sequence[str]) -> tuple[Tensor, ...]:
-    """Tokenise prompts as the pipeline does: ids (n, length), one tensor for each text encoder.
+def expanded(pipe: Pipeline, prompts: Sequence[str]) -> list[str]:
+    """Prompts as a pipeline's own methods take them: tokens written out as their parts where it does not do that."""
+    if hasattr(pipe, "maybe_convert_prompt"):
+        return list(prompts)
+    added = text_encoders(pipe)[0][1].get_added_vocab()
 
-    Raises PromptError for a prompt that does not fit, which diffusers would cut short.
+    def all_parts(found: re.Match[str]) -> str:
+        parts = [found[0]]
+        while (following := f"{found[0]}_{len(parts)}") in added:
+            parts.append(following)
+        return " ".join(parts)
+
+    return [PLACEHOLDER.sub(all_parts, prompt) for prompt in prompts]
+
+
+def check_lengths(
+    pipe: Pipeline, prompts: Sequence[str], limit: float = math.inf, said: Callable[[str], str] = str
+) -> None:
+    """Raise PromptError for a prompt of which no text encoder reads everything: diffusers would cut it short.
+
+    limit: tokens that the pipeline gives its text encoders, if fewer than they take.
+    said: what the pipeline makes of a prompt before it is tokenised.
     """
     for prompt in prompts:
         check_text(prompt)
+    rows = []
+    for _, tokenizer, encoder in text_encoders(pipe):
+        own = min(limit, text_length(tokenizer, encoder))
+        rows.append(
+            [(len(ids), own) for ids in tokenizer([said(p) for p in _written(pipe, tokenizer, prompts)]).input_ids]
+        )
+    for prompt, *read in zip(prompts, *rows, strict=True):
+        length, most = min(read, key=lambda pair: pair[0] - pair[1])
+        if length > most:
+            raise PromptError(
+                f"the prompt is {length - most:g} tokens too long ({length}, of which this model "
+                f"reads {most:g}): shorten {excerpt(prompt)!r}"
+            )
+
+
+def text_length(tokenizer: Any, encoder: Any) -> int:
+    """How many tokens a text encoder takes."""
+    return int(min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", sys.maxsize)))
+
+
+def _written(pipe: Pipeline, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
+    """Prompts with every token written out as its parts."""
+    if not hasattr(pipe, "maybe_convert_prompt"):
+        return expanded(pipe, prompts)
+    return [pipe.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
+
+
+def token_ids(pipe: Pipeline, prompts: Sequence[str]) -> tuple[Tensor, ...]:
+    """Tokenise prompts as the pipelines of UNets do: ids (n, length), one tensor for each text encoder.
+
+    Raises PromptError for a prompt that does not fit, which diffusers would cut short.
+    """
+    check_lengths(pipe, prompts)
     result = []
     for _, tokenizer, encoder in text_encoders(pipe):
-        limit = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
-        expanded = [pipe.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
-        for prompt, ids in zip(prompts, tokenizer(expanded).input_ids, strict=True):
-            if len(ids) > limit:
-                raise PromptError(
-                    f"the prompt is {len(ids) - limit} tokens too long ({len(ids)}, of which this model "
-                    f"reads {limit}): shorten {excerpt(prompt)!r}"
-                )
-        padded = tokenizer(expanded, padding="max_length", max_length=limit, return_tensors="pt")
+        written, limit = _written(pipe, tokenizer, prompts), text_length(tokenizer, encoder)
+        padded = tokenizer(written, padding="max_length", max_length=limit, return_tensors="pt")
         result.append(padded.input_ids.to(encoder.device))
     return tuple(result)
 
@@ -246,7 +319,7 @@ def check_text(prompt: str) -> None:
 
 
 def encode(pipe: Pipeline, ids: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Encode token ids as `pipe.encode_prompt` does.
+    """Encode token ids as `pipe.encode_prompt` of a UNet's pipeline does.
 
     Returns states (n, length, width) and, for SDXL, pooled (n, width), else None.
     """
@@ -261,9 +334,11 @@ def encoder_outputs(pipe: Pipeline, template: str, vectors: Tensor) -> Tensor:
     """What the text encoders make of a name in a prompt: their last states at its two tokens, (2, dim), on the CPU."""
     token = "<somebody>"
     with torch.no_grad(), placeholders(pipe, {token: vectors}):
-        ids = token_ids(pipe, [template.format(token)])
         states = []
-        for (_, tokenizer, encoder), row in zip(text_encoders(pipe), ids, strict=True):
+        for _, tokenizer, encoder in text_encoders(pipe):
+            [written] = _written(pipe, tokenizer, [template.format(token)])
+            row = tokenizer(written, return_tensors="pt").input_ids.to(encoder.device)
             own = torch.isin(row[0], torch.tensor(tokenizer.convert_tokens_to_ids(_parts(token, TOKENS))).to(row))
-            states.append(encoder(row).last_hidden_state[0, own].float().cpu())
+            # Without the head that predicts the next word, where there is one.
+            states.append(encoder.base_model(row).last_hidden_state[0, own].float().cpu())
     return torch.cat(states, dim=-1)

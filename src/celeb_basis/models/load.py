@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,8 @@ from safetensors import safe_open
 from ..errors import ModelError
 from ..notation import excerpt
 from .card import DEFAULT_MODEL, SHIPPED, ModelCard, local_path
-from .denoiser import denoiser_of
-from .memory import place
+from .families import TRANSFORMERS, denoiser_of
+from .memory import free_bytes, place, quantised_parts
 from .pipeline import Pipeline
 from .quiet import quiet
 from .samplers import scheduler_of
@@ -44,18 +46,19 @@ def load_pipeline(
     config: str | Path | None = None,
     safety_checker: bool = True,
 ) -> Pipeline:
-    """Load a Stable Diffusion 1, 2 or SDXL pipeline, ready to draw: eval mode, frozen, silent.
+    """Load a pipeline of a family that `families` lists, ready to draw: eval mode, frozen, silent.
 
     model: "miniature" (the small world in this package), a folder in diffusers' format, a single
     .safetensors checkpoint, or a hub id like "stable-diffusion-v1-5/stable-diffusion-v1-5"; only hub ids
     use the network, and only for what is not in the cache yet. Pickled weights are refused.
     device: the best there is by default (CUDA, Apple's MPS, CPU).
-    dtype: by default float16 on CUDA, bfloat16 for a large model on a CPU that computes in it, else float32
-    (MPS draws black pictures in float16).
+    dtype: by default float16 on CUDA, or bfloat16 for a transformer; bfloat16 for a large model on a CPU that
+    computes in it, else float32 (MPS draws black pictures in float16).
     revision: a hub model's branch, tag or commit.
     variant: of the weights, where the model has several, such as "fp16".
     config: of a single file: the folder or hub id of the model it derives from, for the tokenizer and the
-    configuration that the file lacks; a family's own, if in the cache, by default.
+    configuration that the file lacks; a family's own, if in the cache, by default. A file that holds a transformer
+    alone needs the whole model as a folder, whose transformer it replaces.
     safety_checker: False leaves out the one that a model brings along; a single file never does.
 
     What little memory makes necessary is done and logged, see `memory.place`.
@@ -75,16 +78,16 @@ def load_pipeline(
                 else f"the weights of {name} are not installed: reinstall celeb-basis from its wheel"
             )
         _refuse(name, revision=revision, config=config)
-        pipe = _from_folder(path, dtype or _dtype(device, _size(path)), variant)
+        pipe = _from_folder(path, dtype or _dtype(device, _size(path), _half(path)), variant, _small(path, device))
     elif path.suffix == ".safetensors":
         _refuse(name, revision=revision, variant=variant)
-        pipe = _from_single_file(path, config, dtype or _dtype(device, _size(path)))
+        pipe = _from_single_file(path, config, device, dtype)
     elif path.suffix in {".ckpt", ".pt", ".pth", ".bin"}:
         raise ModelError(f"{path} is a pickle, which can run any code when read: convert it to .safetensors")
     elif HUB_ID.fullmatch(name) and not _looks_like_a_path(name):
         _refuse(name, config=config)
         path = _download(name, revision, variant)
-        pipe = _from_folder(path, dtype or _dtype(device, _size(path)), variant)
+        pipe = _from_folder(path, dtype or _dtype(device, _size(path), _half(path)), variant, _small(path, device))
     else:
         raise ModelError(
             f"no model {excerpt(name)!r} is here: name a folder, a .safetensors file, a hub id like owner/model, "
@@ -122,14 +125,28 @@ def _device(wish: str | torch.device | None) -> torch.device:
         raise ModelError(f"there is no device {str(wish)!r} here: leave it out, or use device='cpu'") from error
 
 
-def _dtype(device: torch.device, size: int) -> torch.dtype:
+def _dtype(device: torch.device, size: int, half: torch.dtype = torch.float16) -> torch.dtype:
     """The precision for weights of `size` bytes."""
     if device.type == "cuda":
-        return torch.float16
+        return half
     # Asked of PyTorch where it is new enough to know.
     features: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     native = features.get("avx512_bf16") or features.get("amx_bf16")
     return torch.bfloat16 if device.type == "cpu" and native and size >= LARGE else torch.float32
+
+
+def _half(folder: Path) -> torch.dtype:
+    """The half precision of a model in a folder: transformers were trained in bfloat16, and overflow in float16."""
+    return torch.bfloat16 if _index(folder).get("_class_name") in TRANSFORMERS else torch.float16
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    """What a folder in diffusers' format says of its parts; empty where it says nothing."""
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return index if isinstance(index, dict) else {}
 
 
 def _size(path: Path) -> int:
@@ -151,14 +168,39 @@ def _refuse(model: str, **options: object) -> None:
             raise ModelError(f"{option} {value} is for {meant[option]}, not for {model}: leave it out")
 
 
-def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
+def _small(folder: Path, device: torch.device) -> Any:
+    """How diffusers is to load a transformer in 4 bits where its GPU is too small and bitsandbytes is installed."""
+    if device.type != "cuda" or _index(folder).get("_class_name") not in TRANSFORMERS or not find_spec("bitsandbytes"):
+        return None
+    sizes = {part.name: _size(part) for part in folder.iterdir() if part.is_dir()}
+    parts = quantised_parts(sizes, free_bytes(device))
+    if parts:
+        logger.info(f"to save memory, in 4 bits: {', '.join(parts)}")
+    return in_four_bits(parts) if parts else None
+
+
+def in_four_bits(parts: Sequence[str]) -> Any:
+    """The configuration with which diffusers loads these parts of a pipeline in 4 bits."""
+    from diffusers import PipelineQuantizationConfig
+
+    kind = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}
+    return PipelineQuantizationConfig(
+        quant_backend="bitsandbytes_4bit", quant_kwargs=kind, components_to_quantize=list(parts)
+    )
+
+
+def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None, small: Any = None, **parts: Any) -> Any:
     from diffusers import DiffusionPipeline
 
     check_configuration(folder)
+    # diffusers asks for parts that a model does without, such as the third text encoder of Stable Diffusion 3.
+    parts |= {name: None for name, kind in _index(folder).items() if kind == [None, None]}
+    if small is not None:
+        parts["quantization_config"] = small
     try:
         with quiet():
             return DiffusionPipeline.from_pretrained(
-                folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True
+                folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True, **parts
             )
     except Exception as error:  # diffusers and its loaders raise nearly every kind there is
         raise ModelError(f"{folder} cannot be loaded as a pipeline: {_one_line(error)}") from error
@@ -198,8 +240,8 @@ def _hub_error(model: str, revision: str | None, error: Exception) -> ModelError
     )
 
 
-def _from_single_file(path: Path, config: str | Path | None, dtype: torch.dtype) -> Any:
-    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+def _from_single_file(path: Path, config: str | Path | None, device: torch.device, dtype: torch.dtype | None) -> Any:
+    import diffusers
 
     if not os.path.isfile(path):
         raise ModelError(f"{path}: no such file")
@@ -209,12 +251,24 @@ def _from_single_file(path: Path, config: str | Path | None, dtype: torch.dtype)
     except Exception as error:
         raise ModelError(f"{path} cannot be loaded as a checkpoint: {_one_line(error)}") from error
     folder = _configuration(path, config, keys)
-    is_xl = any(key.startswith("conditioner.embedders.1.") for key in keys)
+    index = _index(folder)
+    kind = index.get("_class_name")
+    if kind not in TRANSFORMERS:
+        is_xl = any(key.startswith("conditioner.embedders.1.") for key in keys)
+        kind = "StableDiffusionXLPipeline" if is_xl else "StableDiffusionPipeline"
+    dtype = dtype or _dtype(device, _size(path), _half(folder))
+    absent = {name: None for name, part in index.items() if part == [None, None]} if kind in TRANSFORMERS else {}
+    options = {"dtype": dtype, "local_files_only": True}
     try:
         with quiet():
-            pipe = (StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline).from_single_file(
-                path, config=str(folder), dtype=dtype, local_files_only=True
-            )
+            if kind not in TRANSFORMERS or any(key.startswith("text_encoders.") for key in keys):
+                pipe = getattr(diffusers, kind).from_single_file(path, config=str(folder), **options, **absent)
+            else:
+                network = getattr(diffusers, index["transformer"][1])
+                own = network.from_single_file(path, config=str(folder), subfolder="transformer", **options)
+                pipe = _from_folder(folder, dtype, None, transformer=own)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(
             f"{path} cannot be loaded as a checkpoint with the configuration in {folder}: {_one_line(error)}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import psutil
 import torch
 
 from ..errors import ModelError
-from .denoiser import Denoiser, denoiser_of
+from .denoiser import Denoiser
+from .families import denoiser_of
 from .pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
@@ -18,13 +20,14 @@ RESERVE = GIB // 2  # on a GPU, for workspaces and gaps
 # How many pictures are in the model at once: in a step of a fit, in a batch of `generate`, where guidance
 # doubles them, and in the autoencoder before a fit.
 FITTED, DRAWN, CODED = 4, 8, 8
-# Values alive in the denoiser at its peak, in units of one picture's first feature map: all that a backward pass
-# needs (SD 1: 292, SD 2: 275, SDXL: 495), and without one (26, 26, 16).
-KEPT, PASSING = 500, 30
-RECOMPUTED = 150  # of KEPT, what is alive with gradient checkpointing
 CODING = 960  # values alive in the autoencoder at its peak, a pixel
 TILE = 512  # pixels
 MOST_DRAWN = 64  # pictures at once on a GPU; more are not faster
+
+IN_FOUR_BITS = 0.35  # of a part's bytes: its matrices shrink to .28, its table of rows stays as it is
+LARGE = 2 * GIB  # a part that is worth it
+# In a fit of a transformer, at most: one picture with gradient checkpointing, and a language model's caption.
+ONE_PICTURE, ONE_CAPTION = 13 * GIB // 4, 5 * GIB // 2
 
 OFFLOAD = "one part of the model at a time, which can draw but not fit"
 CHECKPOINT = "gradient checkpointing"
@@ -46,7 +49,7 @@ def place(pipe: Pipeline, device: torch.device, free: int | None = None) -> None
     else:
         denoiser.pipe.to(device)
     if CHECKPOINT in taken:
-        denoiser.pipe.unet.enable_gradient_checkpointing()
+        denoiser.network.enable_gradient_checkpointing()
     if SLICE in taken:
         pipe.vae.enable_slicing()
     if TILES in taken:
@@ -71,8 +74,15 @@ def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
         SD 1.5, 512    2.0       0.5         2.8 / 0.8                            0.9
         SDXL, 1024     6.5       1.2         19.4 / 2.0                           3.8
 
+        SD 3.5 medium  5.9       2.8         49.2 / 5.2                           1.9, bfloat16
+        klein 4B       14.9      5.6         100.5 / 12.4                         1.9, bfloat16
+        Z-Image        19.1      7.0         125.1 / 15.0                         1.9, bfloat16
+        FLUX.1         31.4      5.6         100.9 / 12.7                         1.9, bfloat16
+
     So 6 GB hold SD 1.5, and 12 GB SDXL, once the UNet is checkpointed in a fit and the autoencoder takes one
     picture at a time. A GPU too small for the weights holds one part of the model at a time and can only draw.
+    The last three rows count what a language model needs for one caption's gradient, about 2 GiB; with weights in 4
+    bits (`quantised_parts`) and one picture a step klein takes 9.4 GiB in a fit, Z-Image 11.3.
     Attention in slices would save nothing: PyTorch's own never holds the whole matrix.
     """
     parts, denoiser = _bytes(pipe), denoiser_of(pipe)
@@ -81,15 +91,31 @@ def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
     picture = pixels**2 * CODING * (4 if upcast else pipe.vae.dtype.itemsize)
     left = free - sum(parts.values())
     taken = []
-    if gpu and DRAWN * PASSING * feature_map > left:
+    if gpu and DRAWN * denoiser.passing * feature_map > left:
         taken.append(OFFLOAD)
         left = free - max(parts.values())
-    if FITTED * KEPT * feature_map > left:
+    if FITTED * denoiser.kept * feature_map + denoiser.caption > left:
         taken.append(CHECKPOINT)
     if CODED * picture > left:
         taken.append(SLICE)
     if picture > left and pixels > TILE:
         taken.append(TILES)
+    return taken
+
+
+def quantised_parts(sizes: Mapping[str, int], free: int) -> list[str]:
+    """The parts of a pipeline to load in 4 bits, so that a fit of one picture a step finds room in `free` bytes.
+
+    sizes: bytes of weights of each part. The text encoders go first, as they only read; then the transformer.
+    """
+    taken: list[str] = []
+    large = [name for name, size in sizes.items() if size >= LARGE and name.startswith(("text_encoder", "transformer"))]
+    needed = sum(sizes.values()) + ONE_PICTURE
+    needed += ONE_CAPTION if any(name.startswith("text_encoder") for name in large) else 0
+    for name in sorted(large):
+        if needed > free:
+            taken.append(name)
+            needed -= int((1 - IN_FOUR_BITS) * sizes[name])
     return taken
 
 
@@ -101,13 +127,13 @@ def pictures_at_once(denoiser: Denoiser) -> int:
 
 def fitted_bytes(denoiser: Denoiser) -> int:
     """Bytes that a training picture takes in a step of a fit."""
-    alive = RECOMPUTED if getattr(denoiser.network, "is_gradient_checkpointing", False) else KEPT
-    return alive * denoiser.feature_map
+    alive = denoiser.recomputed if getattr(denoiser.network, "is_gradient_checkpointing", False) else denoiser.kept
+    return alive * denoiser.feature_map + denoiser.caption
 
 
 def drawn_bytes(denoiser: Denoiser) -> int:
     """Bytes that a picture takes while it is drawn, with guidance."""
-    return 2 * PASSING * denoiser.feature_map
+    return 2 * denoiser.passing * denoiser.feature_map
 
 
 def drawn_at_once(pipe: Pipeline) -> int:

@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from ..errors import ModelError
 from ..files import check_regular
+from .encoders import SUFFIXES, text_length
 from .pipeline import Pipeline
 
 MOST_JSON = 2**26  # bytes; a tokenizer of CLIP has 2 million
@@ -83,7 +84,7 @@ def _made_up(part: torch.nn.Module, folder: Path, variant: str | None) -> list[s
 
 def check_parts(pipe: Pipeline) -> None:
     """Raise ModelError for tokenizers and sizes with which nothing can be encoded or drawn."""
-    for suffix in ("", "_2"):
+    for suffix in SUFFIXES:
         tokenizer, encoder = getattr(pipe, f"tokenizer{suffix}", None), getattr(pipe, f"text_encoder{suffix}", None)
         if encoder is None:
             continue
@@ -94,14 +95,14 @@ def check_parts(pipe: Pipeline) -> None:
                 f"the tokenizer{suffix} of {pipe.config.get('_name_or_path')} knows {words} tokens, its text encoder "
                 f"{rows}: {AGAIN}, with the files of the tokenizer"
             )
-        length = tokenizer.model_max_length
-        if not 2 < min(length, encoder.config.max_position_embeddings):
-            raise ModelError(f"the tokenizer{suffix} reads {length} tokens of a prompt: {AGAIN}")
-    scale = pipe.vae.config.scaling_factor
+        if not 2 < text_length(tokenizer, encoder):
+            raise ModelError(f"the tokenizer{suffix} reads {tokenizer.model_max_length} tokens of a prompt: {AGAIN}")
+    scale = pipe.vae.config.get("scaling_factor", 1.0)  # FLUX.2 has statistics instead
     if not (isinstance(scale, int | float) and 0 < scale < math.inf):
         raise ModelError(f"the vae's scaling_factor is {scale!r}: its config.json must say a number above 0")
-    side = pipe.components["unet"].config.sample_size
+    network = "unet" if "unet" in pipe.components else "transformer"
+    side = pipe.components[network].config.get("sample_size", 1)  # later transformers take any
     if not (type(side) is int and 1 <= side <= LARGEST_GRID):
         raise ModelError(
-            f"the unet's sample_size is {side!r}: its config.json must say how many latents wide pictures are"
+            f"the {network}'s sample_size is {side!r}: its config.json must say how many latents wide pictures are"
         )

@@ -20,7 +20,7 @@ def load_token(pipe: Any, token: str, vectors: Tensor) -> None:
     Raises ModelError for a pipeline that takes no tokens, PromptError for a token that has a meaning already.
     """
     if not hasattr(pipe, "load_textual_inversion"):
-        raise ModelError(f"{model_name(pipe)} is a {type(pipe).__name__}, which takes no identities")
+        raise ModelError(f"{model_name(pipe)} is a {type(pipe).__name__}, which takes no embeddings: use generate")
     check_placeholder(pipe, token, len(vectors))
     parts = vectors.split(embedding_dims(pipe), dim=-1)
     for (_, tokenizer, encoder), part in zip(text_encoders(pipe), parts, strict=True):
@@ -30,7 +30,7 @@ def load_token(pipe: Any, token: str, vectors: Tensor) -> None:
 
 
 def unload_token(pipe: Any, token: str) -> None:
-    """Take a token out again; without any, the pipeline is as it was loaded.
+    """Take a token out again; without any, the pipeline is as it was loaded, less rows of a table that no token had.
 
     Raises IdentityError where the token is not in the pipeline.
     """

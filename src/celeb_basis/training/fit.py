@@ -16,8 +16,9 @@ from ..basis.instant_map import InstantMap
 from ..errors import IdentityError
 from ..faces.face import Face
 from ..identity import Identity
-from ..models.denoiser import Denoiser, denoiser_of
+from ..models.denoiser import Denoiser
 from ..models.encoders import check_placeholder
+from ..models.families import denoiser_of
 from ..models.memory import check_trainable
 from ..models.pipeline import Pipeline, model_card
 from ..models.turn import in_turn

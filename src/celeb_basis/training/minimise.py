@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..models.denoiser import Prediction, denoiser_of, frozen
-from ..models.encoders import encode, placeholders, token_ids
+from ..models.denoiser import Prediction, frozen
+from ..models.encoders import placeholders
+from ..models.families import denoiser_of
 from ..models.memory import pictures_at_once
 from ..models.pipeline import Pipeline
 from .pictures import TrainingPictures
@@ -47,11 +48,7 @@ def minimise(
     # Gradients of a half-precision model would round to zero: they travel multiplied.
     scale = 1024.0 if denoiser.dtype == torch.float16 else 1.0
     with placeholders(pipe, dict(zip(tokens, vectors_of(free.detach()), strict=True))):
-        token_ids(pipe, [template.format(tokens[0]) for template in templates])  # refuses what would be cut short
-
-    @cache
-    def ids(caption: str) -> tuple[Tensor, ...]:
-        return token_ids(pipe, [caption])
+        denoiser.check_lengths([template.format(tokens[0]) for template in templates])
 
     at_once = max(1, pictures_at_once(denoiser) // train_batch_size)
     everybody = list(range(len(pictures)))
@@ -67,9 +64,7 @@ def minimise(
             face_weights = partial(_stacked, [partial(pictures[i].face_weights, index[i]) for i in group])
             with torch.enable_grad(), frozen(weights):
                 with placeholders(pipe, dict(zip(tokens, vectors_of(free), strict=True))):
-                    # One tensor of ids for each text encoder, one row for each person.
-                    rows = zip(*(ids(captions[i]) for i in group), strict=True)
-                    states, pooled = encode(pipe, [torch.cat(row) for row in rows])
+                    states, pooled = denoiser.read([captions[i] for i in group])
                 prediction = denoiser.predict(batch, states, pooled, [generators[i] for i in group])
                 losses = loss(prediction, face_weights)
                 gradient += torch.autograd.grad(losses.sum() * scale, [free])[0]

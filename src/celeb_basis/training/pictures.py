@@ -30,7 +30,7 @@ class TrainingPictures:
 
     A short fit meets few of them, and encoding one costs as much as a step.
 
-    resolution: side of the pictures in pixels. Raises IdentityError unless it is a multiple of the denoiser's grid.
+    resolution: side of the pictures in pixels. Raises IdentityError unless it fits the denoiser.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class TrainingPictures:
         num_pictures: int,
         generator: torch.Generator,
     ) -> None:
-        if resolution % denoiser.grid:
-            raise IdentityError(f"resolution={resolution} must be a multiple of {denoiser.grid}")
+        if resolution % denoiser.multiple:
+            raise IdentityError(f"resolution={resolution} must be a multiple of {denoiser.multiple}")
         self._denoiser, self._crops, self._resolution, self._scales = denoiser, crops, resolution, scales
         self._seeds = torch.randint(2**62, (num_pictures,), generator=generator).tolist()
         self._latents: dict[int, Tensor] = {}
