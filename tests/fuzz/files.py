@@ -21,7 +21,7 @@ from PIL import Image
 
 from celeb_basis import CelebBasis, CelebBasisError, Identity, InstantMap, open_photo
 from celeb_basis.basis.portraits import Portraits
-from celeb_basis.cli import as_text
+from celeb_basis.cli.command import as_text
 from celeb_basis.cli.info import info_of_file
 
 LIMIT = 20  # seconds that a file may take

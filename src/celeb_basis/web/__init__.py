@@ -8,11 +8,13 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
 
+from ..files import OURS, remove_abandoned
 from .guard import Guard
 from .look import CSS, THEME
 from .page import build
@@ -52,7 +54,10 @@ def serve(
 
     with ExitStack() as undo:
         # Gradio's own place for uploads would outlive the page, and is shared with other programs of this machine.
-        uploads = undo.enter_context(tempfile.TemporaryDirectory(prefix="celeb-basis-", ignore_cleanup_errors=True))
+        # One that was killed leaves its own behind, to be removed by the next.
+        remove_abandoned(Path(tempfile.gettempdir()))
+        prefix = f"{OURS}{os.getpid()}-"
+        uploads = undo.enter_context(tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True))
         studio.counted.append(uploads)
         undo.callback(studio.counted.remove, uploads)
         undo.callback(studio.close)
