@@ -14,12 +14,13 @@ from safetensors import safe_open
 
 from ..errors import ModelError
 from ..notation import excerpt
+from .cache import naming_damage
 from .card import DEFAULT_MODEL, SAMPLERS, SHIPPED, ModelCard, local_path
 from .denoiser import denoiser_of
 from .memory import place
 from .pipeline import Pipeline
 from .quiet import quiet
-from .sound import check_configuration, check_parts, check_weights
+from .sound import check_configuration, check_json, check_parts, check_weights
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +92,10 @@ def load_pipeline(
         )
     pipe.register_to_config(_name_or_path=name)
     pipe.card = ModelCard.of(path)
-    _check_kind(pipe)
-    check_parts(pipe)
-    check_weights(pipe, path, variant)
+    with naming_damage(path):
+        _check_kind(pipe)
+        check_parts(pipe)
+        check_weights(pipe, path, variant)
     if pipe.card.sampler:
         import diffusers
 
@@ -156,14 +158,15 @@ def _refuse(model: str, **options: object) -> None:
 def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
     from diffusers import DiffusionPipeline
 
-    check_configuration(folder)
-    try:
-        with quiet():
-            return DiffusionPipeline.from_pretrained(
-                folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True
-            )
-    except Exception as error:  # diffusers and its loaders raise nearly every kind there is
-        raise ModelError(f"{folder} cannot be loaded as a pipeline: {_one_line(error)}") from error
+    with naming_damage(folder):
+        check_configuration(folder)
+        try:
+            with quiet():
+                return DiffusionPipeline.from_pretrained(
+                    folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True
+                )
+        except Exception as error:  # diffusers and its loaders raise nearly every kind there is
+            raise ModelError(f"{folder} cannot be loaded as a pipeline: {_one_line(error)}") from error
 
 
 def _download(model: str, revision: str | None, variant: str | None) -> Path:
@@ -171,7 +174,11 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
     from diffusers import DiffusionPipeline
     from huggingface_hub import try_to_load_from_cache
 
-    if not isinstance(try_to_load_from_cache(model, "model_index.json", revision=revision), str):
+    cached = try_to_load_from_cache(model, "model_index.json", revision=revision)
+    if isinstance(cached, str):
+        with naming_damage(Path(cached).parent):  # diffusers would take it for a model that is not there
+            check_json(Path(cached))
+    else:
         logger.info(f"there is no folder {model} here, nor such a model in the cache: asking the hub for it")
     try:
         with quiet():
@@ -212,15 +219,17 @@ def _from_single_file(path: Path, config: str | Path | None, dtype: torch.dtype)
         raise ModelError(f"{path} cannot be loaded as a checkpoint: {_one_line(error)}") from error
     folder = _configuration(path, config, keys)
     is_xl = any(key.startswith("conditioner.embedders.1.") for key in keys)
-    try:
-        with quiet():
-            pipe = (StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline).from_single_file(
-                path, config=str(folder), dtype=dtype, local_files_only=True
-            )
-    except Exception as error:
-        raise ModelError(
-            f"{path} cannot be loaded as a checkpoint with the configuration in {folder}: {_one_line(error)}"
-        ) from error
+    with naming_damage(folder):
+        check_configuration(folder)
+        try:
+            with quiet():
+                pipe = (StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline).from_single_file(
+                    path, config=str(folder), dtype=dtype, local_files_only=True
+                )
+        except Exception as error:
+            raise ModelError(
+                f"{path} cannot be loaded as a checkpoint with the configuration in {folder}: {_one_line(error)}"
+            ) from error
     for name, part in pipe.components.items():
         if isinstance(part, torch.nn.Module) and any(weight.is_meta for weight in part.parameters()):
             raise ModelError(f"{path} lacks weights of the {name} in {folder}: name the model it derives from")
