@@ -6,14 +6,14 @@ import os
 from collections.abc import Sequence
 
 from .lines import say
-from .signals import importing, stoppable
+from .signals import at_once, stoppable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for wrong input (one line says what), 130 for Ctrl-C, 143 for SIGTERM."""
     with stoppable() as stop:
         try:
-            with importing():
+            with at_once():
                 from .command import run
             return run(argv, stop)
         except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BasisError
 from .info import describe_basis, describe_instant_map
 from .options import Progress, add_command, add_face_reader, add_model, check_file, count, load_model, positive, whole
+from .signals import at_once
 
 if TYPE_CHECKING:
     from ..basis.portraits import Portraits
@@ -129,11 +130,13 @@ def _draw(args: argparse.Namespace, pipe: Pipeline, people: list[str], kept: Pat
     from ..faces.face_reader import face_reader
 
     faces = Portraits.load(kept) if kept.exists() else None
+    with at_once():
+        reader = face_reader(pipe, args.face_reader)
     saved = time.monotonic()
     drawing = draw_portraits(
         pipe,
         people,
-        face_reader(pipe, args.face_reader),
+        reader,
         pictures=args.num_images or NUM_IMAGES,
         num_inference_steps=args.steps,
         guidance_scale=args.guidance,

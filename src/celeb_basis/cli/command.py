@@ -16,7 +16,7 @@ from ..errors import CelebBasisError
 from . import basis, evaluate, info, page, people, pictures
 from .lines import printable, say
 from .options import Parser
-from .signals import Stop, importing
+from .signals import Stop, at_once
 
 
 def run(argv: Sequence[str] | None, stop: Stop) -> int:
@@ -48,7 +48,7 @@ def run(argv: Sequence[str] | None, stop: Stop) -> int:
 
 def _run(args: argparse.Namespace, stop: Stop) -> int:
     """Run a command and print its answer."""
-    with importing():
+    with at_once():
         import torch
     _show_log()
     try:

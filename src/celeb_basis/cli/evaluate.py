@@ -21,6 +21,7 @@ from .options import (
     positive,
     whole,
 )
+from .signals import at_once
 
 if TYPE_CHECKING:
     from ..measuring.evaluate import Measured, Person
@@ -113,7 +114,8 @@ def _check_readers(args: argparse.Namespace) -> dict[str, Any]:
     with Progress() as progress:
         for name in names:
             try:
-                reader = PhotoReader(name)
+                with at_once():
+                    reader = PhotoReader(name)
             except CelebBasisError as error:
                 if not reports:
                     raise
@@ -129,9 +131,11 @@ def _measure_bench(args: argparse.Namespace) -> dict[str, Any]:
     from ..measuring.clip import Clip
     from ..measuring.judge import PhotoJudge
 
-    clip = None if args.clip == "none" else Clip.load(args.clip)
+    with at_once():
+        clip = None if args.clip == "none" else Clip.load(args.clip)
+        judge = PhotoJudge(PhotoReader(args.judge or "dlib"), clip)
     with Progress() as progress:
-        return evaluate_samples(args.multiid_bench, PhotoJudge(PhotoReader(args.judge or "dlib"), clip), progress)
+        return evaluate_samples(args.multiid_bench, judge, progress)
 
 
 def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
@@ -145,7 +149,8 @@ def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
     prompts = _prompts(args)
     basis = CelebBasis.load(args.basis) if args.basis else None
     pipe = load_model(args)
-    judge = judge_of(pipe, [person.identity for person in people], reader=args.judge, clip=args.clip)
+    with at_once():
+        judge = judge_of(pipe, [person.identity for person in people], reader=args.judge, clip=args.clip)
     make_folder(args.out)
     with Progress() as progress:
         report, measured = evaluate_people(

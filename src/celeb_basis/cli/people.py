@@ -32,6 +32,7 @@ from .options import (
     share,
     whole,
 )
+from .signals import at_once
 
 if TYPE_CHECKING:
     from ..basis.basis import CelebBasis
@@ -234,7 +235,8 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
         )
     pipe = load_model(args)
     basis.check(pipe)
-    reader = face_reader(pipe, args.face_reader)
+    with at_once():
+        reader = face_reader(pipe, args.face_reader)
     faces = [find_person(own, reader, largest=args.largest_face) for own in photos]
     _advise(outs, vocabulary(pipe))
     recipe = Recipe(
