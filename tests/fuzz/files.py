@@ -40,7 +40,7 @@ PICTURES = {
 
 @dataclass
 class Tally:
-    """What became of the files of one kind."""
+    """What became of the files of one kind, or of a command; `refused` counts those that ended in one line."""
 
     tried: int = 0
     refused: int = 0

@@ -29,6 +29,7 @@ def run(argv: Sequence[str] | None, stop: Stop) -> int:
         if word.encode(errors="replace").decode() != word:
             parser.error(f"{word!r} is not UTF-8 text: rename the file, or write the words again")
     args = parser.parse_args(argv)
+    args.stop = stop
     if args.version:
         from importlib.metadata import version
 

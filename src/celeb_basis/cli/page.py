@@ -7,15 +7,16 @@ import getpass
 import json
 import os
 import sys
-import threading
+import time
 import webbrowser
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..errors import CelebBasisError
 from .options import add_command, check_folder, hide_loading_bars, port
 
 LOCAL = {"127.0.0.1", "localhost", "::1"}
+LOOK = 0.5  # seconds between two looks at whether the page is to stop
 PASSWORD = "CELEB_BASIS_PASSWORD"
 
 
@@ -63,7 +64,7 @@ def add_commands(commands: Any) -> None:
     web.add_argument("--device", help="cpu, cuda or mps (default: a GPU if there is one)")
 
 
-def show_page(args: argparse.Namespace) -> dict[str, Any]:
+def show_page(args: argparse.Namespace) -> NoReturn:
     check_folder(args.out)
     password = _password(args.host)
     try:
@@ -82,8 +83,9 @@ def show_page(args: argparse.Namespace) -> dict[str, Any]:
             print(f"the page is at {address} (Ctrl-C stops it); what is made goes to {args.out}", flush=True)
             if args.host in LOCAL and _sees_a_screen():
                 webbrowser.open(address)
-        threading.Event().wait()
-    return {}
+        while not args.stop.signal:  # Gradio swallows an interrupt that comes while the page is built
+            time.sleep(LOOK)
+        raise KeyboardInterrupt
 
 
 def _sees_a_screen() -> bool:
