@@ -530,6 +530,12 @@ def test_no_memory_left_is_one_line(people, tmp_path, monkeypatch, capsys):
     line = complaint(capsys, "blend", *people, "--name", "c", "-o", tmp_path / "c.safetensors")
     assert "not enough GPU memory: CUDA" in line
 
+    def full_of_numbers(*_):
+        return torch.empty(2**46)
+
+    monkeypatch.setattr(Identity, "blend", full_of_numbers)
+    assert "not enough memory" in complaint(capsys, "blend", *people, "--name", "c", "-o", tmp_path / "c.safetensors")
+
 
 def test_other_failures_are_not_hidden(people, monkeypatch):
     """A fault of ours shows its traceback instead of passing for wrong input."""

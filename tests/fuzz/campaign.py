@@ -2,8 +2,9 @@
 
     python tests/fuzz/campaign.py [--seed N] [--share S] [--rows FILE] [files kills pages stops models visitors]
 
-A share of 1 is 10,000 damaged files, 100 kills of each command and of the page, 40 stops of each kind of a real process,
-every malformed model, and 50 visitors. Cases that are in FILE already, of the same seed and share, are not run again.
+A share of 1 is 10,000 damaged files and 1,000 cards, 100 kills of each command and of the page, 40 stops of each kind
+of a real process, every malformed model, and 50 visitors. Cases that are in FILE already, of the same seed and share,
+are not run again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 
 sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "models")]  # tiny pipelines, and a hub
 
+import cards
 import files
 import kills
 import models
@@ -31,12 +33,12 @@ import visitors
 from celeb_basis.cli import main as command
 from celeb_basis.cli.options import hide_loading_bars
 
-FILES, KILLS, STOPS, VISITORS = 10_000, 100, 40, 50
+FILES, CARDS, KILLS, STOPS, VISITORS = 10_000, 1000, 100, 40, 50
 PARTS = ("files", "kills", "pages", "stops", "models", "visitors")
 Row = dict[str, Any]
 
 
-def cases(parts: list[str], seed: int, share: float, folder: Path) -> Iterator[tuple[str, Callable[[], Row]]]:
+def campaign(parts: list[str], seed: int, share: float, folder: Path) -> Iterator[tuple[str, Callable[[], Row]]]:
     """The names of the cases and what runs them."""
 
     def number(times: int) -> int:
@@ -51,6 +53,7 @@ def cases(parts: list[str], seed: int, share: float, folder: Path) -> Iterator[t
         for name, (file, read) in kinds.items():
             times = number(FILES // len(kinds))
             yield f"damaged {name}", lambda f=file, r=read, n=times: files.attack(f, r, n, seed, folder).row()
+        yield "cards", lambda: cards.attack(number(CARDS), seed, place("cards")).row()
     if {"kills", "pages"} & set(parts):
         with contextlib.redirect_stdout(io.StringIO()):
             lines = kills.commands(folder)
@@ -94,7 +97,7 @@ def main() -> int:
     kept = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows and args.rows.exists() else []
     rows = {row["case"]: row for row in kept if (row["seed"], row["share"]) == (args.seed, args.share)}
     with tempfile.TemporaryDirectory() as folder:
-        for name, run in cases(args.parts, args.seed, args.share, Path(folder)):
+        for name, run in campaign(args.parts, args.seed, args.share, Path(folder)):
             if name in rows:
                 continue
             rows[name] = {"case": name, "seed": args.seed, "share": args.share} | run()

@@ -1,10 +1,7 @@
 """The page's guard: other sites, other names, other visitors, guesses, and requests of the wrong form."""
 
 import json
-import os
 import socket
-import subprocess
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -15,7 +12,6 @@ import pytest
 from gradio_client import Client
 from PIL import Image
 
-from celeb_basis.files import OURS, remove_abandoned
 from celeb_basis.web import Studio, serve
 from celeb_basis.web.visitors import GRACE
 
@@ -214,22 +210,6 @@ def test_an_upload_that_breaks_off_leaves_nothing(address, studio):
         connection.sendall(whole["content"].removesuffix(b"--x--\r\n") + b"x" * 100_000)
     assert httpx.post(f"{address}{API}upload", **form("b.jpg")).status_code == 200  # the page goes on
     assert {file.name for file in stored(studio) - before} <= {"b.jpg"}
-
-
-def test_the_next_start_removes_what_a_killed_page_left(tmp_path, monkeypatch):
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    left, others = tmp_path / f"{OURS}{gone.pid}-abc" / "hash", tmp_path / "celeb-basis-own"
-    for folder in (left, others):
-        folder.mkdir(parents=True)
-        (folder / "photo.jpg").write_bytes(b"x")
-    remove_abandoned.cache_clear()
-    studio = Studio(tmp_path, keep=False)
-    assert not left.parent.exists() and (others / "photo.jpg").exists()
-    with serve(studio):
-        [uploads] = studio.counted
-        assert Path(uploads).parent == tmp_path and f"{OURS}{os.getpid()}-" in uploads
 
 
 def test_what_waits_its_turn_cannot_go_round_the_queue(address):

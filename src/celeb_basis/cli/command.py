@@ -58,10 +58,12 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
         if stop.signal:
             raise
         return _complain(str(error))
-    except MemoryError:
-        return _complain("not enough memory: ask for less, or close other programs")
     except torch.OutOfMemoryError as error:
         return _complain(f"not enough GPU memory: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and NO_MEMORY not in str(error):
+            raise
+        return _complain("not enough memory: ask for less, or close other programs")
     try:
         print(json.dumps(report) if args.json else as_text(report), flush=True)
     except OSError as error:
@@ -73,6 +75,7 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     return 0
 
 
+NO_MEMORY = "can't allocate memory"  # as PyTorch says it of a CPU, in a plain RuntimeError
 # What the library's messages call an argument, and what it is called here.
 OPTIONS = {
     "largest=True": "--largest-face",

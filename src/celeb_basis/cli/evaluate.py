@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..measuring.evaluate import Measured, Person
 
 PROTOCOL_NAMES = ("short", "paper", "stable-identity")
+MOST_PROMPTS = 10_000
 SHEET_PICTURES = 80  # pictures on a contact sheet at most
 
 
@@ -174,28 +175,27 @@ def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _people(args: argparse.Namespace) -> list[Person]:
-    from ..faces.photo import open_photo
+    from ..faces.photo import open_photos
     from ..identity import Identity
     from ..measuring.evaluate import Person
     from ..measuring.people_table import read_people
 
     if args.people:
         return read_people(args.people)
-    photos = [open_photo(path) for path in args.photo]
-    return [Person(Identity.load(args.identity), photos)]
+    return [Person(Identity.load(args.identity), open_photos(args.photo))]
 
 
 def _prompts(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:
+    from ..files import read_text
     from ..measuring.protocols import PROTOCOLS
 
     if args.prompts is None:
         return PROTOCOLS[args.protocol or PROTOCOL_NAMES[0]]
     if args.protocol:
         raise PromptError("--prompts brings its own: leave out --protocol")
-    try:
-        lines = [line.strip() for line in args.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        raise PromptError(f"{args.prompts} is no text file") from None
+    lines = [line.strip() for line in read_text(args.prompts, PromptError).splitlines() if line.strip()]
+    if len(lines) > MOST_PROMPTS:
+        raise PromptError(f"{args.prompts} holds {len(lines)} prompts: at most {MOST_PROMPTS} are drawn")
     if not lines or any(line.count("{}") != 1 for line in lines):
         raise PromptError(f"{args.prompts} must hold one prompt a line, with {{}} once where the name stands")
     return {"yours": lines}

@@ -215,7 +215,7 @@ def _outs(args: argparse.Namespace, names: Iterable[str]) -> list[Path]:
 def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     from ..faces.face_reader import face_reader
     from ..faces.person import find_person
-    from ..faces.photo import open_photo, photos_in
+    from ..faces.photo import open_photos, photos_in
     from ..models.encoders import vocabulary
     from ..training.fit import fit_identities
     from ..training.methods import CelebBasisMethod
@@ -226,7 +226,7 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     files = [
         [file for path in paths for file in (photos_in(path) if path.is_dir() else [path])] for paths in people.values()
     ]
-    photos = [[open_photo(file) for file in own] for own in files]
+    photos = [open_photos(own) for own in files]
     basis, instant = load_basis(args), _instant_map(args)
     if args.steps == 0 and instant is None:
         raise BasisError(

@@ -74,7 +74,8 @@ class Session:
         self.studio = studio
         self.model: Model = studio.first
         self.people: dict[str, Person] = {}  # by placeholder token
-        self.folder = studio.new_folder()
+        self.folder = studio.out / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{secrets.token_hex(8)}"  # not to be guessed
+        studio.folders.append(str(self.folder))
         self._drawn = 0
 
     def __deepcopy__(self, memo: Any) -> Session:

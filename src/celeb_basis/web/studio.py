@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +23,6 @@ from .. import (
     generate,
     load_pipeline,
 )
-from ..files import OURS, remove_abandoned
 
 MOST_BYTES = 4 * 2**30
 Step = TypeVar("Step")
@@ -68,8 +65,6 @@ class Studio:
         most_bytes: int = MOST_BYTES,
     ) -> None:
         self.out = out.absolute()
-        if not keep:
-            remove_abandoned(self.out)  # what visitors of a page that was killed had
         self.folders: list[str] = []
         self.counted: list[str] = []
         self.models = None if models is None else (DEFAULT_MODEL, *models)
@@ -114,13 +109,6 @@ class Studio:
             reader = None
             notes.append(f"photos cannot be read: {error}")
         return Model(name, pipe, basis, instant, reader, tuple(notes))
-
-    def new_folder(self) -> Path:
-        """A folder for one visitor, not made yet; its name cannot be guessed."""
-        begin = f"{time.strftime('%Y-%m-%d-%H%M%S')}-" if self.keep else f"{OURS}{os.getpid()}-"
-        folder = self.out / f"{begin}{secrets.token_hex(8)}"
-        self.folders.append(str(folder))
-        return folder
 
     def has_room(self) -> bool:
         """Whether what visitors have on the disk is below the limit."""
