@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -41,6 +42,7 @@ def start(argv: Sequence[str], *, most_bytes: int | None = None, says: int | Non
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing if says is None else says, 1)
         os.dup2(nothing, 2)
+        sys.stdout = open(1, "w", closefd=False)  # the parent's may be a file, in which it would look for its place
         for number in (signal.SIGINT, signal.SIGTERM):  # until the command hears them
             signal.signal(number, signal.SIG_DFL)
         remove_abandoned.cache_clear()  # a new process has looked nowhere yet
@@ -133,6 +135,8 @@ def attempt(tally: Tally, place: Path, deed: Callable[[], list[str]]) -> None:
     try:
         tally.tried += 1
         tally.failures += [*deed(), *torn(place)][:1]
+    except (ChildProcessError, httpx.HTTPError) as error:
+        tally.failures.append(f"{type(error).__name__}: {error}")
     finally:
         os.chdir(before)
         tally.slowest = max(tally.slowest, time.monotonic() - begun)
@@ -217,7 +221,10 @@ def _open(place: Path, *, visits: bool = False) -> tuple[float, int]:
     process = start(["web", "--json", "-o", str(place / "out")], says=says)
     os.close(says)
     with open(reads) as lines:
-        address = json.loads(lines.readline())["address"]
+        line = lines.readline()
+    if not line:
+        raise ChildProcessError(f"the page ended before it served: exit code {ended(process)}")
+    address = json.loads(line)["address"]
     took = time.monotonic() - begun
     if visits:
         api = f"{address}gradio_api"
