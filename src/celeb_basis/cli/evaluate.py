@@ -182,7 +182,8 @@ def _people(args: argparse.Namespace) -> list[Person]:
 
     if args.people:
         return read_people(args.people)
-    return [Person(Identity.load(args.identity), open_photos(args.photo))]
+    photos = open_photos(args.photo)
+    return [Person(Identity.load(args.identity), photos)]
 
 
 def _prompts(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:

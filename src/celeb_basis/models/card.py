@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
-from ..files import read_text
 
 DEFAULT_MODEL = "miniature"
 # Models in this package, by name: each is a folder in diffusers' format with a card.
@@ -83,6 +82,8 @@ class ModelCard:
 
         Without such a file the card is empty. Raises ModelError, in one line, for a file that is no card.
         """
+        from ..files import read_text  # imports torch, which --help does without
+
         path = model / FILE if os.path.isdir(model) else model.with_suffix(f".{FILE}")
         if not os.path.isfile(path):
             return cls()
