@@ -27,7 +27,7 @@ test: $(READY)-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 fuzz: $(READY)-dev
-	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/campaign.py --seed $(or $(SEED),0)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/campaign.py --seed $(or $(SEED),0) $(if $(ROWS),--rows "$(ROWS)") $(PARTS)
 
 benchmark: $(READY)-dev
 	$(BIN)/python benchmarks/compare.py --compile

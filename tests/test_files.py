@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from celeb_basis import CelebBasisError, OutputError
-from celeb_basis.files import load_safetensors, save_safetensors, write_atomically
+from celeb_basis.files import (
+    load_safetensors,
+    remove_abandoned,
+    save_safetensors,
+    temporary_folder,
+    write_atomically,
+)
 
 
 def test_round_trip(tmp_path):
@@ -109,3 +115,21 @@ with write_atomically(sys.argv[1]) as temporary:
             other.write_text("whole")
             assert temporary.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["y.txt", "z.txt"]
+
+
+def test_a_temporary_folder_is_gone_in_the_end_or_at_the_next_start(tmp_path):
+    code = f"""
+import os, pathlib
+from celeb_basis.files import temporary_folder
+with temporary_folder(pathlib.Path({str(tmp_path)!r})) as folder:
+    (folder / "photo.jpg").write_bytes(b"x")
+    os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": os.pathsep.join(sys.path)})
+    [left] = tmp_path.iterdir()
+    assert (left / "photo.jpg").exists()
+    (tmp_path / ".celeb-basis-own").mkdir()
+    remove_abandoned.cache_clear()
+    with temporary_folder(tmp_path) as folder:
+        assert {path.name for path in tmp_path.iterdir()} == {folder.name, ".celeb-basis-own"}
+    assert [path.name for path in tmp_path.iterdir()] == [".celeb-basis-own"]

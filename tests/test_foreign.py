@@ -144,6 +144,22 @@ def test_names_without_latin_letters_differ(tmp_path):
     assert all(re.fullmatch("<person[a-z]{4}>", token) for token in tokens)
 
 
+@pytest.mark.parametrize("kind", ["sparse", "quantised", "meta", "nested", "complex", "whole numbers"])
+def test_tensors_that_are_no_rows_of_numbers_are_refused(kind, tmp_path):
+    tensor = {
+        "sparse": lambda: ROWS.to_sparse(),
+        "quantised": lambda: torch.quantize_per_tensor(ROWS, 0.1, 0, torch.qint8),
+        "meta": lambda: ROWS.to("meta"),
+        "nested": lambda: torch.nested.nested_tensor([ROWS, ROWS]),
+        "complex": lambda: ROWS.to(torch.complex64),
+        "whole numbers": lambda: ROWS.long(),
+    }[kind]()
+    torch.save({"string_to_param": {"*": tensor}}, tmp_path / "thing.pt")
+    with pytest.raises(IdentityError, match="is not an") as error:
+        Identity.load(tmp_path / "thing.pt")
+    assert "\n" not in str(error.value)
+
+
 def test_as_many_vectors_as_a_file_has_are_drawn_with(pipe, tmp_path):
     """With n vectors that are the rows of n words, the picture is that of the words."""
     from celeb_basis.models.encoders import text_encoders

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from celeb_basis.cli import main, make_parser
+from celeb_basis.cli import main
+from celeb_basis.cli.command import make_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

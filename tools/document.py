@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
-from celeb_basis.cli import make_parser
+from celeb_basis.cli.command import make_parser
 from celeb_basis.cli.options import Parser
 
 ROOT = Path(__file__).parents[1]

@@ -22,6 +22,7 @@ from .errors import CelebBasisError, OutputError
 
 MOST_BYTES = 2**28  # of an artefact; the basis of SDXL has 8 million
 MOST_HEADER = 2**23  # of these, names and metadata
+MOST_TEXT = 2**24  # of a list of names, prompts or people, or of a card
 DIGEST = "sha256"  # in the metadata: of everything else in the file
 # Temporary files name machine and process, so that another run can tell those that nobody writes any more.
 OURS = f".celeb-basis-{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]}-"
@@ -64,7 +65,7 @@ def write_buffered(path: str | Path) -> Iterator[BytesIO]:
 
 
 @cache
-def remove_abandoned(folder: Path, prefix: str = OURS) -> None:
+def remove_abandoned(folder: Path) -> None:
     """Remove from a folder what processes of this machine that are no more have left; once a run is enough."""
     import shutil
 
@@ -72,12 +73,23 @@ def remove_abandoned(folder: Path, prefix: str = OURS) -> None:
 
     with suppress(OSError):
         for entry in os.scandir(folder):
-            process = entry.name.removeprefix(prefix).split("-")[0]
-            if entry.name.startswith(prefix) and process.isdecimal() and not psutil.pid_exists(int(process)):
+            process = entry.name.removeprefix(OURS).split("-")[0]
+            if entry.name.startswith(OURS) and process.isdecimal() and not psutil.pid_exists(int(process)):
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path, ignore_errors=True)
                 else:
                     os.unlink(entry.path)
+
+
+@contextmanager
+def temporary_folder(where: Path) -> Iterator[Path]:
+    """A folder of this process alone, removed at the end; those of processes that were killed, at the beginning."""
+    import tempfile
+
+    remove_abandoned(where)
+    prefix = f"{OURS}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=where, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def check_regular(path: str | Path, error: type[CelebBasisError], most: int = MOST_BYTES) -> None:
@@ -98,6 +110,17 @@ def check_regular(path: str | Path, error: type[CelebBasisError], most: int = MO
         raise error(
             f"{path} has {found.st_size / 1e6:,.0f} MB, more than {most / 1e6:,.0f}: it cannot be what it should"
         )
+
+
+def read_text(path: str | Path, error: type[CelebBasisError]) -> str:
+    """The UTF-8 text of an ordinary file of bearable size. Raises `error` for anything else."""
+    check_regular(path, error, MOST_TEXT)
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except OSError as reason:
+        raise error(f"{path} cannot be read: {reason.strerror}") from None
+    except UnicodeDecodeError:
+        raise error(f"{path} cannot be read: it is not UTF-8 text") from None
 
 
 def save_safetensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:

@@ -67,7 +67,7 @@ def read_embedding(path: Path, name: str | None = None) -> Embedding:
     keys = next((keys for keys in TOGETHER if set(keys) == set(tensors)), tuple(tensors))
     for key in keys:
         tensor = tensors[key]
-        if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
+        if tensor.is_nested or not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
             raise IdentityError(f"{path} is not an identity: its vectors are {tensor.dtype}, {tensor.layout}")
         if tensor.shape[-1:] > (WIDEST,) or tensor.numel() > MOST_VECTORS * WIDEST:
             raise IdentityError(f"{path} is not an identity: its vectors are {tuple(tensor.shape)}")

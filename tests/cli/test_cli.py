@@ -18,7 +18,8 @@ from conftest import NAMES, make_pipeline
 from PIL import Image
 
 from celeb_basis import CelebBasis, Face, Identity, InstantMap
-from celeb_basis.cli import as_text, main, make_parser
+from celeb_basis.cli import main
+from celeb_basis.cli.command import as_text, make_parser
 
 COMMANDS = ["basis", "fit", "blend", "sample", "generate", "evaluate", "demo", "info", "miniature person"]
 
@@ -111,7 +112,7 @@ def test_help_shows_examples_that_parse(command, capsys):
 
 def test_help_imports_nothing_heavy():
     """Neither torch nor anything built on it is imported for help."""
-    code = "import sys, celeb_basis.cli as c; c.make_parser().format_help(); print(*sys.modules)"
+    code = "import sys, celeb_basis.cli.command as c; c.make_parser().format_help(); print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"torch", "diffusers", "transformers", "numpy", "PIL"} & set(modules.split())
     assert run("--help").returncode == 0
@@ -530,6 +531,12 @@ def test_no_memory_left_is_one_line(people, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Identity, "blend", full)
     line = complaint(capsys, "blend", *people, "--name", "c", "-o", tmp_path / "c.safetensors")
     assert "not enough GPU memory: CUDA" in line
+
+    def full_of_numbers(*_):
+        return torch.empty(2**46)
+
+    monkeypatch.setattr(Identity, "blend", full_of_numbers)
+    assert "not enough memory" in complaint(capsys, "blend", *people, "--name", "c", "-o", tmp_path / "c.safetensors")
 
 
 def test_other_failures_are_not_hidden(people, monkeypatch):

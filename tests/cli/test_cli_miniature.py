@@ -144,6 +144,9 @@ def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
     assert Image.open(report["spectrum"]).width > 600
 
     drawn = Portraits.load(tmp_path / "small.faces.safetensors")
+    described = answer(capsys, "info", tmp_path / "small.faces.safetensors")
+    assert (described["names"], described["pictures_per_name"]) == drawn.features.shape[:2]
+    assert described["faces"] == drawn.face_reader and described["without_a_face"] < len(known)
     answer(capsys, *command, "-o", out)  # nothing is left to draw
     assert Portraits.load(tmp_path / "small.faces.safetensors").features.equal(drawn.features)
     assert "remove their .faces.safetensors file" in complaint(capsys, *command, "--seed", 1, "-o", out)

@@ -5,9 +5,10 @@ import torch
 from photographs import needs_photos, photograph
 from PIL import Image
 
-from celeb_basis.errors import NoFaceError, SeveralFacesError
+from celeb_basis.errors import NoFaceError, PhotoError, SeveralFacesError
 from celeb_basis.faces.face import Face
 from celeb_basis.faces.person import find_person
+from celeb_basis.faces.photo import open_photos
 from celeb_basis.faces.photo_reader import PhotoReader
 
 
@@ -87,6 +88,11 @@ def test_the_best_photo_is_named(reader, caplog):
 
 
 @needs_photos
+def test_more_photos_than_memory_may_hold_are_refused():
+    with pytest.raises(PhotoError, match="101 photos of one person"):
+        open_photos(["photo.jpg"] * 101)
+
+
 def test_photos_years_apart_are_one_person(reader, caplog):
     photos = [named(name) for name in ("ardern__2018", "ardern__2022", "obama__senate")]
     faces = find_person(photos, reader)

@@ -1,8 +1,10 @@
 """The long campaign, `make fuzz`: prints one line a case as it goes, and a table at the end.
 
-    python tests/fuzz/campaign.py [--seed N] [--share S] [files kills models visitors]
+    python tests/fuzz/campaign.py [--seed N] [--share S] [--rows FILE] [files kills pages stops models visitors]
 
-A share of 1 is 10,000 damaged files, 100 kills of each command, every malformed model, and 50 visitors.
+A share of 1 is 10,000 damaged files and 1,000 cards, 100 kills of each command and of the page, 40 stops of each kind
+of a real process, every malformed model, and 50 visitors. Cases that are in FILE already, of the same seed and share,
+are not run again.
 """
 
 from __future__ import annotations
@@ -10,62 +12,76 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-sys.path.append(str(Path(__file__).parents[1]))  # whose tiny pipelines are loaded
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "models")]  # tiny pipelines, and a hub
 
+import cards
 import files
 import kills
 import models
+import stops
 import visitors
 
 from celeb_basis.cli import main as command
 from celeb_basis.cli.options import hide_loading_bars
 
-FILES, KILLS, VISITORS = 10_000, 100, 50
-PARTS = ("files", "kills", "models", "visitors")
+FILES, CARDS, KILLS, STOPS, VISITORS = 10_000, 1000, 100, 40, 50
+PARTS = ("files", "kills", "pages", "stops", "models", "visitors")
+Row = dict[str, Any]
 
 
-def run(parts: list[str], seed: int, share: float, folder: Path) -> dict[str, dict[str, Any]]:
-    """The rows of the table, by case."""
-    rows: dict[str, dict[str, Any]] = {}
+def campaign(parts: list[str], seed: int, share: float, folder: Path) -> Iterator[tuple[str, Callable[[], Row]]]:
+    """The names of the cases and what runs them."""
 
-    def add(name: str, row: dict[str, Any]) -> None:
-        rows[name] = row
-        print(name, row, flush=True)
+    def number(times: int) -> int:
+        return max(1, round(share * times))
 
-    torch.set_num_threads(1)
-    hide_loading_bars()
+    def place(name: str) -> Path:
+        (folder / name).mkdir()
+        return folder / name
+
     if "files" in parts:
         kinds = files.artefacts(folder) | files.pictures(folder)
         for name, (file, read) in kinds.items():
-            add(f"damaged {name}", files.attack(file, read, round(share * FILES / len(kinds)), seed, folder).row())
-    if "kills" in parts:
+            times = number(FILES // len(kinds))
+            yield f"damaged {name}", lambda f=file, r=read, n=times: files.attack(f, r, n, seed, folder).row()
+        yield "cards", lambda: cards.attack(number(CARDS), seed, place("cards")).row()
+    if {"kills", "pages"} & set(parts):
         with contextlib.redirect_stdout(io.StringIO()):
             lines = kills.commands(folder)
             command([*lines["generate"][:-1], str(folder / "warm")])  # imports everything before the forks
+    if "kills" in parts:
         for name, argv in lines.items():
-            for kind, times in (("kill", KILLS), ("full", KILLS // 2), ("together", KILLS // 10)):
-                place = folder / f"{kind} {name}"
-                place.mkdir()
-                number = max(1, round(share * times))
-                if kind == "together":
-                    tally = kills.together(argv, number, place)
-                else:
-                    tally = (kills.kill if kind == "kill" else kills.full)(argv, number, seed, place)
-                add(f"{kind} {name}", tally.row())
+            yield f"kill {name}", lambda n=name, a=argv: kills.kill(a, number(KILLS), seed, place(f"kill {n}")).row()
+            yield (
+                f"full {name}",
+                lambda n=name, a=argv: kills.full(a, number(KILLS // 4), seed, place(f"full {n}")).row(),
+            )
+            yield (
+                f"together {name}",
+                lambda n=name, a=argv: kills.together(a, number(KILLS // 20), place(f"together {n}")).row(),
+            )
+    if "pages" in parts:
+        import celeb_basis.web  # noqa: F401 - before the forks
+
+        yield "kill web", lambda: kills.pages(number(KILLS), seed, place("pages")).row()
+    if "stops" in parts:
+        draw = ["generate", "a photo", "--steps", "1"]
+        yield "stop sample", lambda: stops.anywhere(["sample", "--name", "eve"], number(STOPS), seed, folder).row()
+        yield "stop generate", lambda: stops.anywhere(draw, number(STOPS), seed, folder).row()
+        yield "stop a download", lambda: stops.downloading(number(STOPS), seed, folder).row()
     if "models" in parts:
-        add("malformed models", models.attack(seed, folder).row())
+        yield "malformed models", lambda: models.attack(seed, place("models")).row()
     if "visitors" in parts:
-        place = folder / "page"
-        place.mkdir()
-        add("visitors", visitors.attack(max(1, round(share * VISITORS)), place))
-    return rows
+        yield "visitors", lambda: visitors.attack(number(VISITORS), place("visitors"))
 
 
 def main() -> int:
@@ -74,12 +90,24 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--rows", type=Path, help="where the cases are kept, one JSON object a line")
     args = parser.parse_args()
+    torch.set_num_threads(1)
+    hide_loading_bars()
+    kept = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows and args.rows.exists() else []
+    rows = {row["case"]: row for row in kept if (row["seed"], row["share"]) == (args.seed, args.share)}
     with tempfile.TemporaryDirectory() as folder:
-        rows = run(args.parts, args.seed, args.share, Path(folder))
-    print("\n| campaign | tried | failed |\n|---|---|---|")
+        for name, run in campaign(args.parts, args.seed, args.share, Path(folder)):
+            if name in rows:
+                continue
+            rows[name] = {"case": name, "seed": args.seed, "share": args.share} | run()
+            print(rows[name], flush=True)
+            if args.rows:
+                with args.rows.open("a") as lines:
+                    lines.write(json.dumps(rows[name]) + "\n")
+    print("\n| campaign | tried | failed | slowest, s | peak, MB |\n|---|---|---|---|---|")
     for name, row in rows.items():
-        print(f"| {name} | {row['tried']} | {row['failed']} |")
+        print(f"| {name} | {row['tried']} | {row['failed']} | {row.get('slowest_s', '')} | {row['peak_mb']} |")
     return int(any(row["failed"] for row in rows.values()))
 
 

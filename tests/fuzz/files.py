@@ -21,7 +21,7 @@ from PIL import Image
 
 from celeb_basis import CelebBasis, CelebBasisError, Identity, InstantMap, open_photo
 from celeb_basis.basis.portraits import Portraits
-from celeb_basis.cli import as_text
+from celeb_basis.cli.command import as_text
 from celeb_basis.cli.info import info_of_file
 
 LIMIT = 20  # seconds that a file may take
@@ -40,7 +40,7 @@ PICTURES = {
 
 @dataclass
 class Tally:
-    """What became of the files of one kind."""
+    """What became of the files of one kind, or of a command; `refused` counts those that ended in one line."""
 
     tried: int = 0
     refused: int = 0

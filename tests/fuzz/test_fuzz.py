@@ -3,6 +3,7 @@
 import contextlib
 import io
 
+import cards
 import files
 import kills
 import models
@@ -18,6 +19,10 @@ def sound(tmp_path):
 def test_damaged_files_are_refused_or_what_they_should_be(kind, sound, tmp_path):
     file, read = sound[kind]
     assert files.attack(file, read, 60, 7, tmp_path).row()["kinds"] == {}
+
+
+def test_cards_of_any_content_are_refused_or_what_a_card_may_say(tmp_path):
+    assert cards.attack(200, 7, tmp_path).row()["kinds"] == {}
 
 
 @pytest.mark.parametrize("name", ["blend", "miniature person", "generate"])

@@ -9,13 +9,14 @@ from conftest import NAMES, make_pipeline
 from photographs import photograph
 from PIL import Image
 
-from celeb_basis import CelebBasis, Identity, ModelError
+from celeb_basis import CelebBasis, CelebBasisError, Identity, ModelError
 from celeb_basis.cli import main
 from celeb_basis.faces.face import Face
 from celeb_basis.measuring import evaluate as module
 from celeb_basis.measuring.clip import Clip
 from celeb_basis.measuring.evaluate import Person, evaluate, evaluate_people
 from celeb_basis.measuring.judge import judge_of
+from celeb_basis.measuring.people_table import read_people
 from celeb_basis.measuring.pictures import Drawing, Wanted
 from celeb_basis.measuring.protocols import PROTOCOLS
 from celeb_basis.measuring.sheet import contact_sheet
@@ -230,7 +231,8 @@ def test_a_stable_diffusion_is_evaluated_end_to_end(
         ("", "say what is measured"),
         ("--identity a.safetensors", "belong together"),
         ("--identity a --photo b --people c", "say what is measured"),
-        ("--people nobody.csv", "nobody.csv cannot be read"),
+        ("--people nobody.csv", "nobody.csv: there is no such file"),
+        ("--people /dev/zero", "is a pipe or a device"),
         ("--reader-check nowhere", "no such folder"),
         ("--multiid-bench nowhere --clip none", "MultiID-Bench"),
         ("--multiid-bench nowhere --clip nowhere/at-all", "--clip none"),
@@ -239,6 +241,35 @@ def test_a_stable_diffusion_is_evaluated_end_to_end(
 def test_wrong_input_is_one_line(words, says, monkeypatch, capsys):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert main(["evaluate", *words.split()]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"identity,photo\n" + b"a" * 200_000 + b",b", "cannot be read as a table"),
+        (b"a" * 200_000, "cannot be read as a table"),
+        (b"identity,photo\nann\0,photo.jpg", "is no name of a file"),
+        (b"identity,photo\nann.safetensors", "line 2"),
+        (b"\xff\xfe", "not UTF-8 text"),
+    ],
+)
+def test_a_table_that_is_none_is_one_line(content, says, tmp_path):
+    (tmp_path / "people.csv").write_bytes(content)
+    with pytest.raises(CelebBasisError, match=says):
+        read_people(tmp_path / "people.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("{}\n" * 20_000, "20000 prompts: at most"), ("\xff", "with {} once"), (None, "a device")]
+)
+def test_prompts_that_cannot_be_drawn_are_one_line(content, says, sd_basis, hopper_file, tmp_path, capsys):
+    somebody(sd_basis).save(tmp_path / "a.safetensors")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text(content) if content else prompts.symlink_to("/dev/zero")
+    command = ["evaluate", "--identity", str(tmp_path / "a.safetensors"), "--photo", str(hopper_file)]
+    assert main([*command, "--prompts", str(prompts), "-o", str(tmp_path / "out")]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert says in line
 

@@ -55,7 +55,7 @@ def serve(repositories, gated=()):
         def send(self, body, sha):
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
-            self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
+            self.send_header("ETag", f'"{hashlib.sha1(f"blob {len(body)}".encode() + bytes(1) + body).hexdigest()}"')
             self.send_header("X-Repo-Commit", sha)
             self.end_headers()
             if self.command == "GET":

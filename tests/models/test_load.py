@@ -147,6 +147,67 @@ def test_a_hub_model_without_a_network(monkeypatch, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def not_numbers(content):
+    """The last weights of a file."""
+    return content[:-64] + b"\xff" * 64
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("model_index.json", cut),
+        ("unet/config.json", cut),
+        ("unet/config.json", lambda content: content.replace(b'"in_channels": 4', b'"in_channels": 8')),
+        ("unet/diffusion_pytorch_model.safetensors", cut),
+        ("unet/diffusion_pytorch_model.safetensors", not_numbers),
+        ("text_encoder/model.safetensors", not_numbers),
+        ("text_encoder/model.safetensors", lambda content: b""),
+        ("vae/diffusion_pytorch_model.safetensors", lambda content: b"x" * len(content)),
+        ("tokenizer/tokenizer.json", lambda content: b"{}"),
+    ],
+)
+def test_a_damaged_file_of_the_cache_is_named_and_fetched_again_once_it_is_deleted(
+    hub, monkeypatch, tmp_path, file, damage
+):
+    load_pipeline("owner/model", device="cpu")
+    stored = (tmp_path / "cache/models--owner--model/snapshots" / commit("main") / file).resolve()
+    stored.write_bytes(damage(stored.read_bytes()))
+    for offline in (True, False):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+        with pytest.raises(ModelError) as error:
+            load_pipeline("owner/model", device="cpu")
+        assert str(error.value).endswith(f"; delete {stored}, so that it is downloaded again")
+        assert "\n" not in str(error.value)
+    stored.unlink()
+    assert same_weights(load_pipeline("owner/model", device="cpu"), make_pipeline("sd1", 0))
+
+
+def test_a_model_that_is_as_the_hub_has_it_is_not_to_be_deleted(hub, tmp_path):
+    """What is wrong with it is wrong on the hub, too."""
+    weights = tmp_path / "main/unet/diffusion_pytorch_model.safetensors"
+    weights.write_bytes(not_numbers(weights.read_bytes()))
+    with pytest.raises(ModelError, match="no finite numbers") as error:
+        load_pipeline("owner/model", device="cpu")
+    assert "delete" not in str(error.value)
+
+
+def test_a_cache_without_links_names_the_models_folder(hub, tmp_path):
+    load_pipeline("owner/model", device="cpu")
+    folder = tmp_path / "cache/models--owner--model"
+    [snapshot] = (folder / "snapshots").iterdir()
+    for link in [path for path in snapshot.rglob("*") if path.is_symlink()]:
+        link.resolve().rename(link)
+    weights = snapshot / "unet/diffusion_pytorch_model.safetensors"
+    weights.write_bytes(cut(weights.read_bytes()))
+    with pytest.raises(ModelError, match="delete") as error:
+        load_pipeline("owner/model", device="cpu")
+    assert f"delete {folder}, " in str(error.value)
+
+
 # Single files
 
 
@@ -189,8 +250,11 @@ def test_a_family_in_the_cache_serves_its_single_files(single, kind, tmp_path):
     with pytest.raises(ModelError, match=f"config={family}") as error:
         load_pipeline(file, device="cpu")
     assert "\n" not in str(error.value)
-    shutil.copytree(parent, cache_folder(tmp_path / "cache", family), dirs_exist_ok=True)
+    cached = shutil.copytree(parent, cache_folder(tmp_path / "cache", family), dirs_exist_ok=True)
     assert same_weights(load_pipeline(file, device="cpu"), pipe)
+    (cached / "tokenizer" / "tokenizer.json").write_bytes(b"{")
+    with pytest.raises(ModelError, match=rf"tokenizer.json is no JSON file .*; delete {cached.parents[1]}, so that"):
+        load_pipeline(file, device="cpu")
 
 
 def test_of_stable_diffusion_2_there_are_two_kinds(single):

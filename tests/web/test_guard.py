@@ -1,8 +1,11 @@
 """The page's guard: other sites, other names, other visitors, guesses, and requests of the wrong form."""
 
 import json
+import socket
 import threading
 import time
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -154,6 +157,59 @@ def test_requests_of_the_wrong_form_are_refused(address, body):
 
 def test_requests_have_a_size(address):
     assert httpx.post(f"{address}{API}queue/join", content=b" " * (2**20 + 1)).status_code == 413
+
+
+def stored(studio):
+    """The files that visitors have uploaded."""
+    return {file for folder in studio.counted for file in Path(folder).rglob("*") if file.is_file()}
+
+
+def form(*files, name="files", end=b"--x--\r\n"):
+    """The body of an upload, and its headers."""
+    head = 'content-disposition: form-data; name="{}"; filename="{}"\r\n\r\n'
+    parts = [b"--x\r\n" + head.format(name, file).encode() + b"data\r\n" for file in files]
+    return {"content": b"".join(parts) + end, "headers": {"content-type": "multipart/form-data; boundary=x"}}
+
+
+def test_a_few_files_are_taken(address, studio):
+    before = stored(studio)
+    answer = httpx.post(f"{address}{API}upload", **form("a.jpg", "b ö.png"))
+    assert answer.status_code == 200 and {Path(path) for path in answer.json()} == stored(studio) - before
+
+
+@pytest.mark.parametrize(
+    ("upload", "status"),
+    [
+        (form(*(f"{i}.jpg" for i in range(1000))), 413),
+        (form("a.jpg", name="data"), 422),
+        (form(".."), 422),
+        (form(""), 422),
+        (form("a.jpg", end=b"--x\r\ncontent-disposition: form-data; name=files\r\n\r\ntext\r\n--x--\r\n"), 422),
+        (form("a.jpg", end=b""), 422),
+        (form("a.jpg", end=b"--y--\r\n"), 422),
+        ({"content": b"x" * 1000, "headers": {"content-type": "multipart/form-data; boundary=x"}}, 422),
+        ({"content": b"--\r\n", "headers": {"content-type": "multipart/form-data; boundary="}}, 422),
+        ({"content": b"", "headers": {"content-type": "text/plain"}}, 422),
+        ({"content": b""}, 422),
+    ],
+)
+def test_other_uploads_are_refused_before_anything_is_stored(address, studio, upload, status):
+    before = stored(studio)
+    answer = httpx.post(f"{address}{API}upload", **upload)
+    assert answer.status_code == status and "\n" not in answer.json()["detail"]
+    assert stored(studio) == before
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(address, studio):
+    before = stored(studio)
+    whole = form("a.jpg")
+    host, port = urlsplit(address).hostname, urlsplit(address).port
+    with socket.create_connection((host, port)) as connection:
+        head = f"POST /{API}upload HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-length: 1000000\r\n"
+        connection.sendall(f"{head}content-type: {whole['headers']['content-type']}\r\n\r\n".encode())
+        connection.sendall(whole["content"].removesuffix(b"--x--\r\n") + b"x" * 100_000)
+    assert httpx.post(f"{address}{API}upload", **form("b.jpg")).status_code == 200  # the page goes on
+    assert {file.name for file in stored(studio) - before} <= {"b.jpg"}
 
 
 def test_what_waits_its_turn_cannot_go_round_the_queue(address):

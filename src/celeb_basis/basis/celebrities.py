@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import BasisError
-from ..files import check_regular
-
-MOST_BYTES = 2**24  # a million names
+from ..files import read_text
 
 
 def celebrities() -> list[str]:
@@ -23,14 +21,7 @@ def read(path: str | Path) -> list[str]:
 
     Raises BasisError where the file cannot be read or has no name in it.
     """
-    check_regular(path, BasisError, MOST_BYTES)
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise BasisError(f"the names in {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise BasisError(f"the names in {path} cannot be read: it is not UTF-8 text") from None
-    lines = (" ".join(line.split("#")[0].split()) for line in text.splitlines())
+    lines = (" ".join(line.split("#")[0].split()) for line in read_text(path, BasisError).splitlines())
     names = list(dict.fromkeys(line for line in lines if line))
     if not names:
         raise BasisError(f"{path} has no name in it; write one a line")

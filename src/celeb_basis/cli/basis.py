@@ -28,6 +28,7 @@ from .options import (
     positive,
     whole,
 )
+from .signals import at_once
 
 if TYPE_CHECKING:
     from ..basis.basis import CelebBasis
@@ -222,6 +223,8 @@ def _draw(
     from ..faces.face_reader import face_reader
 
     faces = Portraits.load(files.faces) if files.faces.exists() else None
+    with at_once():
+        reader = face_reader(pipe, args.face_reader)
     begun = time.monotonic()
     until = begun + 60 * args.minutes if args.minutes else float("inf")
     draw = None
@@ -236,7 +239,7 @@ def _draw(
         pipe,
         people,
         made_up,
-        face_reader(pipe, args.face_reader),
+        reader,
         pictures=args.num_images or NUM_IMAGES,
         num_inference_steps=args.steps,
         guidance_scale=args.guidance,

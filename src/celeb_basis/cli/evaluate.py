@@ -21,11 +21,13 @@ from .options import (
     make_folder,
     whole,
 )
+from .signals import at_once
 
 if TYPE_CHECKING:
     from ..measuring.evaluate import Measured, Person
 
 PROTOCOL_NAMES = ("short", "paper", "stable-identity")
+MOST_PROMPTS = 10_000
 SHEET_PICTURES = 80  # pictures on a contact sheet at most
 
 
@@ -120,7 +122,8 @@ def _check_readers(args: argparse.Namespace) -> dict[str, Any]:
     with Progress() as progress:
         for name in names:
             try:
-                reader = PhotoReader(name)
+                with at_once():
+                    reader = PhotoReader(name)
             except CelebBasisError as error:
                 if not reports:
                     raise
@@ -136,9 +139,11 @@ def _measure_bench(args: argparse.Namespace) -> dict[str, Any]:
     from ..measuring.clip import Clip
     from ..measuring.judge import PhotoJudge
 
-    clip = None if args.clip == "none" else Clip.load(args.clip)
+    with at_once():
+        clip = None if args.clip == "none" else Clip.load(args.clip)
+        judge = PhotoJudge(PhotoReader(args.judge or "dlib"), clip)
     with Progress() as progress:
-        return evaluate_samples(args.multiid_bench, PhotoJudge(PhotoReader(args.judge or "dlib"), clip), progress)
+        return evaluate_samples(args.multiid_bench, judge, progress)
 
 
 def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
@@ -152,7 +157,8 @@ def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
     prompts = prompts_of(args)
     basis = CelebBasis.load(args.basis) if args.basis else None
     pipe = load_model(args)
-    judge = judge_of(pipe, [person.identity for person in people], reader=args.judge, clip=args.clip)
+    with at_once():
+        judge = judge_of(pipe, [person.identity for person in people], reader=args.judge, clip=args.clip)
     make_folder(args.out)
     with Progress() as progress:
         report, measured = evaluate_people(
@@ -176,29 +182,29 @@ def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _people(args: argparse.Namespace) -> list[Person]:
-    from ..faces.photo import open_photo
+    from ..faces.photo import open_photos
     from ..identity import Identity
     from ..measuring.evaluate import Person
     from ..measuring.people_table import read_people
 
     if args.people:
         return read_people(args.people)
-    photos = [open_photo(path) for path in args.photo]
+    photos = open_photos(args.photo)
     return [Person(Identity.load(args.identity), photos)]
 
 
 def prompts_of(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:
     """The prompts asked for, by kind."""
+    from ..files import read_text
     from ..measuring.protocols import PROTOCOLS
 
     if args.prompts is None:
         return PROTOCOLS[args.protocol or PROTOCOL_NAMES[0]]
     if args.protocol:
         raise PromptError("--prompts brings its own: leave out --protocol")
-    try:
-        lines = [line.strip() for line in args.prompts.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        raise PromptError(f"{args.prompts} is no text file") from None
+    lines = [line.strip() for line in read_text(args.prompts, PromptError).splitlines() if line.strip()]
+    if len(lines) > MOST_PROMPTS:
+        raise PromptError(f"{args.prompts} holds {len(lines)} prompts: at most {MOST_PROMPTS} are drawn")
     if not lines or any(line.count("{}") != 1 for line in lines):
         raise PromptError(f"{args.prompts} must hold one prompt a line, with {{}} once where the name stands")
     return {"yours": lines}

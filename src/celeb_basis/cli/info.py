@@ -12,6 +12,7 @@ from .options import add_command
 if TYPE_CHECKING:
     from ..basis.basis import CelebBasis
     from ..basis.instant_map import InstantMap
+    from ..basis.portraits import Portraits
     from ..identity import Identity
 
 EMBEDDINGS = {".safetensors", ".pt", ".bin"}
@@ -24,11 +25,12 @@ def add_commands(commands: Any) -> None:
         commands,
         "info",
         info_of_file,
-        "describe a file: an identity, a basis, an instant map or a picture",
+        "describe a file: an identity, a basis, an instant map, the faces of names, or a picture",
         """
         info annika.safetensors
         info annika.safetensors --basis sd15.safetensors
         info basis.safetensors --json
+        info basis.faces.safetensors
         info a-photo-of-annika-0.png""",
         "Radii from mean are the distances of a person's two tokens from the mean person, in the celebrities' median "
         "distance.",
@@ -50,6 +52,7 @@ def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
 def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
     from ..basis.basis import CelebBasis
     from ..basis.instant_map import InstantMap
+    from ..basis.portraits import Portraits
     from ..files import load_safetensors
     from ..identity import Identity
     from ..models.vocabulary import local_vocabulary
@@ -60,6 +63,8 @@ def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
         return describe_basis(CelebBasis.load(file))
     if kind.startswith("celeb-basis instant map"):
         return describe_instant_map(InstantMap.load(file))
+    if kind.startswith("celeb-basis portraits"):
+        return _describe_portraits(Portraits.load(file))
     identity = Identity.load(file)
     found = describe_identity(identity, CelebBasis.load(basis) if basis else None)
     if advice := name_advice(file.stem, local_vocabulary(identity.model)):
@@ -101,6 +106,17 @@ def describe_instant_map(instant: InstantMap) -> dict[str, Any]:
         "alpha": instant.alpha,
         "leave_one_out_r2": instant.score,
         **({"worth": "no more than the mean person: start from the mean"} if instant.is_worthless else {}),
+    }
+
+
+def _describe_portraits(faces: Portraits) -> dict[str, Any]:
+    """The faces that a model drew for names, from which drawing them goes on."""
+    return {
+        "faces": faces.face_reader,
+        "names": len(faces.names),
+        "pictures_per_name": faces.features.shape[1],
+        "feature": faces.features.shape[2],
+        "without_a_face": int((faces.found == 0).sum()),
     }
 
 

@@ -20,6 +20,7 @@ from ..errors import OutputError, PromptError
 from ..models.card import DEFAULT_MODEL, SAMPLERS
 from ..notation import Box, check_box, check_spelling
 from .lines import one_line
+from .signals import at_once
 
 if TYPE_CHECKING:
     from ..models.pipeline import Pipeline
@@ -89,13 +90,15 @@ def add_face_reader(parser: argparse._ActionsContainer) -> None:
 
 def load_model(args: argparse.Namespace) -> Pipeline:
     """The pipeline asked for; loading bars are shown only for a large model in a terminal."""
-    from ..models.load import load_pipeline
+    with at_once():
+        from ..models.load import load_pipeline
 
     if args.model == DEFAULT_MODEL or not sys.stderr.isatty():
         hide_loading_bars()
     # `generate` reports black pictures itself, with their seeds.
     logging.getLogger("diffusers.pipelines.stable_diffusion.safety_checker").setLevel(logging.ERROR)
-    return load_pipeline(**loading(args))
+    with at_once():
+        return load_pipeline(**loading(args))
 
 
 def loading(args: argparse.Namespace) -> dict[str, Any]:

@@ -7,15 +7,21 @@ import getpass
 import json
 import os
 import sys
-import threading
+import tempfile
+import time
 import webbrowser
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import CelebBasisError
-from .options import add_command, check_folder, hide_loading_bars, port
+from .options import add_command, check_folder, hide_loading_bars, make_folder, port
+
+if TYPE_CHECKING:
+    from ..web import Studio
 
 LOCAL = {"127.0.0.1", "localhost", "::1"}
+LOOK = 0.5  # seconds between two looks at whether the page is to stop
 PASSWORD = "CELEB_BASIS_PASSWORD"
 
 
@@ -39,7 +45,8 @@ def add_commands(commands: Any) -> None:
         type=Path,
         default=Path("pictures"),
         metavar="DIR",
-        help="folder for pictures and identities (default: pictures)",
+        help="folder in which pictures and identities are kept; with --host they are removed when their visitor leaves "
+        "(default: pictures)",
     )
     web.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in (default: 127.0.0.1)"
@@ -63,27 +70,46 @@ def add_commands(commands: Any) -> None:
     web.add_argument("--device", help="cpu, cuda or mps (default: a GPU if there is one)")
 
 
-def show_page(args: argparse.Namespace) -> dict[str, Any]:
+def show_page(args: argparse.Namespace) -> NoReturn:
+    from ..files import temporary_folder
+
     check_folder(args.out)
     password = _password(args.host)
     try:
-        from ..web import Studio, serve
+        from ..web import Studio
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
         raise CelebBasisError("the page needs Gradio: pip install 'celeb-basis[web]'") from None
     hide_loading_bars()
     local = args.host in LOCAL
-    studio = Studio(args.out, args.device, models=args.model if args.model or not local else None, keep=local)
-    with serve(studio, host=args.host, port=args.port, password=password, domains=args.domain) as address:
+    models = args.model if args.model or not local else None
+    with ExitStack() as folders:
+        uploads = folders.enter_context(temporary_folder(Path(tempfile.gettempdir())))
+        out = args.out
+        if not local:  # others' pictures are theirs
+            make_folder(out)
+            out = folders.enter_context(temporary_folder(out))
+        studio = Studio(out, args.device, models=models, keep=local)
+        _serve(args, studio, uploads, password)
+
+
+def _serve(args: argparse.Namespace, studio: Studio, uploads: Path, password: str | None) -> NoReturn:
+    """Serve the page until a signal comes."""
+    from ..web import serve
+
+    names = {"host": args.host, "port": args.port, "domains": args.domain}
+    with serve(studio, uploads=uploads, password=password, **names) as address:
+        kept = f"what is made is kept in {args.out}" if studio.keep else "what visitors make goes when they leave"
         if args.json:
             print(json.dumps({"address": address, "out": str(args.out)}), flush=True)
         else:
-            print(f"the page is at {address} (Ctrl-C stops it); what is made goes to {args.out}", flush=True)
+            print(f"the page is at {address} (Ctrl-C stops it); {kept}", flush=True)
             if args.host in LOCAL and _sees_a_screen():
                 webbrowser.open(address)
-        threading.Event().wait()
-    return {}
+        while not args.stop.signal:  # Gradio swallows an interrupt that comes while the page is built
+            time.sleep(LOOK)
+        raise KeyboardInterrupt
 
 
 def _sees_a_screen() -> bool:

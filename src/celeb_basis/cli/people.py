@@ -32,6 +32,7 @@ from .options import (
     share,
     whole,
 )
+from .signals import at_once
 
 if TYPE_CHECKING:
     from ..basis.basis import CelebBasis
@@ -245,7 +246,7 @@ def _outs(args: argparse.Namespace, names: Iterable[str]) -> list[Path]:
 def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     from ..faces.face_reader import face_reader
     from ..faces.person import find_person
-    from ..faces.photo import open_photo, photos_in
+    from ..faces.photo import open_photos, photos_in
     from ..models.encoders import vocabulary
     from ..training.fit import fit_identities
 
@@ -255,11 +256,12 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     files = [
         [file for path in paths for file in (photos_in(path) if path.is_dir() else [path])] for paths in people.values()
     ]
-    photos = [[open_photo(file) for file in own] for own in files]
+    photos = [open_photos(own) for own in files]
     basis, instant, method, recipe = fitting(args)
     pipe = load_model(args)
     basis.check(pipe)
-    reader = face_reader(pipe, args.face_reader)
+    with at_once():
+        reader = face_reader(pipe, args.face_reader)
     faces = [find_person(own, reader, largest=args.largest_face) for own in photos]
     _advise(outs, vocabulary(pipe))
     total = DEFAULTS[args.method].max_train_steps if args.steps is None else args.steps

@@ -26,7 +26,7 @@ class Stop:
 def stoppable() -> Iterator[Stop]:
     """Inside the block the first signal raises KeyboardInterrupt, which cleans up, and a second one ends at once.
 
-    While libraries are imported, a signal ends at once too: see `importing`.
+    While libraries are imported or a model is fetched, the first one does so too: see `at_once`.
     """
     stop = Stop()
 
@@ -41,8 +41,11 @@ def stoppable() -> Iterator[Stop]:
 
 
 @contextmanager
-def importing() -> Iterator[None]:
-    """Inside the block a signal ends the process: in the middle of an import, an exception may be lost or abort."""
+def at_once() -> Iterator[None]:
+    """Inside the block, which writes nothing of ours, a signal ends the process.
+
+    An exception in the middle of an import may be lost or abort; a download waits for all its threads before it ends.
+    """
     with _handled(end):
         yield
 

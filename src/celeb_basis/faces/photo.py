@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ LONG_SIDE = 2048  # pixels; more than any face model or training crop looks at
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic"}  # in a folder
 MOST_BYTES = 2**28  # of a file
+MOST_PHOTOS = 100  # of one person; all are kept in memory, in which one takes up to 12 MB
 STRIP = 256  # rows
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # brands; films have others
 
@@ -39,6 +40,13 @@ def open_photo(path: str | Path) -> Image.Image:
     photo.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     photo.info = {"path": str(path)}
     return photo
+
+
+def open_photos(paths: Sequence[str | Path]) -> list[Image.Image]:
+    """Open the photographs of one person. Raises PhotoError for one that cannot be read, and for too many to keep."""
+    if len(paths) > MOST_PHOTOS:
+        raise PhotoError(f"{len(paths)} photos of one person, {paths[0]} among them: choose {MOST_PHOTOS} at most")
+    return [open_photo(path) for path in paths]
 
 
 def photos_in(folder: str | Path) -> list[Path]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import PhotoError
 from ..faces.face import find_face
 from ..faces.photo import open_photo
+from ..files import read_text
 from .judge import Judge
 from .scores import estimate, prompt_scores
 
@@ -38,8 +39,8 @@ class Sample:
     def read(cls, folder: Path) -> Sample:
         """Raises PhotoError where a file is missing or meta.json holds no prompt."""
         try:
-            prompt = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["prompt"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            prompt = json.loads(read_text(folder / "meta.json", PhotoError))["prompt"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise PhotoError(f'{folder / "meta.json"} must be a file like {{"prompt": "..."}} ({error})') from None
         references = tuple(path for i in range(1, 5) if (path := _file(folder, f"ref_{i}")))
         if not references or _file(folder, "out") is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +13,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ..errors import ModelError
+from ..models.cache import naming_damage
 from ..models.quiet import quiet
+from ..models.sound import check_part
 
 DEFAULT_CLIP = "openai/clip-vit-large-patch14"
 BATCH = 16
@@ -32,15 +36,20 @@ class Clip:
         try:
             with quiet():
                 model = CLIPModel.from_pretrained(name, use_safetensors=True)
-                return cls(
-                    model, CLIPTokenizer.from_pretrained(name), CLIPImageProcessorPil.from_pretrained(name), name
-                )
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ModelError(
-                f"the CLIP {name} cannot be loaded ({reason}): name a folder or hub id as clip=, or clip=none to leave "
-                "prompts unmeasured"
-            ) from error
+                tokenizer = CLIPTokenizer.from_pretrained(name)
+                processor = CLIPImageProcessorPil.from_pretrained(name)
+        except Exception as error:  # transformers raises nearly every kind there is
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            with naming_damage(_folder(name)):
+                raise ModelError(
+                    f"the CLIP {name} cannot be loaded ({reason}): name a folder or hub id as clip=, or clip=none to "
+                    "leave prompts unmeasured"
+                ) from error
+        folder = _folder(name)
+        if folder is not None:
+            with naming_damage(folder):
+                check_part(model, f"the CLIP {name}", folder)
+        return cls(model, tokenizer, processor, name)
 
     @torch.no_grad()
     def image_features(self, images: Sequence[Image.Image]) -> Tensor:
@@ -64,3 +73,17 @@ class Clip:
         distinct = list(dict.fromkeys(texts))
         text = self.text_features(distinct)[[distinct.index(each) for each in texts]]
         return (100 * (self.image_features(images) * text).sum(-1)).clamp(min=0).tolist()
+
+
+def _folder(name: str) -> Path | None:
+    """Where a CLIP lies on this machine, if it does."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if os.path.isdir(name):
+        return Path(name)
+    try:
+        cached = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:  # a path is no hub id
+        return None
+    return Path(cached).parent if isinstance(cached, str) else None

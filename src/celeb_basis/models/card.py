@@ -16,6 +16,9 @@ DEFAULT_MODEL = "miniature"
 # Models in this package, by name: each is a folder in diffusers' format with a card.
 SHIPPED = {"miniature": Path(__file__).parents[1] / "miniature" / "pipeline"}
 FILE = "celeb_basis.json"
+MOST_STEPS = 1000  # of a sampler
+MOST_ENTRIES, LONGEST = 1000, 2000  # templates, and letters of one
+LEAST = 0.01  # share of a picture that a face takes
 # Schedulers, as module:class.
 SAMPLERS = {
     "ddim": "diffusers:DDIMScheduler",
@@ -55,18 +58,19 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         steps, guidance = self.num_inference_steps, self.guidance_scale
-        if steps is not None and not (type(steps) is int and steps >= 1):
-            raise ModelError(f"num_inference_steps={steps!r} must be a whole number of 1 or more")
+        if steps is not None and not (type(steps) is int and 1 <= steps <= MOST_STEPS):
+            raise ModelError(f"num_inference_steps={steps!r} must be a whole number from 1 to {MOST_STEPS}")
         if guidance is not None and not (_is_number(guidance) and 0 < guidance < 1000):
             raise ModelError(f"guidance_scale={guidance!r} must be a number above 0 and below 1000")
-        if self.sampler is not None and self.sampler not in SAMPLERS:
+        if self.sampler is not None and self.sampler not in tuple(SAMPLERS):
             raise ModelError(f"sampler={self.sampler!r} must be one of {', '.join(SAMPLERS)}")
         for name in ("templates", "portraits"):
             texts = getattr(self, name)
-            if texts is not None and not (texts and all(isinstance(t, str) and t.count("{}") == 1 for t in texts)):
+            if texts is not None and not (_is_list(texts) and all(map(_is_template, texts))):
                 raise ModelError(f"{name} must be prompts with {{}} once in each, where the name stands")
-        if self.scales is not None and not (self.scales and all(_is_number(s) and 0 < s <= 1 for s in self.scales)):
-            raise ModelError("scales must be shares of the picture, above 0 and at most 1")
+        scales = self.scales
+        if scales is not None and not (_is_list(scales) and all(_is_number(s) and LEAST <= s <= 1 for s in scales)):
+            raise ModelError(f"scales must be shares of the picture, from {LEAST} to 1")
         for name in ("face_reader", "judge"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
@@ -80,15 +84,17 @@ class ModelCard:
 
         Without such a file the card is empty. Raises ModelError, in one line, for a file that is no card.
         """
+        from ..files import read_text  # imports torch, which --help does without
+
         path = model / FILE if os.path.isdir(model) else model.with_suffix(f".{FILE}")
         if not os.path.isfile(path):
             return cls()
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_text(path, ModelError))
             if not isinstance(content, dict):
                 raise ValueError("it must hold one JSON object")
             return cls(**_values(content, path.parent))
-        except (OSError, ValueError, RecursionError, ModelError) as error:
+        except (ValueError, RecursionError, ModelError) as error:
             raise ModelError(f"{path} is no model card: {error}") from error
 
 
@@ -124,10 +130,19 @@ def _values(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             continue
         if not isinstance(name, str) or Path(name).name != name or name.startswith("."):
             raise ValueError(f"{key} must be the name of a file in the same folder")
-        if not (folder / name).is_file():
+        if not os.path.isfile(folder / name):  # unlike Path.is_file, False for a name too long
             raise ValueError(f"there is no {folder / name}, which it names as {key}")
         values[key] = folder / name
     return values
+
+
+def _is_list(value: object) -> bool:
+    """Whether a value is a tuple of some entries, but not of countless ones."""
+    return isinstance(value, tuple) and 0 < len(value) <= MOST_ENTRIES
+
+
+def _is_template(value: object) -> bool:
+    return isinstance(value, str) and value.count("{}") == 1 and len(value) <= LONGEST
 
 
 def _is_number(value: object) -> bool:

@@ -16,13 +16,14 @@ from safetensors import safe_open
 
 from ..errors import ModelError
 from ..notation import excerpt
+from .cache import naming_damage
 from .card import DEFAULT_MODEL, SHIPPED, ModelCard, local_path
 from .families import TRANSFORMERS, denoiser_of
 from .memory import free_bytes, place, quantised_parts
 from .pipeline import Pipeline
 from .quiet import quiet
 from .samplers import scheduler_of
-from .sound import check_configuration, check_parts, check_weights
+from .sound import check_configuration, check_json, check_parts, check_weights
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +96,10 @@ def load_pipeline(
         )
     pipe.register_to_config(_name_or_path=name)
     pipe.card = ModelCard.of(path)
-    _check_kind(pipe)
-    check_parts(pipe)
-    check_weights(pipe, path, variant)
+    with naming_damage(path):
+        _check_kind(pipe)
+        check_parts(pipe)
+        check_weights(pipe, path, variant)
     if pipe.card.sampler:
         pipe.scheduler = scheduler_of(pipe, pipe.card.sampler)
     if not safety_checker and getattr(pipe, "safety_checker", None) is not None:
@@ -192,18 +194,19 @@ def in_four_bits(parts: Sequence[str]) -> Any:
 def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None, small: Any = None, **parts: Any) -> Any:
     from diffusers import DiffusionPipeline
 
-    check_configuration(folder)
     # diffusers asks for parts that a model does without, such as the third text encoder of Stable Diffusion 3.
-    parts |= {name: None for name, kind in _index(folder).items() if kind == [None, None]}
-    if small is not None:
-        parts["quantization_config"] = small
-    try:
-        with quiet():
-            return DiffusionPipeline.from_pretrained(
-                folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True, **parts
-            )
-    except Exception as error:  # diffusers and its loaders raise nearly every kind there is
-        raise ModelError(f"{folder} cannot be loaded as a pipeline: {_one_line(error)}") from error
+    with naming_damage(folder):
+        check_configuration(folder)
+        parts |= {name: None for name, kind in _index(folder).items() if kind == [None, None]}
+        if small is not None:
+            parts["quantization_config"] = small
+        try:
+            with quiet():
+                return DiffusionPipeline.from_pretrained(
+                    folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True, **parts
+                )
+        except Exception as error:  # diffusers and its loaders raise nearly every kind there is
+            raise ModelError(f"{folder} cannot be loaded as a pipeline: {_one_line(error)}") from error
 
 
 def _download(model: str, revision: str | None, variant: str | None) -> Path:
@@ -211,7 +214,11 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
     from diffusers import DiffusionPipeline
     from huggingface_hub import try_to_load_from_cache
 
-    if not isinstance(try_to_load_from_cache(model, "model_index.json", revision=revision), str):
+    cached = try_to_load_from_cache(model, "model_index.json", revision=revision)
+    if isinstance(cached, str):
+        with naming_damage(Path(cached).parent):  # diffusers would take it for a model that is not there
+            check_json(Path(cached))
+    else:
         logger.info(f"there is no folder {model} here, nor such a model in the cache: asking the hub for it")
     try:
         with quiet():
@@ -259,20 +266,22 @@ def _from_single_file(path: Path, config: str | Path | None, device: torch.devic
     dtype = dtype or _dtype(device, _size(path), _half(folder))
     absent = {name: None for name, part in index.items() if part == [None, None]} if kind in TRANSFORMERS else {}
     options = {"dtype": dtype, "local_files_only": True}
-    try:
-        with quiet():
-            if kind not in TRANSFORMERS or any(key.startswith("text_encoders.") for key in keys):
-                pipe = getattr(diffusers, kind).from_single_file(path, config=str(folder), **options, **absent)
-            else:
-                network = getattr(diffusers, index["transformer"][1])
-                own = network.from_single_file(path, config=str(folder), subfolder="transformer", **options)
-                pipe = _from_folder(folder, dtype, None, transformer=own)
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"{path} cannot be loaded as a checkpoint with the configuration in {folder}: {_one_line(error)}"
-        ) from error
+    with naming_damage(folder):
+        check_configuration(folder)
+        try:
+            with quiet():
+                if kind not in TRANSFORMERS or any(key.startswith("text_encoders.") for key in keys):
+                    pipe = getattr(diffusers, kind).from_single_file(path, config=str(folder), **options, **absent)
+                else:
+                    network = getattr(diffusers, index["transformer"][1])
+                    own = network.from_single_file(path, config=str(folder), subfolder="transformer", **options)
+                    pipe = _from_folder(folder, dtype, None, transformer=own)
+        except ModelError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"{path} cannot be loaded as a checkpoint with the configuration in {folder}: {_one_line(error)}"
+            ) from error
     for name, part in pipe.components.items():
         if isinstance(part, torch.nn.Module) and any(weight.is_meta for weight in part.parameters()):
             raise ModelError(f"{path} lacks weights of the {name} in {folder}: name the model it derives from")

@@ -25,18 +25,23 @@ def check_configuration(folder: Path) -> None:
     for file in sorted(folder.rglob("*.json")):
         if any(part.startswith(".") for part in file.relative_to(folder).parts):
             continue
-        check_regular(file, ModelError, MOST_JSON)
-        try:
-            deep = _deeper(json.loads(file.read_bytes()), DEEPEST_JSON)
-        except RecursionError:
-            deep = True
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{file} is no JSON file ({error}): {AGAIN}") from None
-        if deep:
-            raise ModelError(f"{file} is nested more than {DEEPEST_JSON} deep, as no configuration is: {AGAIN}")
+        check_json(file)
 
 
-AGAIN = "get the model again, from where it came"
+def check_json(file: Path) -> None:
+    """Raise ModelError for a JSON file that cannot be read, or that is nested too deeply."""
+    check_regular(file, ModelError, MOST_JSON)
+    try:
+        deep = _deeper(json.loads(file.read_bytes()), DEEPEST_JSON)
+    except RecursionError:
+        deep = True
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} is no JSON file ({error}): {AGAIN}") from None
+    if deep:
+        raise ModelError(f"{file} is nested more than {DEEPEST_JSON} deep, as no configuration is: {AGAIN}")
+
+
+AGAIN = "get the model again"
 
 
 def _deeper(value: Any, levels: int) -> bool:
@@ -56,17 +61,22 @@ def check_weights(pipe: Pipeline, source: Path, variant: str | None = None) -> N
     for name, part in pipe.components.items():
         if not isinstance(part, torch.nn.Module):
             continue
-        missing = [key for key, weight in part.named_parameters() if weight.is_meta]
-        if not missing and type(part).__module__.startswith("transformers.") and (source / name).is_dir():
-            missing = _made_up(part, source / name, variant)
-        if missing:
-            raise ModelError(
-                f"the {name} of {source} lacks {len(missing)} of its weights ({missing[0]}): {AGAIN}, "
-                f"or remove {source / name if source.is_dir() else source} and let it be downloaded again"
-            )
-        for key, weight in part.named_parameters():
-            if weight.is_floating_point() and weight.numel() and not torch.stack(weight.aminmax()).isfinite().all():
-                raise ModelError(f"the {name} of {source} holds weights that are no finite numbers ({key}): {AGAIN}")
+        check_part(part, f"the {name} of {source}", source / name, variant)
+
+
+def check_part(part: torch.nn.Module, what: str, folder: Path, variant: str | None = None) -> None:
+    """Raise ModelError unless a network has all its weights, and all of them are finite.
+
+    what: the network in messages. folder: it was loaded from there, unless there is no such folder.
+    """
+    missing = [key for key, weight in part.named_parameters() if weight.is_meta]
+    if not missing and type(part).__module__.startswith("transformers.") and folder.is_dir():
+        missing = _made_up(part, folder, variant)
+    if missing:
+        raise ModelError(f"{what} lacks {len(missing)} of its weights ({missing[0]}): {AGAIN}")
+    for key, weight in part.named_parameters():
+        if weight.is_floating_point() and weight.numel() and not torch.stack(weight.aminmax()).isfinite().all():
+            raise ModelError(f"{what} holds weights that are no finite numbers ({key}): {AGAIN}")
 
 
 def _made_up(part: torch.nn.Module, folder: Path, variant: str | None) -> list[str]:

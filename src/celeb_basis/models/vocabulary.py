@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..errors import ModelError
+from ..files import read_text
 from .card import local_path
 
 # A tokenizer is written in one of these, whole or as its vocabulary alone.
@@ -16,9 +18,9 @@ def local_vocabulary(model: str) -> frozenset[str]:
     """The pieces that a model's tokenizer knows, where the model lies on this machine; empty where it does not."""
     for path in _files(model):
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_text(path, ModelError))
             return frozenset(content["model"]["vocab"] if "model" in content else content)
-        except (OSError, ValueError, TypeError, KeyError):
+        except (ModelError, ValueError, TypeError, KeyError, RecursionError):
             continue
     return frozenset()
 

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -31,6 +32,7 @@ WAITING = 128  # jobs in the queue
 def serve(
     studio: Studio,
     *,
+    uploads: Path | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
     password: str | None = None,
@@ -38,6 +40,7 @@ def serve(
 ) -> Iterator[str]:
     """Serve the page while the block runs; yields its address.
 
+    uploads: folder for what visitors send; by default one that is removed in the end.
     port: None takes the first that is free from 7860 on.
     domains: names under which the page may be opened, beside its address and this machine's own name.
     password: asked of everybody who opens the page, under any user name.
@@ -51,13 +54,14 @@ def serve(
         return hmac.compare_digest(hashlib.sha256(given.encode(errors="replace")).digest(), expected)
 
     with ExitStack() as undo:
-        # Gradio's own place for uploads would outlive the page, and is shared with other programs of this machine.
-        uploads = undo.enter_context(tempfile.TemporaryDirectory(prefix="celeb-basis-", ignore_cleanup_errors=True))
-        studio.counted.append(uploads)
-        undo.callback(studio.counted.remove, uploads)
+        if uploads is None:
+            uploads = Path(undo.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        studio.counted.append(str(uploads))
+        undo.callback(studio.counted.remove, str(uploads))
         undo.callback(studio.close)
         undo.callback(_restore, os.environ.get(UPLOADS))
-        os.environ[UPLOADS] = uploads
+        # Gradio's own place for uploads would outlive the page, and is shared with other programs of this machine.
+        os.environ[UPLOADS] = str(uploads)
         visitors = Visitors()
         page = build(studio, visitors)
         page.queue(max_size=WAITING, api_open=False)

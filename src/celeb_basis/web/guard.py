@@ -11,10 +11,11 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import ExitStack
 from http.cookies import CookieError, SimpleCookie
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from .requests import ADDRESS, MOST_BYTES, SESSION, Wrong, check_call, read
+from .requests import ADDRESS, CHUNK, MOST_BYTES, SESSION, Wrong, check_call, check_upload, read
 from .visitors import Visitors
 
 Scope = MutableMapping[str, Any]
@@ -97,12 +98,7 @@ class Guard:
         visitor = cookies.get(VISITOR) or (tokens[0] if tokens else "")
         send = _own_cookies(send, None if cookies.get(VISITOR) else secrets.token_urlsafe(24))
         if path.startswith(f"{API}/upload") and method == "POST":
-            if not self._has_room():
-                raise Wrong(507, "the page's disk is full: try again later")
-            declared = headers.get("content-length", "0")
-            if not declared.isdecimal() or int(declared) > MOST_UPLOAD:
-                await _whole(receive, 0)
-            await self._app(scope, _limited(receive, MOST_UPLOAD), send)
+            await self._uploaded(scope, receive, send, headers)
         elif method == "POST":
             await self._called(scope, receive, send, path.rstrip("/"), visitor)
         else:
@@ -159,6 +155,20 @@ class Guard:
                 raise Wrong("the request must name fn_index and event_id")
             self._visitors.cancel(session)
         await self._app(scope, _again(body, receive), send)
+
+    async def _uploaded(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]) -> None:
+        """Files, which are looked at as a whole before the page stores any of them."""
+        declared = headers.get("content-length", "0")
+        if not declared.isdecimal() or int(declared) > MOST_UPLOAD:
+            await _whole(receive, 0)
+        if not self._has_room():
+            raise Wrong(507, "the page's disk is full: try again later")
+        with TemporaryFile() as body:  # has no name, so that nothing of it stays
+            await _spooled(receive, body, MOST_UPLOAD)
+            body.seek(0)
+            check_upload(headers.get("content-type", ""), body)
+            body.seek(0)
+            await self._app(scope, _from_file(body, receive), send)
 
     async def _fetched(self, scope: Scope, receive: Receive, send: Send, path: str, visitor: str) -> None:
         """A file, or a stream to which a visitor listens as long as the connection lasts."""
@@ -242,15 +252,34 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return receiving
 
 
-def _limited(receive: Receive, most: int) -> Receive:
-    """A body that counts as cut off after so many bytes, whatever length was declared."""
-    count = 0
+async def _spooled(receive: Receive, body: BinaryIO, most: int) -> None:
+    """Write the body of a request to a file. Raises Wrong where it is longer than `most` bytes, or cut off."""
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Wrong("the upload was cut off")
+            body.write(message.get("body", b""))
+            if body.tell() > most:
+                await _whole(receive, 0)
+                raise Wrong(413, f"a request may have {most // 2**20} MB")
+            if not message.get("more_body"):
+                return
+    except OSError:
+        raise Wrong(507, "the page's disk is full: try again later") from None
+
+
+def _from_file(body: BinaryIO, receive: Receive) -> Receive:
+    """A body in a file, to be received; then what comes after it."""
+    ended = False
 
     async def receiving() -> MutableMapping[str, Any]:
-        nonlocal count
-        message = await receive()
-        count += len(message.get("body", b""))
-        return message if count <= most else {"type": "http.disconnect"}
+        nonlocal ended
+        if ended:
+            return await receive()
+        chunk = body.read(CHUNK)
+        ended = not chunk
+        return {"type": "http.request", "body": chunk, "more_body": not ended}
 
     return receiving
 

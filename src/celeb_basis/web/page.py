@@ -207,7 +207,7 @@ def _draw(session: gr.State, visitors: Visitors) -> tuple[gr.HTML, gr.Textbox]:
             for picture in session.draw(prompt, *numbers, apart=apart, strength=strength, check=check):
                 pictures.append(picture)
                 text = f"{len(pictures)} of {count} pictures"
-                if len(pictures) == count:
+                if len(pictures) == count and session.studio.keep:
                     text = f"{text}, saved in {session.folder.name}"
                 yield look.status(text, len(pictures) / count, done=len(pictures) == count), list(pictures)
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any
+from typing import Any, BinaryIO
+
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 MOST_BYTES = 2**20  # of a request that is no upload
+MOST_FILES = 8  # of an upload; the page itself sends one at a time
 LONGEST_TEXT = 20_000  # letters
+CHUNK = 2**16  # bytes
 SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*:|//|\\\\)")
 
@@ -66,3 +71,65 @@ def _is_upload(value: dict[str, Any]) -> bool:
     """Whether this names a file that was uploaded; an address would be looked up and fetched."""
     path = value.get("path")
     return isinstance(path, str) and 0 < len(path) < 4096 and "\0" not in path and not ADDRESS.match(path)
+
+
+def check_upload(content_type: str, body: BinaryIO) -> None:
+    """Raise Wrong unless a form holds a few files with names, under the name `files`, and nothing else."""
+    kind, options = parse_options_header(content_type)
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise Wrong("an upload is a form with files")
+    found = _Parts()
+    try:
+        parser = MultipartParser(options[b"boundary"], found.callbacks())  # type: ignore[arg-type]
+        while chunk := body.read(CHUNK):
+            parser.write(chunk)
+        parser.finalize()
+    except MultipartParseError:
+        raise Wrong("the upload cannot be read: it is no form with files") from None
+    if not found.whole:
+        raise Wrong("the upload ends before its last file does")
+
+
+class _Parts:
+    """Looks at the headers of a form's parts, one after the other."""
+
+    def __init__(self) -> None:
+        self.whole = False
+        self._count = 0
+        self._field = self._value = self._disposition = b""
+
+    def callbacks(self) -> dict[str, Any]:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._add_field,
+            "on_header_value": self._add_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._check,
+            "on_end": self._end,
+        }
+
+    def _begin(self) -> None:
+        self._count += 1
+        self._disposition = b""
+        if self._count > MOST_FILES:
+            raise Wrong(413, f"an upload may have {MOST_FILES} files")
+
+    def _add_field(self, data: bytes, start: int, end: int) -> None:
+        self._field += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._field.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._field = self._value = b""
+
+    def _check(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        name = options.get(b"filename", b"").decode(errors="replace")
+        if options.get(b"name") != b"files" or not any(letter.isalnum() for letter in name):
+            raise Wrong("an upload holds files with names, and nothing else")
+
+    def _end(self) -> None:
+        self.whole = True

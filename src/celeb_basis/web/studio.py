@@ -68,7 +68,7 @@ class Studio:
         self.folders: list[str] = []
         self.counted: list[str] = []
         self.models = None if models is None else (DEFAULT_MODEL, *models)
-        self._keep, self._most = keep, most_bytes
+        self.keep, self._most = keep, most_bytes
         self.turn = threading.Lock()
         self._device = device
         self._pipelines: WeakValueDictionary[str, Any] = WeakValueDictionary()  # while a visitor uses them
@@ -118,7 +118,7 @@ class Studio:
         """Forget a visitor's folder; remove it unless it is to be kept."""
         with suppress(ValueError):
             self.folders.remove(str(folder))
-        if not self._keep:
+        if not self.keep:
             shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:

@@ -1,0 +1,172 @@
+"""Command: the parser of all commands; one of them is run, and its answer printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from ..errors import CelebBasisError
+from . import basis, evaluate, fleet, info, page, people, pictures
+from .lines import printable, say
+from .options import Parser
+from .signals import Stop, at_once
+
+
+def run(argv: Sequence[str] | None, stop: Stop) -> int:
+    """Parse and run one command; returns the exit code. `stop` says whether an error is that of a signal."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that knows ASCII alone gets escapes
+            stream.reconfigure(errors="backslashreplace")
+    parser = make_parser()
+    for word in sys.argv[1:] if argv is None else argv:
+        if word.encode(errors="replace").decode() != word:
+            parser.error(f"{word!r} is not UTF-8 text: rename the file, or write the words again")
+    args = parser.parse_args(argv)
+    args.stop = stop
+    if args.version:
+        from importlib.metadata import version
+
+        print(f"celeb-basis {version('celeb-basis')}")
+        return 0
+    if args.run is None:
+        parser.print_help()
+        return 0
+    try:
+        os.getcwd()
+    except OSError:
+        return _complain("the folder in which this runs is gone: change to another one")
+    # Silences a notice about torchvision, which nothing here needs.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    return _run(args, stop)
+
+
+def _run(args: argparse.Namespace, stop: Stop) -> int:
+    """Run a command and print its answer."""
+    with at_once():
+        import torch
+    _show_log()
+    try:
+        report = args.run(args)
+    except (CelebBasisError, OSError) as error:  # OSError: a path can be wrong in more ways than are checked
+        if stop.signal:
+            raise
+        return _complain(str(error))
+    except torch.OutOfMemoryError as error:
+        return _complain(f"not enough GPU memory: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and NO_MEMORY not in str(error):
+            raise
+        return _complain("not enough memory: ask for less, or close other programs")
+    try:
+        print(json.dumps(report) if args.json else as_text(report), flush=True)
+    except OSError as error:
+        # Python flushes once more at exit, which must not fail either.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # as with `| head -1`
+            return _complain(f"the answer cannot be written: {error.strerror}")
+    return 0
+
+
+NO_MEMORY = "can't allocate memory"  # as PyTorch says it of a CPU, in a plain RuntimeError
+# What the library's messages call an argument, and what it is called here.
+OPTIONS = {
+    "address=": "--address ",
+    "largest=True": "--largest-face",
+    "device='cpu'": "--device cpu",
+    "init='instant'": "--init instant",
+    "basis=": "--basis ",
+    "judge=": "--judge ",
+    "clip=": "--clip ",
+    "celebrities=": "--celebrities ",
+    "seeds=": "--seeds ",
+    "config=": "--config ",
+    "learning_rate=": "--lr ",
+    "max_train_steps=": "--steps ",
+    "num_pictures=": "--num-pictures ",
+    "placeholder_token=": "--identity NAME=FILE with NAME ",
+    "resolution=": "--resolution ",
+    "strength=": "--strength ",
+    "train_batch_size=": "--batch-size ",
+}
+
+
+def _complain(what: str) -> int:
+    """Print one line on stderr and return the exit code of wrong input."""
+    for argument, option in OPTIONS.items():
+        what = re.sub(rf"\b{re.escape(argument)}", option, what)
+    say(f"error: {what}")
+    return 2
+
+
+class _Notices(logging.Handler):
+    """The library's log, one line each on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+def _show_log() -> None:
+    logger = logging.getLogger("celeb_basis")
+    logger.setLevel(logging.INFO)
+    logger.handlers = [_Notices()]
+
+
+def make_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(
+        prog="celeb-basis",
+        description="Put a new person into any scene a text-to-image model can draw, from one photograph.",
+        epilog="""start here:
+  celeb-basis miniature person --seed 7 -o annika.jpg
+  celeb-basis fit annika.jpg --name annika
+  celeb-basis generate "a photo of <annika> on the beach" --identity annika.safetensors
+
+celeb-basis COMMAND --help shows more examples. Only fit photos of people who agree to it.""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    parser.set_defaults(run=None)
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+    basis.add_commands(commands)
+    people.add_commands(commands)
+    pictures.add_commands(commands)
+    evaluate.add_commands(commands)
+    fleet.add_commands(commands)
+    info.add_commands(commands)
+    page.add_commands(commands)
+    return parser
+
+
+def as_text(report: Mapping[str, Any], indent: str = "") -> str:
+    """A report for people: one line a fact, names aligned, nested facts indented."""
+    width = max(map(len, report), default=0)
+    lines = []
+    for key, value in report.items():
+        name = printable(key.replace("_", " "))
+        if isinstance(value, Mapping) and value.keys() != {"mean", "interval"}:
+            lines += [f"{indent}{name}", as_text(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            lines += [f"{indent}{name}", "\n\n".join(as_text(each, indent + "  ") for each in value), ""]
+        else:
+            lines.append(f"{indent}{name:{width}}  {_brief(value)}")
+    return "\n".join(lines)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, Mapping):
+        low, high = value["interval"]
+        return f"{value['mean']:.3f} ({low:.3f} to {high:.3f})"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        shown = ", ".join(map(_brief, value[:8]))
+        return f"{shown} and {len(value) - 8} more" if len(value) > 8 else shown or "none"
+    return printable(str(value))
