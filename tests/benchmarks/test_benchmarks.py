@@ -179,16 +179,16 @@ def test_each_face_counts_on_its_own_side_only():
     def face(feature, x):
         return Face(Image.new("RGB", (4, 4)), (x, 0, x + 10, 10), feature)
 
-    nobody = {"identity": 0, "rank1": 0, "found": 0, "sides": 0, "apart": 0, "bleeding": None}
+    nobody = {"identity": 0, "rank1": 0, "found": 0, "sides": 0, "apart": 0, "bleeding": None, "photographs": 0}
 
     def seen(*faces):
         return recognised(faces, [a, b], [True, True], torch.eye(3), 64)
 
     assert seen(face(b, 40), face(a, 5)) == {
-        "identity": 1, "rank1": 1, "found": 1, "sides": 1, "apart": 1, "bleeding": 0,
+        "identity": 1, "rank1": 1, "found": 1, "sides": 1, "apart": 1, "bleeding": 0, "photographs": 0,
     }  # fmt: skip
     assert seen(face(a, 40), face(b, 5)) == {
-        "identity": 0, "rank1": 0, "found": 1, "sides": 0, "apart": 1, "bleeding": 0,
+        "identity": 0, "rank1": 0, "found": 1, "sides": 0, "apart": 1, "bleeding": 0, "photographs": 0,
     }  # fmt: skip
     mixed = torch.nn.functional.normalize(0.8 * a + 0.6 * b, dim=0)
     both_alike = seen(face(mixed, 5), face(mixed, 40))

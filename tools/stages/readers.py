@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 from safetensors.torch import save_file
+from skimage import data
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cross_entropy, normalize
+from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cross_entropy, interpolate, normalize
 
 from celeb_basis.miniature import world
 from celeb_basis.miniature.captions import Sampler
@@ -145,8 +148,53 @@ def _jumbled(pictures: Tensor) -> Tensor:
     return squares.unflatten(2, (8, 8)).permute(0, 1, 2, 4, 3, 5).reshape(pictures.shape)
 
 
+def _framed(seed: int, n: int) -> tuple[Tensor, Tensor]:
+    """Close-up portraits, smaller and with a plain frame around, as people cut and paste them; and their boxes."""
+    sampler, generator = Sampler(seed), torch.Generator().manual_seed(seed)
+    scene = sampler.scenes(sampler.people(n))
+    scene.framing, scene.x = torch.ones_like(scene.framing), torch.full_like(scene.x, world.SIZE / 2)
+    scene.object = torch.zeros_like(scene.object)
+    pictures, boxes = draw(scene), scene.boxes()
+    framed = torch.rand(n, 3, 1, 1, generator=generator) * 255 * (torch.rand(n, 1, 1, 1, generator=generator) < 0.5)
+    framed = framed.byte().expand(n, 3, world.SIZE, world.SIZE).clone()
+    for i in range(n):
+        side = int(torch.randint(56, 120, (), generator=generator))
+        left, top = torch.randint(world.SIZE - side + 1, (2,), generator=generator).tolist()
+        small = interpolate(pictures[i : i + 1].float(), (side, side), mode="bilinear", antialias=True)
+        framed[i, :, top : top + side, left : left + side] = small[0].round().byte()
+        boxes[i] = boxes[i] * side / world.SIZE + torch.tensor([left, top, left, top])
+    return framed, boxes
+
+
+def _photographs(seed: int, n: int) -> Tensor:
+    """Cuttings of photographs of things, which show no drawn face."""
+    rng = np.random.default_rng(seed)
+    sources = [getattr(data, name)() for name in ("coins", "coffee", "chelsea", "brick", "grass", "gravel", "rocket")]
+    cuttings = []
+    for _ in range(n):
+        source = Image.fromarray(sources[rng.integers(len(sources))]).convert("RGB")
+        side = int(rng.integers(64, min(source.size) + 1))
+        left, top = (int(rng.integers(edge - side + 1)) for edge in source.size)
+        cutting = source.crop((left, top, left + side, top + side)).resize((world.SIZE, world.SIZE))
+        cuttings.append(torch.from_numpy(np.array(cutting if rng.random() < 0.5 else ImageOps.mirror(cutting))))
+    return torch.stack(cuttings).permute(0, 3, 1, 2)
+
+
+def _patches(seed: int, n: int) -> Tensor:
+    """Coloured patches of all sizes, which show nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    whole = torch.zeros(n, 3, world.SIZE, world.SIZE)
+    for size in (4, 8, 16, 32, 64):
+        share = torch.rand(n, 1, 1, 1, generator=generator) ** 2
+        whole += share * interpolate(torch.randn(n, 3, size, size, generator=generator), world.SIZE, mode="bicubic")
+    return (whole.mul(60) + 128).clamp(0, 255).byte()
+
+
 def finder(folder: Path, *, steps: int, device: str) -> None:
-    """Where the centres of up to three faces are; empty scenes, jumbled and hopelessly blurred pictures have none."""
+    """Where the centres of up to three faces are.
+
+    Empty scenes, jumbled and hopelessly blurred pictures, patches of colour and photographs of things have none.
+    """
     drawn = [strangers(n, 80 + people, people) for people, n in ((1, 4000), (2, 2500), (3, 2500))]
     sampler = Sampler(84)
     on_black, squares = _face_pictures(sampler.scenes(sampler.people(1500)), 84)
@@ -155,9 +203,11 @@ def finder(folder: Path, *, steps: int, device: str) -> None:
     singles = drawn[0][0]
     blurred = avg_pool2d(singles[2000:2600].float(), 33, 1, 16, count_include_pad=False).byte()
     pictures = torch.cat([*(part for part, _ in drawn), on_black, draw(nobody), _jumbled(singles[:1500]), blurred])
+    framed, framed_boxes = _framed(87, 2500)
+    pictures = torch.cat([framed, pictures, _photographs(88, 2500), _patches(89, 1000)])
     boxes = torch.full((len(pictures), 3, 4), -1000.0)
     start = 0
-    for found in [scene.boxes() for _, scene in drawn] + [squares]:
+    for found in [framed_boxes, *(scene.boxes() for _, scene in drawn), squares]:
         boxes[start : start + len(found), : found.shape[1]] = found
         start += len(found)
     torch.manual_seed(86)

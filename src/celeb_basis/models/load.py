@@ -194,9 +194,9 @@ def in_four_bits(parts: Sequence[str]) -> Any:
 def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None, small: Any = None, **parts: Any) -> Any:
     from diffusers import DiffusionPipeline
 
-    # diffusers asks for parts that a model does without, such as the third text encoder of Stable Diffusion 3.
     with naming_damage(folder):
         check_configuration(folder)
+        # diffusers asks for parts that a model does without, such as the third text encoder of Stable Diffusion 3.
         parts |= {name: None for name, kind in _index(folder).items() if kind == [None, None]}
         if small is not None:
             parts["quantization_config"] = small
