@@ -24,7 +24,7 @@ from .world import CLOTHES, EXPRESSIONS, HEADWEAR, OBJECTS, POSES, SCENES, SIZE,
 WEIGHTS = Path(__file__).parent / "weights"
 FACE_SIZE = 64
 FEATURES = 64
-THRESHOLD, SURE = 0.3, 0.75
+THRESHOLD, SURE = 0.3, 0.5
 """How certain the finder has to be of a face, and of one face in pictures that may show anything."""
 CELL = 8
 """The side of the finder's cells in pixels."""
