@@ -19,7 +19,7 @@ import torch
 STAGES = {
     "text": ("text.run", {"steps": 1500}),
     "autoencoder": ("autoencoder.run", {"steps": 1600}),
-    "finder": ("readers.finder", {"steps": 700}),
+    "finder": ("readers.finder", {"steps": 1400}),
     "fitting": ("readers.recogniser", {"name": "fitting", "steps": 700}),
     "evaluation": ("readers.recogniser", {"name": "evaluation", "steps": 700}),
     "judge": ("readers.judge", {"steps": 1800}),

@@ -237,7 +237,7 @@ def finder(folder: Path, *, steps: int, device: str) -> None:
         place = (guess[:, 1] - (x[at] - column - 0.5)).abs().mean() + (guess[:, 2] - (y[at] - line - 0.5)).abs().mean()
         size = (guess[:, 3] - half[at].log()).abs().mean()
         heat = (centre * weight).mean()
-        return 10 * heat + place + size, {"heat": heat.item(), "place": place.item(), "size": size.item()}
+        return 10 * heat + place + 3 * size, {"heat": heat.item(), "place": place.item(), "size": size.item()}
 
     average, seen = train("finder", module, loss, folder, steps=steps, learning_rate=2e-3, batch_size=batch, ema=0.98)
     _finish(folder, "finder", module, average, seen)
