@@ -171,11 +171,12 @@ def test_a_folder_can_be_given_away_and_grows(ada, tmp_path, capsys):
     }  # fmt: skip
 
     learn = ("fit", ada[0], "--name", "a", "--steps", 0)
-    by_folder = answer(capsys, *learn, "--basis", out, "-o", tmp_path / "a.safetensors")
     shutil.copytree(SHIPPED[DEFAULT_MODEL], model)
     shutil.copy(out / "faces.safetensors", model)
-    answer(capsys, *command[:-1], model, "--model", model)  # nothing is left to draw
+    answer(capsys, *command[:-1], model, "--model", model)
+    by_folder = answer(capsys, *learn, "--basis", model, "-o", tmp_path / "a.safetensors")
     assert card_of(model).templates == card_of(DEFAULT_MODEL).templates
+    assert answer(capsys, *learn, "--basis", out, "-o", tmp_path / "c.safetensors")["init"] == "instant"
     beside = answer(capsys, *learn, "--model", model, "-o", tmp_path / "b.safetensors")
     assert by_folder["init"] == beside["init"] == "instant"
     assert Identity.load(tmp_path / "a.safetensors").vectors.equal(Identity.load(tmp_path / "b.safetensors").vectors)
