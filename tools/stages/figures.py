@@ -15,27 +15,16 @@ from sklearn.metrics import roc_curve
 from torch import Tensor
 
 from celeb_basis.faces.face import Face
+from celeb_basis.measuring.protocols import PROMPTS
 from celeb_basis.miniature import world
 from celeb_basis.miniature.captions import PLACES, SIDES, Sampler, asked
 from celeb_basis.miniature.people import CELEBRITIES, celebrities, celebrity_identities, portraits
 from celeb_basis.miniature.readers import MiniatureReader, evaluation_reader, fitting_reader, shown
 
-from .export import assemble, best_denoiser
+from .export import CARD, assemble, best_denoiser
 from .meaning import retrieval, rows
 
-PROMPTS = (
-    "a photo of {} on the beach wearing a red shirt",
-    "a photo of {} in the forest with a crown",
-    "a photo of {} in space wearing a spacesuit",
-    "a photo of {} smiling in the snow wearing a yellow jacket",
-    "a photo of {} in a city at night holding a guitar",
-    "a close up photo of {} surprised in a studio",
-    "a photo of {} sad in the desert with a red hat",
-    "a pencil sketch of {} on the beach",
-    "a photo of {} looking left in the forest wearing a blue sweater",
-    "a photo of {} in a studio wearing a black suit holding a balloon",
-)
-STEPS, GUIDANCE = 10, 2.5
+STEPS, GUIDANCE = CARD["num_inference_steps"], CARD["guidance_scale"]
 BANDS = ((0, 100), (100, 500), (500, 1200), (1200, CELEBRITIES))
 """Ranks of fame of which figures are shown apart."""
 
