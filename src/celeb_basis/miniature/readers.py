@@ -84,10 +84,13 @@ class Finder(nn.Module):
         return scores
 
     @torch.no_grad()
-    def boxes(self, pictures: Tensor, threshold: float = THRESHOLD) -> list[Tensor]:
-        """The faces' squares `(faces, 4)`, largest first, as left, top, right, bottom in 128ths of the picture."""
+    def faces(self, pictures: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The squares `(faces, 4)` of each picture's faces, largest first, and how certain each is, `(faces,)`.
+
+        A square is left, top, right, bottom in 128ths of the picture.
+        """
         centre, dx, dy, size = self(pictures).unbind(1)
-        peak = (centre == max_pool2d(centre, 5, 1, 2)) & (centre.sigmoid() > threshold)
+        peak = (centre == max_pool2d(centre, 5, 1, 2)) & (centre.sigmoid() > THRESHOLD)
         found = []
         for i in range(len(pictures)):
             row, column = peak[i].nonzero(as_tuple=True)
@@ -95,7 +98,8 @@ class Finder(nn.Module):
             y = (row + 0.5 + dy[i, row, column]) * CELL
             half = size[i, row, column].exp()
             boxes = torch.stack([x - half, y - half, x + half, y + half], -1)
-            found.append(boxes[half.argsort(descending=True)])
+            order = half.argsort(descending=True)
+            found.append((boxes[order], centre[i, row, column].sigmoid()[order]))
         return found
 
 
@@ -164,14 +168,13 @@ class MiniatureReader:
         The world's own pictures are of 128 pixels. What is larger may be a photograph of anything, and chance
         resemblances are common there: faces must be seen again when the picture is a little smaller, and one clearly.
         """
-        found: list[Tensor] = self._finder.boxes(_tensor(squares, SIZE))
-        for i, square in enumerate(squares):
-            if square.width > SIZE and len(found[i]):
-                smaller = _tensor([_smaller(square)], SIZE)
-                [clear], [clear_again] = (self._finder.boxes(p, SURE) for p in (_tensor([square], SIZE), smaller))
-                drawn = any(_again(box, clear_again) for box in clear)
-                [seen] = self._finder.boxes(smaller)
-                found[i] = found[i][[drawn and _again(box, seen) for box in found[i]]]
+        found: list[Tensor] = []
+        for square, (boxes, certain) in zip(squares, self._finder.faces(_tensor(squares, SIZE)), strict=True):
+            if square.width > SIZE and len(boxes):
+                [(seen, certain_again)] = self._finder.faces(_tensor([_smaller(square)], SIZE))
+                drawn = any(_again(box, seen[certain_again > SURE]) for box in boxes[certain > SURE])
+                boxes = boxes[[drawn and _again(box, seen) for box in boxes]]
+            found.append(boxes)
         return found
 
     @torch.no_grad()
@@ -246,7 +249,7 @@ def evaluation_reader() -> MiniatureReader:
 def shown(images: Sequence[Image.Image]) -> list[dict[str, int]]:
     """What each picture shows: `{attribute: index}`; a picture without a face has no attributes of the face."""
     pictures = _tensor(images, SIZE)
-    boxes = _load("finder").boxes(pictures)
+    boxes = [squares for squares, _ in _load("finder").faces(pictures)]
     whole = torch.tensor([[0.0, 0.0, SIZE, SIZE]])
     squares = torch.cat([box[:1] if len(box) else whole for box in boxes])
     scores = _load("judge")(pictures, crop_faces(pictures, squares, FACE_SIZE))
