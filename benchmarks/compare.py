@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,15 +22,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from contenders import CONTENDERS, PAIRS, Celebrities, Contender, learnt_alike, settings, tuned
+from contenders import CONTENDERS, REGIONS, THREE_PEOPLE, Celebrities, Contender, learnt_alike, settings, tuned
 from cost import peak, synchronise
-from model import Learnt, Model, worn
+from model import Learnt, Model, digest, weights_digest, worn
 from record import STORED, Record, read
 from tqdm import tqdm
-from work import ALONE, PAIRED, REPORTED, SHORT, TOKENS, TUNED, Person, Work
+from work import ALONE, PAIRED, REPORTED, SHORT, THREES, TOKENS, TUNED, Person, Work
 
 from celeb_basis.miniature.captions import asked
 
+SIZES = (1, 2, 3)
 CHECKPOINTS = (0, 5, 10, 15, 25, 50, 100, 200)
 
 
@@ -44,7 +44,6 @@ class Comparison:
         self.name, self.contender, self.model, self.work = name, contender, model, work
         self.seeds, self.batch_size = seeds, batch_size
         self.people = work.celebrities if isinstance(contender, Celebrities) else work.people
-        weights = {key: float(t.double().sum()) for key, t in model.pipe.unet.state_dict().items()}
         self.record = Record(
             out,
             {
@@ -52,26 +51,21 @@ class Comparison:
                 "settings": settings(contender),
                 "seeds": seeds,
                 "first": work.first,  # whose neighbours a face has to be told from
-                "weights": _digest(weights),
-                "prompts": [[kind, text, list(asked(text.format(*TOKENS)))] for kind, text in (*ALONE, *PAIRED)],
+                "weights": weights_digest(model),
+                "prompts": [[kind, text, list(asked(text.format(*TOKENS)))] for kind, text in ALONE + PAIRED + THREES],
             },
         )
 
     def run(self, which: Sequence[int], sizes: Sequence[int]) -> None:
-        """Fit the people number `which`, an even number of them, draw and score them one by one and two by two.
-
-        sizes: 1 for the former, 2 for the latter.
-        """
-        alone = [(i,) for i in which] if self.name in CONTENDERS else []
-        jobs = [job for job in (*alone, *zip(which[::2], which[1::2], strict=False)) if len(job) in sizes]
+        """Fit the people number `which`, draw and score them; sizes: how many in a picture, 1, 2 or 3."""
         done = self.record.done()
-        jobs = [job for job in jobs if self._who(job) not in done]
+        jobs = [job for size in sizes for job in self._groups(which, size) if self._who(job) not in done]
         if not jobs:
             return
         learnt = self._fit(which)
         for job in tqdm(jobs, desc=f"{self.name}, people {which[0]} to {which[-1]}", disable=None):
             people = [self.people[i] for i in job]
-            rows = self._draw(learnt(job), people, ALONE if len(job) == 1 else PAIRED, self.seeds)
+            rows = self._draw(learnt(job), people, (ALONE, PAIRED, THREES)[len(job) - 1], self.seeds)
             self.record.add(self._who(job), rows)
 
     def course(self, i: int) -> None:
@@ -103,12 +97,19 @@ class Comparison:
         )
 
     def summary(self) -> str:
-        """Means over all pictures of its people and pairs."""
+        """Means over all its pictures."""
         result = read(self.record.path)
-        rows = [row for found in (*result.people.values(), *result.pairs.values()) for row in found]
+        rows = [row for found in result.units.values() for row in found]
         means = {key: np.mean([row[key] for row in rows]) for key in ("identity", "rank1", "found")}
         means["prompt"] = np.mean([hit for row in rows for hit in row["asked"].values()])
         return f"{self.contender}: " + ", ".join(f"{key} {value:.3f}" for key, value in means.items())
+
+    def _groups(self, which: Sequence[int], size: int) -> list[tuple[int, ...]]:
+        """Who stands with whom in pictures of `size` people, as many as the contender is drawn."""
+        if (size == 1 and self.name not in CONTENDERS) or (size == 3 and self.name not in THREE_PEOPLE):
+            return []
+        groups = [tuple(which[k : k + size]) for k in range(0, len(which) - size + 1, size)]
+        return [group for group in groups if group[-1] < self.contender.people[size]]
 
     def _fit(self, which: Sequence[int]) -> Callable[[Sequence[int]], Learnt]:
         """What has been learnt of some of the people: all side by side, or freshly for whoever is asked for."""
@@ -140,10 +141,6 @@ class Comparison:
         return "+".join(str(self.people[i].number) for i in job)
 
 
-def _digest(content: object) -> str:
-    return hashlib.sha256(repr(content).encode()).hexdigest()[:12]
-
-
 def setting(text: str) -> tuple[str, Any]:
     """learning_rate=3e-4 -> ("learning_rate", 0.0003)"""
     key, _, value = text.partition("=")
@@ -157,10 +154,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=60, help="an even number, %(default)s by default")
     parser.add_argument("--first", type=int, help=f"number of the first: {REPORTED}, for tuning {TUNED}")
-    parser.add_argument("--only", action="append", choices=CONTENDERS | PAIRS, metavar="CONTENDER")
+    parser.add_argument("--only", action="append", choices=CONTENDERS | REGIONS, metavar="CONTENDER")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--sizes", type=int, nargs="+", choices=(1, 2), default=(1, 2), help="people in a picture")
-    parser.add_argument("--course", type=int, default=5, help="people whose fit is followed step by step")
+    parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, default=SIZES, help="people in a picture")
+    parser.add_argument("--course", type=int, default=10, help="people whose fit is followed step by step")
     parser.add_argument("--tune", nargs="+", type=setting, metavar="SETTING=VALUE")
     parser.add_argument("--backwards", action="store_true", help="from the last job to the first")
     parser.add_argument("--together", type=int, default=10, help="people fitted side by side, an even number")
@@ -176,11 +173,11 @@ def main() -> None:
         parser.error(f"people from {REPORTED} on are for reports: tune on others")
     model, work = Model(args.device, compiled=args.compile), Work(args.people, first)
     chunks = [range(i, min(i + args.together, args.people)) for i in range(0, args.people, args.together)]
-    everybody = CONTENDERS | PAIRS
+    everybody = CONTENDERS | REGIONS
     chosen = {name: tuned(everybody[name], dict(args.tune or [])) for name in args.only or everybody}
     comparisons = []
     for name, contender in chosen.items():
-        out = args.out or (Path("runs/tune") / _digest(contender) if args.tune else STORED)
+        out = args.out or (Path("runs/tune") / digest(contender) if args.tune else STORED)
         comparisons.append(Comparison(name, contender, model, work, out, seeds=args.seeds, batch_size=args.batch_size))
     jobs = [partial(c.run, chunk, args.sizes) for chunk in chunks for c in comparisons]
     followed = range(min(args.course, args.people))

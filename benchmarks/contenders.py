@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
 from model import Learnt, Model
 from own_unet import CustomDiffusion, DreamBooth, DreamBoothLoRA, OwnUNet
-from torch import Tensor
 from work import Person
 
 from celeb_basis import (
@@ -22,10 +21,11 @@ from celeb_basis import (
     fit_steps,
 )
 from celeb_basis.miniature.captions import FACE_CROP
-from celeb_basis.models.denoiser import Prediction
 from celeb_basis.models.encoders import name_rows
 from celeb_basis.training.methods.method import Method, Task
 from celeb_basis.training.recipe import DEFAULTS
+
+PEOPLE = {1: 50, 2: 60, 3: 50}  # how many of the first people are drawn alone, in pairs and in threes
 
 
 class Fixed:
@@ -33,7 +33,8 @@ class Fixed:
 
     steps: ClassVar[int] = 0
     side_by_side: ClassVar[bool] = True  # several people in one fit, each as if alone
-    regions: ClassVar[bool] = False  # two people are kept apart while they are drawn
+    regions: ClassVar[bool] = False  # people are kept apart while they are drawn
+    people: ClassVar[Mapping[int, int]] = PEOPLE
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Fitted:
     batch: int
     regions: bool = False
     side_by_side: ClassVar[bool] = True
+    people: ClassVar[Mapping[int, int]] = PEOPLE
 
     def learn(self, model: Model, people: Sequence[Person]) -> Iterator[Learnt]:
         """Yield the start and every step."""
@@ -80,19 +82,6 @@ class Fitted:
         generators = [torch.Generator()]
         task = Task(model.pipe, model.basis, [people[0].faces], generators, [FACE_CROP], model.instant)
         return self.method.start(task).free[0].numel()
-
-
-@dataclass(frozen=True)
-class PlainStableIdentity(StableIdentity):
-    """StableIdentity with the denoising loss of all other methods.
-
-    The stored results are of this one: the library's StableIdentity took on the paper's masked loss in two phases
-    only after they were measured.
-    """
-
-    def loss(self, prediction: Prediction, face_weights: Callable[[], Tensor]) -> Tensor:
-        """The plain denoising loss."""
-        return prediction.error()
 
 
 Contender = Celebrities | MeanPerson | Fitted | OwnUNet
@@ -137,18 +126,17 @@ CONTENDERS: dict[str, Contender] = {
     "Celeb Basis, instant": replace(OURS, steps=0),
     "Celeb Basis, refined": OURS,
     "the paper's recipe": PAPER,
-    "Textual Inversion, 1 vector": _vectors(TextualInversion(num_vectors=1), 25),
-    "Textual Inversion, 1 vector, 200 steps": _vectors(TextualInversion(num_vectors=1), 200),
-    "Textual Inversion, 2 vectors": _vectors(TextualInversion(), 25),
-    "Textual Inversion, 2 vectors, 100 steps": _vectors(TextualInversion(), 100),
+    "Textual Inversion": _vectors(TextualInversion(), 100),
     "Cross Initialization": _vectors(CrossInitialization(), 200, learning_rate=5e-2),
-    "StableIdentity": _vectors(PlainStableIdentity(), 200, learning_rate=1e-3),
+    "StableIdentity": _vectors(StableIdentity(), 200, learning_rate=1e-3),
     "DreamBooth": DreamBooth(),
     "DreamBooth-LoRA": DreamBoothLoRA(),
     "Custom Diffusion": CustomDiffusion(),
 }
-# Ways that differ from the above in pictures of two people only.
-PAIRS: dict[str, Contender] = {
+# Ways that differ from the above in pictures of several people only.
+REGIONS: dict[str, Contender] = {
     "celebrities, in regions": Celebrities(regions=True),
     "Celeb Basis, refined, in regions": replace(OURS, regions=True),
 }
+# Who is drawn in threes.
+THREE_PEOPLE = ("celebrities", "Celeb Basis, refined", "Celeb Basis, refined, in regions", "Textual Inversion")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,6 +61,16 @@ class Model:
         table = self.pipe.text_encoder.get_input_embeddings().weight
         word = table[self.pipe.tokenizer.convert_tokens_to_ids("person</w>")].detach().cpu()
         return torch.stack([torch.stack([v, word]) for v in drawn])
+
+
+def weights_digest(model: Model) -> str:
+    """Names the UNet's weights, so that results of different ones are not mixed."""
+    return digest({key: float(t.double().sum()) for key, t in model.pipe.unet.state_dict().items()})
+
+
+def digest(content: object) -> str:
+    """Twelve letters that name a content."""
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,6 +30,7 @@ class OwnUNet:
     prior_weight: float = 1.0
     side_by_side: ClassVar[bool] = False
     regions: ClassVar[bool] = False
+    people: ClassVar[Mapping[int, int]] = {1: 20, 2: 20}
 
     def train(
         self, model: Model, people: Sequence[Person], unet: nn.Module, vectors_of: Callable[[], Tensor], groups: Any
@@ -124,6 +125,7 @@ class CustomDiffusion(OwnUNet):
     """Keys and values of the cross-attention, and one vector, the last name (Kumari et al., 2023)."""
 
     vector_learning_rate: float = 5e-3
+    people: ClassVar[Mapping[int, int]] = {1: 50, 2: 20}
 
     def learn(self, model: Model, people: Sequence[Person]) -> Iterator[Learnt]:
         """Yield the start and every step."""

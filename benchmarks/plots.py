@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from contenders import CONTENDERS, PAIRS
+from contenders import CONTENDERS, REGIONS
 from numpy.typing import NDArray
 from PIL import Image
 from record import Result
@@ -90,5 +90,5 @@ def _bar(values: Values) -> tuple[float, NDArray[np.float64]]:
 
 
 def _style(name: str) -> dict[str, Any]:
-    i = list(CONTENDERS | PAIRS).index(name)
+    i = list(CONTENDERS | REGIONS).index(name)
     return {"color": plt.get_cmap("tab20")(i), "marker": "os^vD<>PX*hp"[i % 12], "label": name}

@@ -31,13 +31,19 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a contender's file holds: rows of pictures by person and by pair, and the courses of its fits."""
+    """What a contender's file holds: rows of pictures by who is in them, and the courses of its fits."""
 
     header: Mapping[str, Any]
     people: dict[str, list[Row]]
     pairs: dict[str, list[Row]]
+    threes: dict[str, list[Row]]
     courses: dict[str, dict[str, Any]]
     dates: set[str]
+
+    @property
+    def units(self) -> dict[str, list[Row]]:
+        """Rows of everybody who was drawn together."""
+        return self.people | self.pairs | self.threes
 
 
 class Record:
@@ -56,22 +62,21 @@ class Record:
             raise SystemExit(f"{self.path} holds results of other settings: move it away, or choose another --out")
 
     def done(self) -> set[str]:
-        """The people and pairs whose pictures are there."""
-        result = read(self.path)
-        return {*result.people, *result.pairs}
+        """The people, pairs and threes whose pictures are there."""
+        return set(read(self.path).units)
 
     def courses(self) -> set[str]:
         """The people whose fit was followed."""
         return set(read(self.path).courses)
 
     def add(self, who: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add all pictures of one person or pair, rows as `Work.draw` makes them."""
+        """Add all pictures of one person, pair or three, rows as `Work.draw` makes them."""
         index = {text: i for i, (_, text, _) in enumerate(self.header["prompts"])}
         lines: list[list[Any]] = []
         for row in rows:
             missed = [key for key, hit in row["asked"].items() if not hit]
             values = {**row, "people": who, "prompt": index[row["prompt"]], "missed": missed}
-            # The last columns are of pictures of two people.
+            # The last columns are of pictures of several people.
             lines.append([short(values[key]) for key in COLUMNS if key in values])
         self._append([*lines, {"done": who, **origin()}])
 
@@ -107,8 +112,9 @@ def read(path: Path) -> Result:
     courses = {note["course"]: note for note in notes if "course" in note}
     return Result(
         header,
-        people={who: found for who, found in rows.items() if "+" not in who},
-        pairs={who: found for who, found in rows.items() if "+" in who},
+        people={who: found for who, found in rows.items() if who.count("+") == 0},
+        pairs={who: found for who, found in rows.items() if who.count("+") == 1},
+        threes={who: found for who, found in rows.items() if who.count("+") == 2},
         courses=dict(sorted(courses.items())),
         dates={note["date"] for note in notes if "date" in note},
     )

@@ -45,7 +45,7 @@ from celeb_basis.models.rbf_solver import RBFSolverScheduler
 from celeb_basis.models.samplers import scheduler_of
 
 RESULTS = Path(__file__).parent / "results"
-STEPS = (3, 4, 5, 6, 8, 10)
+STEPS = (4, 5, 6, 8, 10, 14, 20)
 REFERENCE = 200  # steps of UniPC
 SEARCHED = 12  # pictures of other names, from other noise, on which shapes are searched
 AT_ONCE = 24

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contenders import CONTENDERS, PAIRS, Celebrities, Contender, learnt_alike
+from contenders import CONTENDERS, REGIONS, Celebrities, Contender, learnt_alike
 from matplotlib import pyplot as plt
 from model import Learnt, Model, worn
 from PIL import Image
@@ -24,8 +24,8 @@ from work import ALONE, GALLERY, PAIRED, REPORTED, Work
 
 from celeb_basis.miniature import world
 
-EVERYBODY = CONTENDERS | PAIRS
-COLUMNS = ("Textual Inversion, 2 vectors", OURS, f"{OURS}, in regions")
+EVERYBODY = CONTENDERS | REGIONS
+COLUMNS = ("Textual Inversion", OURS, f"{OURS}, in regions")
 SHOWN, WORST = 8, 8  # pairs on a sheet
 OF_ONE, OF_TWO = (0, 3, 5, 7, 9, 12, 15), (0, 2)  # prompts on the sheet of all contenders
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from contenders import CONTENDERS, PAIRS, Celebrities, Fitted
+from contenders import CONTENDERS, REGIONS, Celebrities
 from numpy.typing import NDArray
 from record import Result, Row, file_name, read
 from scipy.stats import bootstrap
@@ -17,25 +15,25 @@ from work import PROMPTS
 from celeb_basis.measuring.evaluate import interval
 
 OURS, INSTANT = "Celeb Basis, refined", "Celeb Basis, instant"
-ALONE, PAIR = tuple(PROMPTS)[:3], tuple(PROMPTS)[3:]  # kinds of prompts, with one new person and with two
+ALONE, PAIR, THREE = tuple(PROMPTS)[:3], tuple(PROMPTS)[3:4], tuple(PROMPTS)[4:]  # kinds by number of new people
 README = (
     "celebrities",
     INSTANT,
     OURS,
     "the paper's recipe",
-    "Textual Inversion, 2 vectors, 100 steps",
+    "Textual Inversion",
     "StableIdentity",
     "DreamBooth-LoRA",
     "Custom Diffusion",
 )
 
 Value = Callable[[Row], float | None]
-Values = dict[str, float]  # of each person, or of each pair
+Values = dict[str, float]  # of each person, pair or three
 
 
 def load(folder: Path) -> dict[str, Result]:
     """The results by contender; SystemExit if they do not belong together."""
-    paths = {name: folder / file_name(name) for name in CONTENDERS | PAIRS}
+    paths = {name: folder / file_name(name) for name in CONTENDERS | REGIONS}
     results = {name: read(path) for name, path in paths.items() if path.exists()}
     if OURS not in results:
         raise SystemExit(f"{folder} holds nothing of {OURS}: run compare.py first")
@@ -46,9 +44,8 @@ def load(folder: Path) -> dict[str, Result]:
 
 
 def by_person(result: Result, value: Value, kinds: tuple[str, ...] = ALONE) -> Values:
-    """The mean of a value over each person's, or each pair's, pictures of some kinds of prompts."""
-    units = result.people | result.pairs
-    found = {who: [value(row) for row in rows if row["kind"] in kinds] for who, rows in units.items()}
+    """The mean of a value over each person's, pair's or three's pictures of some kinds of prompts."""
+    found = {who: [value(row) for row in rows if row["kind"] in kinds] for who, rows in result.units.items()}
     kept = {who: [v for v in values if v is not None] for who, values in found.items()}
     return {who: float(np.mean(values)) for who, values in kept.items() if values}
 
@@ -133,21 +130,31 @@ def ratio(mine: Values, theirs: Values) -> str:
 
 
 def mixed(row: Row) -> float | None:
-    """How much more like the other person a face is than their photographs are alike."""
+    """How much more like the others a face is than their photographs are alike."""
     return None if row["bleeding"] is None else row["bleeding"] - row["photographs"]
 
 
 def pairs(results: Mapping[str, Result]) -> str:
     """Pictures of two new people."""
+    return together(results, "two new people", "pairs", PAIR)
+
+
+def threes(results: Mapping[str, Result]) -> str:
+    """Pictures of three new people."""
+    return together(results, "three new people", "threes", THREE)
+
+
+def together(results: Mapping[str, Result], title: str, units: str, kinds: tuple[str, ...]) -> str:
+    """Pictures of several new people."""
     rows = []
     for name, r in results.items():
-        if r.pairs:
+        if drawn := getattr(r, units):
             keys = ("found", "apart", "sides", "bleeding")
-            cells = [by_person(r, lambda row, key=key: row[key], PAIR) for key in keys]
-            cells += [by_person(r, value, PAIR) for value in (mixed, identity, prompt)]
-            rows.append([name, str(len(r.pairs)), *map(cell, cells)])
-    head = ["two new people", "pairs", "both faces found", "each more like their own", "and on the asked side"]
-    head += ["cosine with the other", "less that of their photographs", "identity on the asked side", "prompt"]
+            cells = [by_person(r, lambda row, key=key: row[key], kinds) for key in keys]
+            cells += [by_person(r, value, kinds) for value in (mixed, identity, prompt)]
+            rows.append([name, str(len(drawn)), *map(cell, cells)])
+    head = [title, units, "all faces found", "each most like their own", "and in the asked place"]
+    head += ["cosine with the others", "less that of their photographs", "identity in the asked place", "prompt"]
     return table(head, rows)
 
 
@@ -230,20 +237,12 @@ def cost(results: Mapping[str, Result]) -> str:
     return table(head, rows)
 
 
-def seconds_of(name: str, results: Mapping[str, Result]) -> float | None:
-    """Mean seconds of a fit; a course serves all contenders that differ only in their number of steps."""
-    contender: Any = CONTENDERS[name]
-
-    def without_steps(other: Any) -> Any:
-        return replace(other, steps=0) if isinstance(other, Fitted) else other
-
-    for other in (name, *(key for key in CONTENDERS if key != name)):
-        if without_steps(CONTENDERS[other]) == without_steps(contender) and other in results:
-            if results[other].courses:
-                steps, seconds, _ = course(results[other])
-                if contender.steps in steps:
-                    return float(seconds[list(steps).index(contender.steps)])
-    return None
+def seconds_of(result: Result) -> float | None:
+    """Mean seconds of a fit, where some were followed."""
+    if not result.courses:
+        return None
+    steps, seconds, _ = course(result)
+    return float(seconds[list(steps).index(result.header["settings"].get("steps", 0))])
 
 
 def readme(results: Mapping[str, Result]) -> str:
@@ -254,7 +253,7 @@ def readme(results: Mapping[str, Result]) -> str:
             means = [
                 np.mean(list(MEASURES[key](results[name]).values())) for key in ("identity", "faces found", "prompt")
             ]
-            seconds = None if isinstance(CONTENDERS[name], Celebrities) else seconds_of(name, results)
+            seconds = None if isinstance(CONTENDERS[name], Celebrities) else seconds_of(results[name])
             rows.append([name, *(f"{mean:.3f}" for mean in means), "–" if seconds is None else f"{seconds:.1f}"])
     return table(["one new person", "identity", "faces found", "prompt", "seconds of a fit"], rows)
 
@@ -264,6 +263,7 @@ TABLES: dict[str, Callable[[Mapping[str, Result]], str]] = {
     "shares": shares,
     "differences": differences,
     "pairs": pairs,
+    "threes": threes,
     "kinds": kinds,
     "attributes": attributes,
     "cost": cost,

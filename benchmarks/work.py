@@ -10,19 +10,20 @@ from typing import Any
 
 import torch
 from PIL import Image
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from celeb_basis import Face, Identity, find_face, generate, miniature
 from celeb_basis.miniature.captions import asked
-from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
+from celeb_basis.miniature.people import CELEBRITIES, celebrities, celebrity_identities, portraits
 from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, shown
 
 REPORTED, TUNED = 5000, 3000  # people from here on are for reports, and for tuning
 GALLERY, STARS = 60, 150  # new people and celebrities among whom a face has to be recognised
-TOKENS = ("<one>", "<two>")
+TOKENS = ("<one>", "<two>", "<three>")
 
-# {0} is the new person, {1} a celebrity or another new person. Whoever is named first stands on the left, unless the
-# words say otherwise.
+# {0} is the new person, the others a celebrity or more new people. Whoever is named first stands on the left, unless
+# the words say otherwise.
 PROMPTS = {
     "style": (
         "a pencil sketch of {0} on the beach",
@@ -62,9 +63,18 @@ PROMPTS = {
         "a pencil sketch of {0} and {1} on the beach",
         "a pixel art picture of {1} and {0} wearing a yellow jacket",
     ),
+    "three new people": (
+        "a photo of {0} and {1} and {2} on the beach",
+        "a photo of {2} and {0} and {1} in a studio",
+        "a photo of {1} and {2} and {0} in the forest wearing a red shirt",
+        "a photo of {0} on the left and {1} in the middle and {2} on the right in the snow",
+        "a photo of {2} in the middle and {0} on the right and {1} on the left in the desert",
+        "a pencil sketch of {1} and {0} and {2} in a city at night",
+    ),
 }
 ALONE = [(kind, text) for kind in ("style", "scene", "with a celebrity") for text in PROMPTS[kind]]
 PAIRED = [("two new people", text) for text in PROMPTS["two new people"]]
+THREES = [("three new people", text) for text in PROMPTS["three new people"]]
 SHORT = [("scene", text) for text in PROMPTS["scene"]]
 
 
@@ -90,8 +100,8 @@ def celebrity(i: int) -> Image.Image:
 
 
 def counterpart(number: int) -> int:
-    """Which celebrity has the number, and so the noise, of a new person: an even one."""
-    return 2 * (number % 1000)
+    """Which celebrity has the number, and so the noise, of a new person: an even one, of any rank of fame."""
+    return 34 * (number % 1000) % CELEBRITIES
 
 
 class Work:
@@ -122,7 +132,7 @@ class Work:
         batch_size: int,
         regions: bool = False,
     ) -> tuple[list[Image.Image], list[dict[str, Any]]]:
-        """Pictures of one person or two with `vectors (people, 2, dim)` in every prompt, and what is seen in each.
+        """Pictures of one to three people with `vectors (people, 2, dim)` in every prompt, and what is seen in each.
 
         Noise depends on the person and the seed alone, so every contender starts from the same.
         """
@@ -133,8 +143,7 @@ class Work:
             called = [*TOKENS[: len(people)], celebrities()[star]]
             known = [*(person.feature for person in people), self.stars[star]]
             texts.append(template.format(*called))
-            order = [known[int(k)] for k in re.findall(r"\{(\d)\}", template)]
-            sides.append(order[::-1] if re.search(r"\} on the right and", template) else order)
+            sides.append([known[k] for k in from_left(template)])
         width = vectors.shape[-1]
         pictures = generate(
             pipe,
@@ -157,21 +166,30 @@ class Work:
         return pictures, rows
 
 
+def from_left(template: str) -> list[int]:
+    """Numbers of the people whom a prompt names, in the order in which they are to stand."""
+    named = re.findall(r"\{(\d)\}(?: (on the left|in the middle|on the right))?", template)
+    places = ["on the left", "in the middle", "on the right"]
+    return [int(k) for k, _ in sorted(named, key=lambda one: places.index(one[1]) if one[1] else 0)]
+
+
 def recognised(
     faces: Sequence[Face], asked_for: Sequence[Tensor], new: Sequence[bool], gallery: Tensor, width: int
 ) -> dict[str, float | None]:
-    """Who is in a picture `width` pixels wide, against features of the one or two people asked for, left to right.
+    """Who is in a picture `width` pixels wide, against features of the people asked for, left to right.
 
     identity and rank1 are means over the new people; a face that is not where it was asked for counts as 0. found: as
-    many faces as people. Of two people, where both faces are there: sides, each is more like the person asked for on
-    its side than like the other; apart, the same in the better of the two orders; bleeding, the cosine with the other
-    person in that order; photographs, that of their photographs.
+    many faces as people. Of several people, where all faces are there: sides, each is most like the person asked for in
+    its place; apart, the same in the best of all orders; bleeding, the cosine with the others in that order;
+    photographs, that of their photographs.
     """
-    largest = sorted(faces[: len(asked_for)], key=lambda face: face.box[0] + face.box[2])
-    found: list[Tensor | None] = [face.feature for face in largest] or [None]
-    if len(asked_for) == 2 and len(largest) == 1:
-        found = [None, *found] if largest[0].box[0] + largest[0].box[2] > width else [*found, None]
-    found += [None] * (len(asked_for) - len(found))
+    many = len(asked_for)
+    largest = sorted(faces[:many], key=_centre)
+    found: list[Tensor | None] = [face.feature for face in largest]
+    if len(found) < many:
+        # Of fewer faces than people each has the place in whose column it is.
+        columns = {min(int(_centre(face) * many / width), many - 1): face.feature for face in largest}
+        found = [columns.get(place) for place in range(many)]
     own = [0.0 if f is None else float(f @ person) for f, person in zip(found, asked_for, strict=True)]
     first = [
         float(f is not None and bool((gallery @ f).max() <= f @ person + 1e-6))
@@ -180,16 +198,29 @@ def recognised(
     result: dict[str, float | None] = {
         "identity": sum(value for value, is_new in zip(own, new, strict=True) if is_new) / sum(new),
         "rank1": sum(value for value, is_new in zip(first, new, strict=True) if is_new) / sum(new),
-        "found": float(len(faces) == len(asked_for)),
+        "found": float(len(faces) == many),
     }
-    if len(asked_for) == 2:
-        result |= {"sides": 0.0, "apart": 0.0, "bleeding": None}
-        result["photographs"] = float(asked_for[0] @ asked_for[1])
-    if len(asked_for) == len(largest) == 2:
-        cosine = torch.stack([face.feature for face in largest]) @ torch.stack(list(asked_for)).T
-        asked, crossed = cosine.diagonal(), cosine.flip(1).diagonal()
-        right, other = (asked, crossed) if asked.sum() > crossed.sum() else (crossed, asked)
-        result["sides"] = float((asked > crossed).all())
-        result["apart"] = float((right > other).all())
-        result["bleeding"] = float(other.mean())
+    if many > 1:
+        people = torch.stack(list(asked_for))
+        result |= {"sides": 0.0, "apart": 0.0, "bleeding": None, "photographs": _of_others(people @ people.T)}
+        if len(largest) == many:
+            cosine = torch.stack([face.feature for face in largest]) @ people.T
+            best = cosine[:, linear_sum_assignment(cosine.numpy(), maximize=True)[1]]
+            result["sides"], result["apart"] = _all_most_like(cosine), _all_most_like(best)
+            result["bleeding"] = _of_others(best)
     return result
+
+
+def _centre(face: Face) -> float:
+    return (face.box[0] + face.box[2]) / 2
+
+
+def _all_most_like(cosine: Tensor) -> float:
+    """1 where every face, a row, is more like its own person, on the diagonal, than like any other."""
+    other = cosine.masked_fill(torch.eye(len(cosine), dtype=torch.bool), -torch.inf)
+    return float((cosine.diagonal() > other.max(1).values).all())
+
+
+def _of_others(cosine: Tensor) -> float:
+    """The mean beside the diagonal."""
+    return float(cosine[~torch.eye(len(cosine), dtype=torch.bool)].mean())

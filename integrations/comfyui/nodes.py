@@ -35,7 +35,9 @@ IdentityType = io.Custom("CELEB_BASIS_IDENTITY")
 BASES = "celeb_basis"  # the folder of bases and instant maps, in ComfyUI's models
 MADE = "made from this model"
 INSTANT = ".instant.safetensors"
-PREVIEWS, PREVIEW_STEPS = 4, 8  # during a fit, after the first; sampler steps of each
+PREVIEW_STEPS = 8  # of the sampler
+SHOWN_AT = (0, 1, 5, 15, 50, 150)  # steps of a fit after which a preview is drawn, as after the last
+STEPS = "-1 takes as many as help; 0 takes the instant map's answer."
 
 folder_paths.add_model_folder_path(BASES, str(Path(folder_paths.models_dir) / BASES))
 
@@ -222,7 +224,7 @@ class FitIdentity(io.ComfyNode):
                 io.Vae.Input("vae"),
                 io.Image.Input("image"),
                 io.String.Input("name", default="annika", tooltip="Prompts write it as <annika>."),
-                io.Int.Input("steps", default=100, min=0, max=2000, tooltip="0 takes the instant map's answer."),
+                io.Int.Input("steps", default=-1, min=-1, max=2000, tooltip=STEPS),
                 io.Int.Input("seed", default=0, min=0, max=2**53, control_after_generate=False),
                 io.Combo.Input("basis", options=bases(), default=MADE, tooltip="A file in models/celeb_basis."),
                 io.Boolean.Input("largest_face", default=False, tooltip="If there are several, take the largest."),
@@ -235,7 +237,6 @@ class FitIdentity(io.ComfyNode):
     def execute(cls, model, clip, vae, image, name, steps, seed, basis, largest_face, preview):
         token = token_of(name)
         bar = comfy.utils.ProgressBar(max(steps, 1))
-        shown = {round(i / PREVIEWS * steps) for i in range(PREVIEWS + 1)} if preview else set()
         with trainable(model, clip, vae) as pipe:
             check_placeholder(pipe, token)
             space, instant = basis_and_map(basis, pipe)
@@ -243,12 +244,13 @@ class FitIdentity(io.ComfyNode):
                 raise CelebBasisError("0 steps need an instant map beside the basis: take some steps")
             reader = face_reader(pipe)
             faces = [find_face(photo, reader, largest=largest_face) for photo in _photos(image)]
-            recipe = Recipe(max_train_steps=steps, seed=seed)
+            recipe = Recipe(max_train_steps=None if steps < 0 else steps, seed=seed)
             for at in fit_steps(pipe, space, [faces], recipe, instant=instant):
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 [identity] = at.identities([token])
-                picture = _portrait(pipe, vae, identity, seed) if at.step in shown else None
-                bar.update_absolute(at.step, preview=picture and ("JPEG", picture, 512))
+                shown = preview and (at.step in SHOWN_AT or at.is_last)
+                picture = _portrait(pipe, vae, identity, seed) if shown else None
+                bar.update_absolute(at.step, max(at.max_train_steps, 1), preview=picture and ("JPEG", picture, 512))
             known = vocabulary(pipe)
         if advice := name_advice(token[1:-1], known):
             print(f"celeb-basis: {advice}")

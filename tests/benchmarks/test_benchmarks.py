@@ -15,17 +15,14 @@ from contenders import CONTENDERS, settings, tuned
 from model import Model, worn
 from PIL import Image
 from record import STORED, read
-from work import Work, recognised
+from work import Work, from_left, recognised
 
 from celeb_basis import Face
 
 PARAMETERS = {
     "Celeb Basis, refined": 2 * 64,
     "the paper's recipe": 64 * 128 + 128,
-    "Textual Inversion, 1 vector": 128,
-    "Textual Inversion, 1 vector, 200 steps": 128,
-    "Textual Inversion, 2 vectors": 2 * 128,
-    "Textual Inversion, 2 vectors, 100 steps": 2 * 128,
+    "Textual Inversion": 2 * 128,
     "Cross Initialization": 2 * 128,
     "StableIdentity": 64 * 64 + 64 + 64 * 256 + 256,
 }
@@ -173,6 +170,12 @@ def test_nobody_tunes_on_the_people_of_the_report(monkeypatch):
         compare.main()
 
 
+def test_people_stand_where_the_prompt_puts_them():
+    assert from_left("a photo of {1} and {0} on the beach") == [1, 0]
+    assert from_left("a photo of {0} on the right and {1} on the left in the desert") == [1, 0]
+    assert from_left("a photo of {2} in the middle and {0} on the right and {1} on the left") == [1, 2, 0]
+
+
 def test_each_face_counts_on_its_own_side_only():
     a, b, other = torch.eye(3)
 
@@ -195,6 +198,15 @@ def test_each_face_counts_on_its_own_side_only():
     assert both_alike["sides"] == both_alike["apart"] == 0 and both_alike["bleeding"] == pytest.approx(0.7)
     assert seen(face(b, 40)) == nobody | {"identity": 0.5, "rank1": 0.5}
     assert seen() == nobody
+
+    def of_three(*faces):
+        return recognised(faces, [a, b, other], [True, True, True], torch.eye(3), 60)
+
+    assert of_three(face(b, 25), face(other, 45), face(a, 5))["sides"] == 1
+    swapped = of_three(face(b, 5), face(a, 25), face(other, 45))
+    assert (swapped["sides"], swapped["apart"], swapped["bleeding"]) == (0, 1, 0)
+    assert swapped["identity"] == pytest.approx(1 / 3)
+    assert of_three(face(other, 45))["identity"] == pytest.approx(1 / 3)
     assert recognised([face(other, 5)], [a], [True], torch.eye(3), 64) == {"identity": 0, "rank1": 0, "found": 1}
     with_a_celebrity = recognised([face(a, 5), face(other, 40)], [a, b], [False, True], torch.eye(3), 64)
     assert with_a_celebrity["identity"] == 0 and with_a_celebrity["found"] == 1

@@ -180,7 +180,7 @@ def test_what_stands_on_black_does_not_matter():
 
 def test_calibrated_people_stay_among_the_celebrities(pipe, basis):
     recipe = Recipe(learning_rate=10.0, **QUICK)
-    method = CelebBasisMethod(momentum=0.0, max_radius=1.1)
+    method = CelebBasisMethod(max_radius=1.1)
     *_, last = fit_steps(pipe, basis, [[make_face(1)]], recipe, method=method)
     assert (last.coefficients.norm(dim=-1) <= 1.1001 * basis.radius).all()
     assert (last.coefficients.norm(dim=-1) > 0.5 * basis.radius).all()
@@ -242,6 +242,7 @@ def test_free_vectors_are_textual_inversion(pipe, basis):
             g,
             max_train_steps=3,
             learning_rate=5e-3,
+            lr_scheduler="constant",
             train_batch_size=2,
             templates=TEMPLATES,
             loss=TextualInversion().loss,
@@ -349,7 +350,6 @@ def test_recipes_that_cannot_be_followed(pipe, basis, recipe, message):
     ("method", "settings", "message"),
     [
         (CelebBasisMethod, {"init": "random"}, "init='random'"),
-        (CelebBasisMethod, {"momentum": 2.0}, "momentum"),
         (CelebBasisMethod, {"max_radius": -1.0}, "max_radius"),
         (Paper, {"momentum": 1.0}, "momentum"),
         (TextualInversion, {"num_vectors": 3}, "num_vectors"),

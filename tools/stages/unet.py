@@ -15,7 +15,7 @@ from .latents import of_round
 from .loop import is_first, processes, train
 from .text import WIDTH
 
-PICTURES, EPOCHS = 24_000, 5
+PICTURES, EPOCHS = 24_000, 8
 """Pictures of a round, and how often they are seen before the next is drawn."""
 UNCONDITIONAL = 0.1
 MIN_SNR = 5.0

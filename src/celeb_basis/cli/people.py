@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BasisError, OutputError, PhotoError, PromptError
 from ..models.card import DEFAULT_MODEL, card_of
 from ..programs import name_advice
-from ..training.recipe import DEFAULTS, Recipe
+from ..training.recipe import DEFAULTS, FROM_MEAN, Recipe
 from .info import describe_identity
 from .options import (
     Progress,
@@ -121,7 +121,7 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--init", choices=("instant", "mean"), help="where to start (default: instant if there is a map)"
     )
-    parser.add_argument("--steps", type=whole, metavar="N", help=f"steps of training ({_defaults('max_train_steps')})")
+    parser.add_argument("--steps", type=whole, metavar="N", help=f"steps of training ({_steps()})")
     parser.add_argument("--minutes", type=positive, metavar="M", help="time limit: take as many steps as it allows")
     parser.add_argument("--lr", type=positive, metavar="RATE", help=f"learning rate ({_defaults('learning_rate')})")
     parser.add_argument(
@@ -147,6 +147,13 @@ def _defaults(setting: str) -> str:
     usual = getattr(DEFAULTS[METHOD], setting)
     others = [f"{name}: {value:g}" for name, own in DEFAULTS.items() if (value := getattr(own, setting)) != usual]
     return f"default: {usual:g}; {', '.join(others)}" if others else f"default: {usual:g}"
+
+
+def _steps() -> str:
+    """How many steps the methods take."""
+    others = [f"{name}: {own.max_train_steps}" for name, own in DEFAULTS.items() if name != METHOD]
+    ours = f"{DEFAULTS[METHOD].max_train_steps} from the instant map, {FROM_MEAN} from the mean"
+    return f"default: {ours}; {', '.join(others)}"
 
 
 def _add_basis(parser: argparse.ArgumentParser) -> None:
@@ -264,7 +271,6 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
         reader = face_reader(pipe, args.face_reader)
     faces = [find_person(own, reader, largest=args.largest_face) for own in photos]
     _advise(outs, vocabulary(pipe))
-    total = DEFAULTS[args.method].max_train_steps if args.steps is None else args.steps
     start = time.perf_counter()
     what = f"fitting {names[0] if len(names) == 1 else f'{len(names)} people'}"
     with Progress() as bar:
@@ -276,7 +282,7 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
             recipe,
             method=method,
             instant=instant,
-            progress=lambda at: bar(at.step, total, what),
+            progress=lambda at: bar(at.step, at.max_train_steps, what),
         )
     seconds = time.perf_counter() - start
     make_folder(outs[0].parent)

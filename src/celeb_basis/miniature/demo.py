@@ -21,7 +21,7 @@ from ..measuring.sheet import contact_sheet
 from ..models.load import load_pipeline
 from ..models.pipeline import model_card, model_name
 from ..training.fit import fit_identities
-from ..training.recipe import DEFAULTS, Recipe
+from ..training.recipe import Recipe
 
 TOKEN = "<you>"
 SCENES = {
@@ -63,7 +63,6 @@ def run(
     loaded = time.perf_counter()
 
     recipe = Recipe(seed=seed)
-    total = recipe.max_train_steps or DEFAULTS["celeb-basis"].max_train_steps
 
     def report(step: int, whole: int, what: str) -> None:
         if progress:
@@ -71,7 +70,7 @@ def run(
 
     [identity] = fit_identities(
         pipe, basis, [[face]], [TOKEN], recipe, instant=instant,
-        progress=lambda at: report(at.step, total, "fitting"),
+        progress=lambda at: report(at.step, at.max_train_steps, "fitting"),
     )  # fmt: skip
     fitted = time.perf_counter()
 

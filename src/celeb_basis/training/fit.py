@@ -34,6 +34,8 @@ class FitStep:
     """Where a fit stands after a step; step 0 is the start, whose loss is not a number."""
 
     step: int
+    max_train_steps: int
+    is_last: bool
     loss: float  # mean over the people
     vectors: Tensor  # (people, 2, dim), running average
     basis: CelebBasis
@@ -135,7 +137,7 @@ def _steps(
     if not all(people):
         raise IdentityError("at least one face of each person is needed")
     defaults = DEFAULTS[method.name]
-    steps = defaults.max_train_steps if recipe.max_train_steps is None else recipe.max_train_steps
+    steps = method.max_train_steps(instant) if recipe.max_train_steps is None else recipe.max_train_steps
     learning_rate = recipe.learning_rate or defaults.learning_rate
     batch_size = recipe.train_batch_size or defaults.train_batch_size
     templates = recipe.templates or model_card(pipe).templates or TEMPLATES
@@ -147,6 +149,7 @@ def _steps(
         "basis_digest": basis.digest,
         "max_train_steps": str(steps),
         "learning_rate": str(learning_rate),
+        "lr_scheduler": method.lr_scheduler,
         "train_batch_size": str(batch_size),
         "num_pictures": str(recipe.num_pictures),
         "seed": str(recipe.seed),
@@ -155,11 +158,11 @@ def _steps(
     provenance = [how | {"photos": str(len(faces)), "face_reader": faces[0].face_reader} for faces in people]
     free = start.free.requires_grad_()
 
-    def at(step: int, loss: float) -> FitStep:
-        return FitStep(step, loss, start.vectors(average).detach(), basis, provenance)
+    def at(step: int, loss: float, *, is_last: bool) -> FitStep:
+        return FitStep(step, steps, is_last, loss, start.vectors(average).detach(), basis, provenance)
 
     average = start.point(free.detach().clone())  # the optimiser changes `free` in place
-    yield at(0, math.nan)
+    yield at(0, math.nan, is_last=steps == 0)
     if steps == 0:
         return
     check_trainable(pipe)
@@ -173,6 +176,7 @@ def _steps(
         generators,
         max_train_steps=steps,
         learning_rate=learning_rate,
+        lr_scheduler=method.lr_scheduler,
         train_batch_size=batch_size,
         templates=templates,
         loss=method.loss,
@@ -182,11 +186,11 @@ def _steps(
         # The average forgets the start sooner in the first steps, as there is little to average yet.
         decay = min(method.momentum, (1 + step) / (10 + step))
         average = torch.lerp(start.point(free.detach()), average, decay)
-        took = time.monotonic() - before
-        yield at(step, loss)
-        before = time.monotonic()
-        if before + took > end:
+        is_last = step == steps or 2 * time.monotonic() - before > end  # the next step may take as long as this one
+        yield at(step, loss, is_last=is_last)
+        if is_last:
             return
+        before = time.monotonic()
 
 
 def person_pictures(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ def minimise(
     *,
     max_train_steps: int,
     learning_rate: float,
+    lr_scheduler: Literal["constant", "cosine"],
     train_batch_size: int,
     templates: Sequence[str],
     loss: Loss,
@@ -45,6 +47,9 @@ def minimise(
     weights = [p for part in pipe.components.values() if isinstance(part, nn.Module) for p in part.parameters()]
     denoiser = denoiser_of(pipe)
     optimiser = torch.optim.AdamW([free], lr=learning_rate, weight_decay=0)
+    rate: torch.optim.lr_scheduler.LRScheduler = torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1)
+    if lr_scheduler == "cosine":
+        rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max_train_steps)
     # Gradients of a half-precision model would round to zero: they travel multiplied.
     scale = 1024.0 if denoiser.dtype == torch.float16 else 1.0
     with placeholders(pipe, dict(zip(tokens, vectors_of(free.detach()), strict=True))):
@@ -73,6 +78,7 @@ def minimise(
         if not free.grad.isfinite().all():
             raise ModelError(f"the loss of {denoiser.dtype} is not a number in this model: load it in float32")
         optimiser.step()
+        rate.step()
         free.grad = None
         yield total / len(pictures)
 

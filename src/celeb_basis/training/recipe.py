@@ -26,13 +26,13 @@ class Defaults(NamedTuple):
 
 # Here, where no torch is imported, so that the command line's help can print them.
 DEFAULTS = {
-    "celeb-basis": Defaults(100, 2e-2, 4),
+    "celeb-basis": Defaults(15, 6e-2, 4),
     "paper": Defaults(400, 5e-3, 2),
     "textual-inversion": Defaults(100, 5e-3, 2),
     "cross-initialization": Defaults(200, 5e-3, 2),
     "stable-identity": Defaults(450, 5e-5, 1),
 }
-
+FROM_MEAN = 50  # steps of celeb-basis that starts at the mean person
 
 MOST, MOST_RATE, MOST_PIXELS = 100_000, 10, 4096
 
@@ -41,7 +41,8 @@ MOST, MOST_RATE, MOST_PIXELS = 100_000, 10, 4096
 class Recipe:
     """How people are learnt, whatever the method; None takes the default of the method or of the model.
 
-    max_train_steps, learning_rate (of AdamW), train_batch_size (pictures a step, all under one caption): see DEFAULTS.
+    max_train_steps, learning_rate (of AdamW), train_batch_size (pictures a step, all under one caption): see DEFAULTS
+        and FROM_MEAN.
     max_train_minutes: stop before the step that would end later than that. The clock then decides the result, so such
         a fit is not reproducible.
     num_pictures: different training pictures, each encoded once.

@@ -92,14 +92,14 @@ def _learn(session: gr.State, visitors: Visitors) -> tuple[Any, gr.Button, gr.Bu
                 placeholder="annika",
                 info="Lower-case letters, digits, - or _. Prompts write it as <annika>.",
             )
-            steps = gr.Slider(
-                0,
-                400,
-                100,
-                step=10,
+            steps = gr.Number(
+                None,
                 precision=0,
+                minimum=0,
+                maximum=400,
                 label="Steps",
-                info="0 is instant. More steps, more likeness: 100 take about 15 s on the miniature.",
+                placeholder="default",
+                info="0 is instant. Empty: as many as help.",
             )
             with gr.Row():
                 start = gr.Button("Fit", variant="primary", min_width=120)
@@ -120,7 +120,7 @@ def _learn(session: gr.State, visitors: Visitors) -> tuple[Any, gr.Button, gr.Bu
             return look.boxed(upright, face.box), look.status("Found the face. Name the person, then fit.")
 
     def fit(
-        photo: str | None, name: str, steps: int, largest: bool, session: Session, request: gr.Request
+        photo: str | None, name: str, steps: int | None, largest: bool, session: Session, request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
         shown: list[tuple[Path, str]] = []
         with job.in_one_line():

@@ -42,7 +42,7 @@ def _go_on() -> None:
     """Nobody stops the job."""
 
 
-SHOWN_AT = (0, 0.1, 0.25, 0.5, 1)  # shares of a fit after which a preview is drawn
+SHOWN_AT = (0, 1, 5, 15, 50, 150)  # steps of a fit after which a preview is drawn, as after the last
 PORTRAIT = "a close up photo of {} in a studio"
 ROW = (0.0, 0.25, 0.5, 0.75, 1.0)  # weights of the pictures between two people
 
@@ -102,10 +102,11 @@ class Session:
             return upright, find_face(upright, reader, largest=largest)
 
     def fit(
-        self, photo: str | None, name: str, steps: int, *, largest: bool = False, check: Check = _go_on
+        self, photo: str | None, name: str, steps: int | None, *, largest: bool = False, check: Check = _go_on
     ) -> Iterator[Fitting]:
-        """Learn the person in a photo; nothing is kept unless the last step is reached.
+        """Learn the person in a photo; nothing is kept unless the fit comes to its end.
 
+        steps: None takes the default from the model's start.
         check: called before every step; what it raises ends the fit.
         """
         _, face = self.find(photo, largest=largest)
@@ -113,19 +114,18 @@ class Session:
         if model.instant is None and steps == 0:
             raise IdentityError("0 steps need an instant map, which this model does not have: take some steps")
         recipe = Recipe(max_train_steps=steps)
-        shown = {round(share * steps) for share in SHOWN_AT}
         start = 0.0
         for at in self.studio.in_turn(fit_steps(model.pipe, model.basis, [[face]], recipe, instant=model.instant)):
             check()
             preview = person = None
-            if at.step in shown:
+            if at.step in SHOWN_AT or at.is_last:
                 [identity] = at.identities([token])
                 preview = self._portrait(identity, f"{token[1:-1]}-{at.step:04}")
-                person = self._keep(identity, preview) if at.step == steps else None
+                person = self._keep(identity, preview) if at.is_last else None
             if at.step == 1:  # slower than the others, so it is not counted
                 start = time.monotonic()
-            left = (time.monotonic() - start) / (at.step - 1) * (steps - at.step) if at.step > 1 else None
-            yield Fitting(at.step, steps, left, preview, person)
+            left = (time.monotonic() - start) / (at.step - 1) * (at.max_train_steps - at.step) if at.step > 1 else None
+            yield Fitting(at.step, at.max_train_steps, left, preview, person)
 
     def draw(
         self,

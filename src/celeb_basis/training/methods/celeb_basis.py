@@ -13,7 +13,8 @@ from torch import Tensor
 from ...basis.instant_map import InstantMap
 from ...errors import BasisError, IdentityError
 from ...models.denoiser import Prediction
-from .method import Method, Start, Task, check_momentum, weighted
+from ..recipe import FROM_MEAN
+from .method import Method, Start, Task, weighted
 
 logger = logging.getLogger(__name__)
 
@@ -30,17 +31,16 @@ class CelebBasisMethod(Method):
     """
 
     name: ClassVar[str] = "celeb-basis"
+    lr_scheduler: ClassVar[Literal["constant", "cosine"]] = "cosine"
 
     init: Literal["instant", "mean"] | None = None
     max_radius: float = 1.0
-    momentum: float = 0.9
 
     def __post_init__(self) -> None:
         if self.init not in ("instant", "mean", None):
             raise IdentityError(f"init={self.init!r} must be instant or mean")
         if not self.max_radius > 0:
             raise IdentityError(f"max_radius={self.max_radius} must be above 0")
-        check_momentum(self.momentum)
 
     def start(self, task: Task) -> Start:
         basis = task.basis
@@ -54,6 +54,10 @@ class CelebBasisMethod(Method):
     def loss(self, prediction: Prediction, face_weights: Callable[[], Tensor]) -> Tensor:
         """The denoising error within the face, with the hair at a tenth; what black says is noise."""
         return weighted((prediction.output - prediction.target).square(), face_weights())
+
+    def max_train_steps(self, instant: InstantMap | None) -> int:
+        """More from the mean person, who is farther away."""
+        return super().max_train_steps(instant) if self._start_at(instant) == "instant" else FROM_MEAN
 
     def settings(self, instant: InstantMap | None) -> dict[str, object]:
         return super().settings(instant) | {"init": self._start_at(instant)}

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from ...errors import IdentityError
 from ...faces.face import Face
 from ...models.denoiser import Prediction
 from ...models.pipeline import Pipeline
+from ..recipe import DEFAULTS
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +59,16 @@ class Method(ABC):
     """A way to learn people; `name` is its key in DEFAULTS."""
 
     name: ClassVar[str]
+    lr_scheduler: ClassVar[Literal["constant", "cosine"]] = "constant"  # over all steps; cosine falls to 0
     momentum: float = 0.0  # of the running average over the steps that is the result; 0 takes the last step
 
     @abstractmethod
     def start(self, task: Task) -> Start:
         """Where everybody starts."""
+
+    def max_train_steps(self, instant: InstantMap | None) -> int:
+        """How many steps to take where a recipe does not say."""
+        return DEFAULTS[self.name].max_train_steps
 
     def settings(self, instant: InstantMap | None) -> dict[str, object]:
         """The method's own settings as they are in effect, for the identity's provenance."""
