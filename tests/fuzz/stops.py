@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from conftest import make_pipeline
 from files import Tally
 from hub import serve
+from loopback import Handler, serving
 
 SAID = "celeb-basis: stopped\n"
 LIMIT = 120  # seconds that a command may go on after a signal
@@ -101,7 +101,7 @@ def dribbling(address: str) -> Iterator[tuple[str, threading.Event]]:
 
     begun, ended = threading.Event(), threading.Event()
 
-    class Slow(BaseHTTPRequestHandler):
+    class Slow(Handler):
         def do_GET(self) -> None:
             try:
                 answer = urllib.request.urlopen(urllib.request.Request(address + self.path, method=self.command))
@@ -129,16 +129,8 @@ def dribbling(address: str) -> Iterator[tuple[str, threading.Event]]:
 
         do_HEAD = do_GET
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", begun
-    finally:
-        ended.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Slow) as slow:
+        try:
+            yield slow, begun
+        finally:
+            ended.set()
