@@ -33,11 +33,7 @@ def launch(argv: Sequence[str], place: Path, **env: str) -> subprocess.Popen[str
 
 
 def stop(process: subprocess.Popen[str], number: signal.Signals, tally: Tally) -> None:
-    """Send a signal, and look at how the command ends.
-
-    Counted as refused: stopped with one line and the code by which a shell knows the signal. Before the first line of
-    celeb-basis runs, Python ends without a word, and the shell gives the same code.
-    """
+    """Send a signal, and look at how the command ends."""
     tally.tried += 1
     process.send_signal(number)
     begun = time.monotonic()
@@ -47,12 +43,21 @@ def stop(process: subprocess.Popen[str], number: signal.Signals, tally: Tally) -
         process.kill()
         _, said = process.communicate()
     tally.slowest = max(tally.slowest, time.monotonic() - begun)
-    stopped = process.returncode == 128 + number and said.endswith(SAID) and "Traceback" not in said
-    tally.refused += stopped
-    python_itself = process.returncode == -number and not said
-    done = process.returncode == 0 and not said
-    if not (stopped or python_itself or done):
-        tally.failures.append(f"{number.name}: exit code {process.returncode}, {said[-300:]!r}")
+    tally.refused += process.returncode != 0
+    tally.failures += improper(number, process.returncode, said)
+
+
+def improper(number: signal.Signals, code: int, said: str) -> list[str]:
+    """What is wrong with the end of a command to which a signal was sent; nothing where it keeps its promise.
+
+    code: negative for the number of a signal that ended it. Promised are one line and the code by which a shell knows
+    the signal. SIGKILL, or any signal before the first line of celeb-basis runs, ends a process without a word; and a
+    command may have been done before.
+    """
+    stopped = code == 128 + number and said.endswith(SAID)
+    if code in (0, -number) or stopped:
+        return [f"{number.name}: {said[said.index('Traceback'):][-600:]!r}"] if "Traceback" in said else []
+    return [f"{number.name}: exit code {code}, {said[-300:]!r}"]
 
 
 def signals(chance: random.Random) -> signal.Signals:
