@@ -26,8 +26,8 @@ from typing import Any
 
 import torch
 
-TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS), str(TESTS / "models"), str(TESTS.parent / "benchmarks")]  # tiny pipelines, a hub, results
+# Tiny pipelines, a hub, and results of the comparison.
+sys.path += [str(Path(__file__).parents[1] / place) for place in (".", "models", "../benchmarks")]
 
 import cards
 import files
@@ -43,7 +43,7 @@ from celeb_basis.cli.options import hide_loading_bars
 FILES, CARDS, RESULTS, KILLS, STOPS, VISITORS = 10_000, 1000, 1000, 100, 40, 50
 PARTS = ("files", "kills", "pages", "stops", "models", "visitors")
 BATCH = 60  # seconds after which there is news, and a row
-# Of one attempt on two idle cores: the first guess of the time left, before the campaign has seen how fast it is itself.
+# Of one attempt on two idle cores: from these the time left is told, at the rate at which they turn out.
 SECONDS = {
     "kill sample": 0.15, "kill blend": 0.15, "kill basis": 2.0, "kill miniature person": 0.5, "kill generate": 1.0,
     "kill fit": 0.9, "kill demo": 3.5, "kill evaluate": 1.8, "kill web": 3.0,
@@ -92,10 +92,10 @@ def cases(parts: list[str], folder: Path) -> list[Case]:
     else:
         lines = {}
     for name, argv in lines.items():
-        seconds = SECONDS[f"kill {name}"]
+        seconds, together = SECONDS[f"kill {name}"], partial(kills.together, argv)
         add("kills", f"kill {name}", KILLS, seconds, partial(kills.kill, argv))
         add("kills", f"full {name}", KILLS // 4, seconds, partial(kills.full, argv))
-        add("kills", f"together {name}", KILLS // 20, 2 * seconds, partial(kills.together, argv))
+        add("kills", f"together {name}", KILLS // 20, 2 * seconds, together)
     add("pages", "kill web", KILLS, SECONDS["kill web"], kills.pages)
     draw = ["generate", "a photo", "--steps", "1"]
     add("stops", "stop sample", STOPS, 3.0, partial(stops.anywhere, ["sample", "--name", "eve"]))
@@ -122,13 +122,13 @@ def kept_rows(file: Path) -> list[Row]:
 
 
 class News:
-    """How far it is: of the seconds that all batches were guessed to take, and how fast this machine is against that."""
+    """How far it is, in the seconds that all batches are expected to take, and how fast this machine is beside that."""
 
     def __init__(self, todo: float) -> None:
         self._todo, self._done, self._begun = todo, 0.0, time.monotonic()
 
-    def __call__(self, name: str, tried: int, of: int, failed: int, guessed: float, row: Row) -> None:
-        self._done += guessed
+    def __call__(self, name: str, tried: int, of: int, failed: int, expected_s: float, row: Row) -> None:
+        self._done += expected_s
         left = (time.monotonic() - self._begun) / self._done * (self._todo - self._done)
         print(
             f"{self._done / self._todo:4.0%}  {name}: {tried} of {of}, {failed} failed"
@@ -141,13 +141,16 @@ class News:
 
 def clock(seconds: float) -> str:
     """1 h 5 min, or 40 s."""
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def table(rows: list[Row]) -> str:
     """Every case with all its batches: what was tried, what failed, what it took."""
-    lines = ["| campaign | tried | refused or stopped | failed | seconds | slowest, s | peak, MB |", "|---|" + "---|" * 6]
+    head = ["campaign", "tried", "refused or stopped", "failed", "seconds", "slowest, s", "peak, MB"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in dict.fromkeys(row["case"] for row in rows):
         own = [row for row in rows if row["case"] == name]
         sums = [sum(row.get(key, 0) for row in own) for key in ("tried", "refused", "failed", "seconds")]
@@ -183,8 +186,8 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(1)
     hide_loading_bars()
-    key = {"seed": args.seed, "share": args.share}
-    rows = [row for row in (kept_rows(args.rows) if args.rows else []) if key.items() <= row.items()]
+    run = {"seed": args.seed, "share": args.share}
+    rows = [row for row in (kept_rows(args.rows) if args.rows else []) if run.items() <= row.items()]
     done = {(row["case"], row["batch"]) for row in rows}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -198,7 +201,7 @@ def main() -> int:
         for case, i, times in left:
             (place := folder / f"{case.name} {i}").mkdir()
             begun, used = time.monotonic(), spent()
-            row = {"case": case.name, "batch": i, **key} | case.attack(times, f"{args.seed} {i}", place)
+            row = {"case": case.name, "batch": i, **run} | case.attack(times, f"{args.seed} {i}", place)
             row |= {"seconds": round(time.monotonic() - begun, 2), "processor_s": round(spent() - used, 2)}
             rows.append(row)
             if args.rows:

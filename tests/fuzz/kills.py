@@ -218,7 +218,7 @@ def whole(argv: tuple[str, ...]) -> Whole:
 
 
 def _wait_for_changes(command: Forked, times: int) -> int:
-    """Wait until files have come or gone so often in this folder, or the command is over; returns how often they did."""
+    """Wait until files came or went so often in this folder, or the command is over; returns how often they did."""
     before, seen = set(Path(".").rglob("*")), 0
     while seen < times and not command.over():
         now = set(Path(".").rglob("*"))
@@ -349,7 +349,7 @@ def full(argv: list[str], times: int, seed: str, folder: Path) -> Tally:
     return tally
 
 
-def together(argv: list[str], times: int, folder: Path) -> Tally:
+def together(argv: list[str], times: int, _: str, folder: Path) -> Tally:
     """Two processes write to one place."""
     tally = Tally()
 

@@ -56,7 +56,7 @@ def improper(number: signal.Signals, code: int, said: str) -> list[str]:
     """
     stopped = code == 128 + number and said.endswith(SAID)
     if code in (0, -number) or stopped:
-        return [f"{number.name}: {said[said.index('Traceback'):][-600:]!r}"] if "Traceback" in said else []
+        return [f"{number.name}: {said[said.index('Traceback') :][-600:]!r}"] if "Traceback" in said else []
     return [f"{number.name}: exit code {code}, {said[-300:]!r}"]
 
 
@@ -65,7 +65,7 @@ def signals(chance: random.Random) -> signal.Signals:
     return chance.choice([signal.SIGINT, signal.SIGINT, signal.SIGTERM])
 
 
-def anywhere(argv: Sequence[str], times: int, seed: int, folder: Path) -> Tally:
+def anywhere(argv: Sequence[str], times: int, seed: str, folder: Path) -> Tally:
     """Stop a command at any instant between its birth and its end."""
     chance, tally = random.Random(f"{argv} {seed}"), Tally()
     begun = time.monotonic()
@@ -81,7 +81,7 @@ def anywhere(argv: Sequence[str], times: int, seed: int, folder: Path) -> Tally:
     return tally
 
 
-def downloading(times: int, seed: int, folder: Path) -> Tally:
+def downloading(times: int, seed: str, folder: Path) -> Tally:
     """Stop a command between the hub's first byte and its last, which never comes."""
     chance, tally = random.Random(f"hub {seed}"), Tally()
     model = folder / "model"
