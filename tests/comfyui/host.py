@@ -1,4 +1,4 @@
-"""As much of ComfyUI as the pack's nodes need to be called: its folders, and the form of a node; no model in it"""
+"""As much of ComfyUI as the pack's nodes need to be called: its folders, and the form of a node; no model in it."""
 
 import importlib.util
 import sys

@@ -1,4 +1,4 @@
-"""Wrong files and inputs in the pack's nodes: what ComfyUI shows and logs of each is one short line"""
+"""Wrong files and inputs in the pack's nodes: what ComfyUI shows and logs of each is one short line."""
 
 import os
 import random

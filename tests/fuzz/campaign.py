@@ -94,7 +94,7 @@ def cases(parts: list[str], folder: Path) -> list[Case]:
     for name, argv in lines.items():
         seconds, together = SECONDS[f"kill {name}"], partial(kills.together, argv)
         add("kills", f"kill {name}", KILLS, seconds, partial(kills.kill, argv))
-        add("kills", f"full {name}", KILLS // 4, seconds, partial(kills.full, argv))
+        add("kills", f"full {name}", KILLS // 4, seconds / 2, partial(kills.full, argv))
         add("kills", f"together {name}", KILLS // 20, 2 * seconds, together)
     add("pages", "kill web", KILLS, SECONDS["kill web"], kills.pages)
     draw = ["generate", "a photo", "--steps", "1"]

@@ -341,8 +341,9 @@ def full(argv: list[str], times: int, seed: str, folder: Path) -> Tally:
     def deed() -> list[str]:
         code, said = Forked(argv, most_bytes=chance.randrange(1500)).end()
         tally.refused += code == 2
-        one_line = code == 0 or (code == 2 and said.startswith("celeb-basis: ") and said.count("\n") == 1)
-        return ([] if one_line else [f"exit code {code}, {said[-300:]!r}"]) + left_over()
+        ours = all(line.startswith("celeb-basis: ") for line in said.splitlines())  # notices, and the error
+        one_line = said.count("celeb-basis: error: ") == (code == 2)
+        return ([] if code in (0, 2) and ours and one_line else [f"exit code {code}, {said[-300:]!r}"]) + left_over()
 
     for i in range(times):
         attempt(tally, folder / f"full-{i}", deed)

@@ -1,6 +1,7 @@
-"""Face readers and judges of other packages: what is wrong with one is said in one line, wherever it shows"""
+"""Face readers and judges of other packages: what is wrong with one is said in one line, wherever it shows."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -8,10 +9,11 @@ import torch
 from conftest import make_pipeline
 from PIL import Image
 
-from celeb_basis import ModelError, find_face
+from celeb_basis import ModelError, find_face, load_pipeline
 from celeb_basis.cli import main
 from celeb_basis.faces.face_reader import face_reader
 from celeb_basis.measuring.judge import judge_of
+from celeb_basis.models.card import FILE
 from celeb_basis.models.installed import installed
 
 NAME = "theirs"
@@ -58,24 +60,22 @@ def install(tmp_path, monkeypatch):
         del sys.modules[module]
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
     """A model whose card names the face reader and the judge."""
-    make_pipeline("sd1").save_pretrained(tmp_path / "model")
-    card = {"face_reader": NAME, "judge": NAME}
-    (tmp_path / "model" / "celeb_basis.json").write_text(json.dumps(card))
-    return tmp_path / "model"
+    folder = tmp_path_factory.mktemp("model")
+    make_pipeline("sd1").save_pretrained(folder)
+    (folder / FILE).write_text(json.dumps({"face_reader": NAME, "judge": NAME}))
+    return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pipe(folder):
-    from celeb_basis import load_pipeline
-
     return load_pipeline(folder, device="cpu")
 
 
 def one_line(error, *says):
-    """Whether an error says this, and is one line that no terminal is steered by but through what lines.py escapes."""
+    """Whether an error says this, in one line."""
     text = str(error.value)
     return "\n" not in text and len(text) < 600 and all(each in text for each in says)
 
@@ -177,9 +177,10 @@ def test_want_of_memory_stays_what_it_is(install, pipe):
 
 @pytest.mark.parametrize("name", ["\x1b[2J\x1b]0;mine\x07", "two\nlines", "../..", "x" * 5000, "", "a:b [c]"])
 def test_whatever_a_card_calls_a_reader_the_command_says_one_line(folder, tmp_path, name, capsys):
-    (folder / "celeb_basis.json").write_text(json.dumps({"face_reader": name}))
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model" / FILE).write_text(json.dumps({"face_reader": name}))
     Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
-    argv = ["fit", str(tmp_path / "photo.png"), "--name", "ada", "--model", str(folder), "--device", "cpu"]
+    argv = ["fit", str(tmp_path / "photo.png"), "--name", "ada", "--model", str(tmp_path / "model"), "--device", "cpu"]
     assert main([*argv, "-o", str(tmp_path / "ada.safetensors")]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.strip().isprintable() and "celeb-basis: error: " in said

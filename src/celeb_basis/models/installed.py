@@ -1,4 +1,4 @@
-"""What installed packages offer: face readers and judges that others wrote, found by entry points and not trusted"""
+"""What installed packages offer: face readers and judges that others wrote, found by entry points and not trusted."""
 
 from __future__ import annotations
 
