@@ -139,12 +139,16 @@ def commands(folder: Path) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
-def torn(folder: Path) -> list[str]:
-    """Files that are neither whole nor temporary."""
+def lasting() -> list[Path]:
+    """The files in this folder that are not temporary."""
+    files = (file for file in Path(".").rglob("*") if file.is_file())
+    return [file for file in files if not any(part.startswith(".celeb-basis-") for part in file.parts)]
+
+
+def torn() -> list[str]:
+    """Files in this folder that are neither whole nor temporary."""
     wrong = []
-    for file in folder.rglob("*"):
-        if not file.is_file() or file.name.startswith(".celeb-basis-"):
-            continue
+    for file in lasting():
         try:
             if file.suffix == ".safetensors":
                 (CelebBasis if file.name.startswith("basis") else Identity).load(file)
@@ -165,9 +169,8 @@ def left_over(process: int | None = None) -> list[str]:
 
 def written() -> dict[str, str]:
     """The files in this folder, and the hash of each; a report holds seconds, which differ."""
-    files = {file for file in Path(".").rglob("*") if file.is_file() and not file.name.startswith(".celeb-basis-")}
     return {
-        str(file): "" if file.suffix == ".json" else hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+        str(file): "" if file.suffix == ".json" else hashlib.sha256(file.read_bytes()).hexdigest() for file in lasting()
     }
 
 
@@ -189,7 +192,7 @@ def attempt(tally: Tally, place: Path, deed: Callable[[], list[str]]) -> None:
     tally.tried += 1
     with inside(place):
         try:
-            tally.failures += [*deed(), *torn(Path("."))][:1]
+            tally.failures += [*deed(), *torn()][:1]
         except (ChildProcessError, httpx.HTTPError) as error:
             tally.failures.append(f"{type(error).__name__}: {error}")
     tally.slowest = max(tally.slowest, time.monotonic() - begun)
