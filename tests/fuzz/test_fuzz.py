@@ -35,8 +35,8 @@ def test_stopped_commands_and_full_disks_leave_no_torn_file(name, tmp_path):
     with contextlib.redirect_stdout(io.StringIO()):
         argv = kills.commands(tmp_path)[name]
     for kind, tally in {
-        "kill": lambda place: kills.kill(argv, 4, "7", place),
-        "full": lambda place: kills.full(argv, 2, "7", place),
+        "kill": lambda place: kills.kill(argv, 2, "7", place),
+        "full": lambda place: kills.full(argv, 1, "7", place),
         "together": lambda place: kills.together(argv, 1, "7", place),
     }.items():
         (tmp_path / kind).mkdir()
