@@ -7,8 +7,8 @@ A file starts with a header: name, settings, seeds, number of the first person, 
     {"done":"5000+5001","commit":"fdd7bb0a3abf","date":"2026-11-23"}
     {"course":"5000","points":[[0,0.0021,0.8574],...],"parameters":128,...}
 
-Pictures without their `done` line count for nothing, and a line that was cut off is passed over, so a run may stop at
-any time. The points of a course are step, seconds so far, and mean identity.
+A person or pair counts whose `done` line and pictures are all there, and a line that was cut off is passed over, so a
+run may stop at any time. The points of a course are step, seconds so far, and mean identity.
 """
 
 from __future__ import annotations
@@ -17,13 +17,20 @@ import datetime
 import json
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from celeb_basis import CelebBasisError
+from celeb_basis.files import read_text
+
 COLUMNS = [
     "people", "prompt", "seed", "identity", "rank1", "found", "missed", "sides", "apart", "bleeding", "photographs",
 ]  # fmt: skip
+FEWEST = 7  # columns that every picture has
+TEXTS, NUMBERS = ("people",), ("identity", "rank1", "found", "sides", "apart", "photographs")
+PAIR = "two new people"  # the kind of the prompts in which pairs are drawn
 STORED = Path(__file__).parent / "results/comparison"
 
 Row = dict[str, Any]
@@ -95,29 +102,126 @@ class Record:
 
 
 def read(path: Path) -> Result:
-    """What a file holds; SystemExit if it has no header."""
-    lines = [json_or_none(line) for line in path.read_text().splitlines()]
-    notes = [line for line in lines if isinstance(line, dict)]
-    if not notes or "columns" not in notes[0]:
+    """What a file holds; SystemExit, in one line, if it has no header, or a line that is none of a comparison."""
+    lines = lines_of(path)
+    header = lines[0][1] if lines else None
+    if not _is_header(header):
         raise SystemExit(f"{path} does not start with the header of a comparison: move it away")
-    header, done = notes[0], {note["done"] for note in notes if "done" in note}
-    pictures: dict[str, dict[tuple[int, int], Row]] = {who: {} for who in sorted(done)}
-    for line in lines:
-        if isinstance(line, list) and line[0] in done:
-            row = dict(zip(header["columns"], line, strict=False))
+    pictures: dict[str, dict[tuple[int, int], Row]] = {}
+    done, courses, dates = set(), {}, set()
+    for number, line in lines[1:]:
+        if _is_picture(line, header):
+            row = dict(zip(COLUMNS, line, strict=False))
             kind, text, asks = header["prompts"][row["prompt"]]
             asked = {key: float(key not in row["missed"]) for key in asks}
-            pictures[row["people"]][row["prompt"], row["seed"]] = row | {"kind": kind, "prompt": text, "asked": asked}
-    rows = {who: [found[key] for key in sorted(found)] for who, found in pictures.items()}
-    courses = {note["course"]: note for note in notes if "course" in note}
+            of_one = pictures.setdefault(row["people"], {})
+            of_one[row["prompt"], row["seed"]] = row | {"kind": kind, "prompt": text, "asked": asked}
+        elif _is_course(line, courses):
+            courses[line["course"]] = line
+            dates.add(line["date"])
+        elif _is_note(line) and isinstance(line.get("done"), str):
+            done.add(line["done"])
+            dates.add(line["date"])
+        else:
+            raise SystemExit(f"{path}, line {number}, is no line of a comparison: restore the file, or move it away")
+    whole = {pair: header["seeds"] * sum((kind == PAIR) == pair for kind, *_ in header["prompts"]) for pair in (0, 1)}
+    rows = {
+        who: [found[key] for key in sorted(found)]
+        for who, found in sorted(pictures.items())
+        if who in done and len(found) == whole["+" in who]
+    }
     return Result(
         header,
         people={who: found for who, found in rows.items() if who.count("+") == 0},
         pairs={who: found for who, found in rows.items() if who.count("+") == 1},
         threes={who: found for who, found in rows.items() if who.count("+") == 2},
         courses=dict(sorted(courses.items())),
-        dates={note["date"] for note in notes if "date" in note},
+        dates=dates,
     )
+
+
+def kept(path: Path, header: Mapping[str, Any], needs: str) -> list[dict[str, Any]]:
+    """All lines of a simpler file, none where there is no file; SystemExit if the first one lacks what a header says.
+
+    needs: what each other line has to name.
+    """
+    lines = lines_of(path) if path.exists() else []
+    for number, line in lines:
+        wanted = json.loads(json.dumps(header)) if number == lines[0][0] else {}
+        if not isinstance(line, dict) or any(line.get(key) != value for key, value in wanted.items()):
+            raise SystemExit(f"{path} holds results of other settings: move it away, or choose another --out")
+        if not wanted and not isinstance(line.get(needs), str):
+            raise SystemExit(f"{path}, line {number}, names no {needs}: restore the file, or move it away")
+    return [line for _, line in lines]
+
+
+def lines_of(path: Path) -> list[tuple[int, Any]]:
+    """The lines of a JSONL file with their numbers, without those that were cut off; SystemExit if it is no text."""
+    try:
+        lines = read_text(path, CelebBasisError).split("\n")
+    except CelebBasisError as error:
+        raise SystemExit(str(error)) from None
+    found = []
+    for number, line in enumerate(lines, start=1):
+        with suppress(ValueError, RecursionError):
+            found.append((number, json.loads(line)))
+    return found
+
+
+def _is_header(line: Any) -> bool:
+    return (
+        isinstance(line, dict)
+        and line.get("columns") == COLUMNS
+        and isinstance(line.get("name"), str)
+        and isinstance(line.get("settings"), dict)
+        and isinstance(line.get("weights"), str)
+        and all(type(line.get(key)) is int and line[key] >= least for key, least in (("seeds", 1), ("first", 0)))
+        and isinstance(line.get("prompts"), list)
+        and all(isinstance(each, list) and len(each) == 3 and _are_texts(each[2]) for each in line["prompts"])
+        and all(_are_texts(each[:2]) for each in line["prompts"])
+    )
+
+
+def _is_picture(line: Any, header: Mapping[str, Any]) -> bool:
+    if not isinstance(line, list) or not FEWEST <= len(line) <= len(COLUMNS):
+        return False
+    row = dict(zip(COLUMNS, line, strict=False))
+    return (
+        all(isinstance(row[key], str) for key in TEXTS)
+        and all(_is_number(row[key]) for key in NUMBERS if key in row)
+        and (row.get("bleeding") is None or _is_number(row["bleeding"]))
+        and _are_texts(row["missed"])
+        and type(row["prompt"]) is int and 0 <= row["prompt"] < len(header["prompts"])
+        and type(row["seed"]) is int and 0 <= row["seed"] < header["seeds"]
+    )  # fmt: skip
+
+
+def _is_course(line: Any, others: Mapping[str, Any]) -> bool:
+    """Whether this is a course, with the steps that the others have."""
+    if not _is_note(line) or not isinstance(line.get("course"), str) or not isinstance(line.get("points"), list):
+        return False
+    points = line["points"]
+    if not points or not all(isinstance(p, list) and len(p) == 3 and all(map(_is_number, p)) for p in points):
+        return False
+    steps = [[point[0] for point in course["points"]] for course in (line, *others.values())]
+    return (
+        all(each == steps[0] for each in steps)
+        and all(_is_number(line.get(key)) for key in ("parameters", "bytes", "threads", "peak_gb"))
+        and isinstance(line.get("device"), str)
+    )
+
+
+def _is_note(line: Any) -> bool:
+    return isinstance(line, dict) and isinstance(line.get("date"), str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is a number that can be calculated with; True is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def file_name(name: str) -> str:
@@ -141,11 +245,3 @@ def origin() -> dict[str, str]:
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
     return {"commit": commit, "date": datetime.date.today().isoformat()}
-
-
-def json_or_none(line: str) -> Any:
-    """A line's content, or None if it was cut off."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None

@@ -20,7 +20,7 @@ import torch
 from diffusers import UniPCMultistepScheduler
 from plots import save
 from rbf_shapes import search
-from record import json_or_none, origin, short
+from record import kept, origin, short
 from torch import Tensor
 from tqdm import tqdm
 from work import TUNED, Person
@@ -165,10 +165,8 @@ def measure(bench: Bench, path: Path) -> list[dict[str, Any]]:
         "model": bench.pipe.config["_name_or_path"], "guidance": bench.guidance, "reference": REFERENCE,
         "names": len(bench.names), "people": [p.number for p in bench.people], "steps": STEPS, "seeds": "7000 + i",
     }  # fmt: skip
-    lines = [json_or_none(line) for line in path.read_text().splitlines()] if path.exists() else []
-    if lines and {key: lines[0].get(key) for key in header} != json.loads(json.dumps(header)):
-        raise SystemExit(f"{path} holds results of other settings: move it away, or choose another --out")
-    found = [line for line in lines[1:] if line]
+    lines = kept(path, header, "sampler")
+    found = lines[1:]
     with path.open("a") as file:
 
         def write(line: dict[str, Any]) -> None:
@@ -177,7 +175,7 @@ def measure(bench: Bench, path: Path) -> list[dict[str, Any]]:
 
         if not lines:
             write(header | origin())
-        done = {(line["sampler"], line["steps"]) for line in found}
+        done = {(line["sampler"], line.get("steps")) for line in found}
         left = [(name, steps) for name in CONTENDERS for steps in STEPS if (name, steps) not in done]
         if not left:
             return found

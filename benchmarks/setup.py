@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from plots import save
-from record import json_or_none, origin, short
+from record import kept, origin, short
 from tqdm import tqdm
 from work import TUNED, Person
 
@@ -161,10 +161,8 @@ def run(bench: Bench, contenders: Sequence[str], work: Path, path: Path) -> list
     header = {"model": bench.pipe.config["_name_or_path"], "names": len(bench.names), "made_up": len(bench.made_up),
               "people": [person.number for person in bench.people]}  # fmt: skip
     header |= {"planted": {kind: len(names) for kind, names in bench.planted.items()}}
-    lines = [json_or_none(line) for line in path.read_text().splitlines()] if path.exists() else []
-    if lines and {key: lines[0].get(key) for key in header} != header:
-        raise SystemExit(f"{path} holds results of other settings: move it away, or choose another --out")
-    found = [line for line in lines[1:] if line]
+    lines = kept(path, header, "contender")
+    found = lines[1:]
     work.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
 

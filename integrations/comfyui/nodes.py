@@ -1,5 +1,6 @@
 """The nodes."""
 
+import functools
 import hashlib
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from celeb_basis import (
     CelebBasisError,
     Identity,
     InstantMap,
+    PhotoError,
     Recipe,
     celebrities,
     face_reader,
@@ -24,9 +26,10 @@ from celeb_basis import (
     name_advice,
     vocabulary,
 )
+from celeb_basis.cli.lines import one_line
+from celeb_basis.faces.photo import MOST_PHOTOS
 from celeb_basis.models.encoders import check_placeholder, fingerprint
 
-from .miniature import load_miniature
 from .pipeline import ComfyPipeline, trainable
 from .text import with_identity
 
@@ -43,8 +46,24 @@ folder_paths.add_model_folder_path(BASES, str(Path(folder_paths.models_dir) / BA
 
 
 def digest(path):
-    """A hash of a file, by which ComfyUI sees that it has changed."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path and Path(path).is_file() else ""
+    """A hash of a file, by which ComfyUI sees that it has changed; read in pieces, as any file may lie there."""
+    if not path or not Path(path).is_file():
+        return ""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def in_one_line(execute):
+    """Let errors of celeb-basis reach ComfyUI as one short line, whatever stands in a name or a file."""
+
+    @functools.wraps(execute)
+    def run(cls, **inputs):
+        try:
+            return execute(cls, **inputs)
+        except (CelebBasisError, OSError) as error:
+            raise CelebBasisError(one_line(str(error))) from error
+
+    return run
 
 
 def token_of(name):
@@ -96,6 +115,7 @@ class LoadIdentity(io.ComfyNode):
         )
 
     @classmethod
+    @in_one_line
     def execute(cls, file):
         return io.NodeOutput(Identity.load(folder_paths.get_full_path_or_raise("embeddings", file)))
 
@@ -123,6 +143,7 @@ class SampleIdentity(io.ComfyNode):
         )
 
     @classmethod
+    @in_one_line
     def execute(cls, clip, name, seed, basis):
         with torch.inference_mode(False):  # a fit may use the same basis, and needs its gradients
             pipe = ComfyPipeline(clip)
@@ -154,6 +175,7 @@ class BlendIdentities(io.ComfyNode):
         )
 
     @classmethod
+    @in_one_line
     def execute(cls, a, b, weight, name):
         return io.NodeOutput(a.blend(b, weight, token_of(name)))
 
@@ -171,6 +193,7 @@ class ApplyIdentity(io.ComfyNode):
         )
 
     @classmethod
+    @in_one_line
     def execute(cls, clip, identity):
         identity.check(ComfyPipeline(clip))
         return io.NodeOutput(with_identity(clip, identity))
@@ -193,6 +216,7 @@ class SaveIdentity(io.ComfyNode):
         )
 
     @classmethod
+    @in_one_line
     def execute(cls, identity, overwrite):
         folder = Path(folder_paths.get_folder_paths("embeddings")[0])
         folder.mkdir(parents=True, exist_ok=True)
@@ -234,6 +258,7 @@ class FitIdentity(io.ComfyNode):
         )
 
     @classmethod
+    @in_one_line
     def execute(cls, model, clip, vae, image, name, steps, seed, basis, largest_face, preview):
         token = token_of(name)
         bar = comfy.utils.ProgressBar(max(steps, 1))
@@ -263,8 +288,19 @@ class FitIdentity(io.ComfyNode):
 
 
 def _photos(image):
-    """Pictures of an IMAGE (n, height, width, 3) in 0..1."""
-    return [Image.fromarray((np.clip(p.cpu().numpy(), 0, 1) * 255).round().astype(np.uint8)) for p in image]
+    """Pictures of an IMAGE (n, height, width, 3) in 0..1; a fourth channel, which is alpha, is left out.
+
+    Raises PhotoError for anything else.
+    """
+    shape = tuple(image.shape)
+    if len(shape) != 4 or not all(shape) or shape[-1] not in (3, 4):
+        raise PhotoError(f"this IMAGE has the shape {shape}: pictures have (number, height, width, 3 colours)")
+    if shape[0] > MOST_PHOTOS:
+        raise PhotoError(f"this IMAGE holds {shape[0]} pictures: a person is learnt from {MOST_PHOTOS} at most")
+    pixels = image[..., :3].float()
+    if not pixels.isfinite().all():
+        raise PhotoError("this IMAGE holds values that are not numbers")
+    return [Image.fromarray((np.clip(p.cpu().numpy(), 0, 1) * 255).round().astype(np.uint8)) for p in pixels]
 
 
 def _portrait(pipe, vae, identity, seed):
@@ -281,7 +317,7 @@ def _portrait(pipe, vae, identity, seed):
         [drawn] = nodes.common_ksampler(
             pipe.model, seed, PREVIEW_STEPS, guidance, "euler", "sgm_uniform", positive, negative, latent
         )
-        return _photos(vae.decode(drawn["samples"]))[0]
+        return _photos(vae.decode(drawn["samples"]).nan_to_num())[0]  # a preview may be black, the fit goes on
 
 
 class LoadMiniature(io.ComfyNode):
@@ -298,7 +334,10 @@ class LoadMiniature(io.ComfyNode):
         )
 
     @classmethod
+    @in_one_line
     def execute(cls):
+        from .miniature import load_miniature  # which nothing but trials needs
+
         return io.NodeOutput(*load_miniature())
 
 
@@ -315,6 +354,7 @@ class DrawStranger(io.ComfyNode):
         )
 
     @classmethod
+    @in_one_line
     def execute(cls, seed):
         from celeb_basis import miniature
 

@@ -145,6 +145,36 @@ def test_pictures_that_are_done_are_kept_when_the_rest_is_stopped(number, tmp_pa
             picture.load()
 
 
+FALLS = """
+import signal, time, weakref
+from celeb_basis.cli.signals import stoppable
+
+class Thing:
+    pass
+
+def falls(*_):
+    signal.raise_signal({number})
+    pass  # where the handler runs
+
+with stoppable() as stop:
+    try:
+        thing = Thing()
+        {where}
+        del thing
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print(stop.code)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["Thing.__del__ = falls", "watched = weakref.ref(thing, falls)"])
+def test_a_signal_that_comes_in_a_destructor_is_not_lost(where, number):
+    code = FALLS.format(number=int(number), where=where)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (done.stdout, done.stderr) == (f"{128 + number}\n", "")
+
+
 def test_a_picture_in_json_says_what_its_file_says(tmp_path, capsys):
     assert main(["generate", "a photo", "-n", "6", "--steps", "1", "-o", str(tmp_path), "--json"]) == 0
     files = json.loads(capsys.readouterr().out)["pictures"]

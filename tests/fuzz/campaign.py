@@ -1,10 +1,11 @@
-"""The long campaign, `make fuzz`: prints one line a case as it goes, and a table at the end.
+"""The long campaign, `make fuzz`: says after each batch how it goes and how long it takes, and ends with a table.
 
-    python tests/fuzz/campaign.py [--seed N] [--share S] [--rows FILE] [files kills pages stops models visitors]
+    python tests/fuzz/campaign.py [--seed N] [--share S] [--rows FILE] [--expect] [PART ...]
 
-A share of 1 is 10,000 damaged files and 1,000 cards, 100 kills of each command and of the page, 40 stops of each kind
-of a real process, every malformed model, and 50 visitors. Cases that are in FILE already, of the same seed and share,
-are not run again.
+Parts: files, kills, pages, stops, models, visitors. A share of 1 is 10,000 damaged files, 1,000 cards and 1,000 results
+of a comparison, 100 kills of each command that writes and of the page, 40 stops of each kind of a real process, every
+malformed model, and 50 visitors. With --rows, batches that FILE holds already, of the same seed and share, are not run
+again, and the table is written beside it, as FILE with the suffix .md. --expect prints what the parts take, and stops.
 """
 
 from __future__ import annotations
@@ -13,75 +14,165 @@ import argparse
 import contextlib
 import io
 import json
+import resource
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "models")]  # tiny pipelines, and a hub
+# Tiny pipelines, a hub, and results of the comparison.
+sys.path += [str(Path(__file__).parents[1] / place) for place in (".", "models", "../benchmarks")]
 
 import cards
 import files
 import kills
 import models
+import results
 import stops
 import visitors
 
 from celeb_basis.cli import main as command
 from celeb_basis.cli.options import hide_loading_bars
 
-FILES, CARDS, KILLS, STOPS, VISITORS = 10_000, 1000, 100, 40, 50
+FILES, CARDS, RESULTS, KILLS, STOPS, VISITORS = 10_000, 1000, 1000, 100, 40, 50
 PARTS = ("files", "kills", "pages", "stops", "models", "visitors")
+BATCH = 60  # seconds after which there is news, and a row
+# Of one attempt on two idle cores: from these the time left is told, at the rate at which they turn out.
+SECONDS = {
+    "kill sample": 0.15, "kill blend": 0.15, "kill basis": 2.0, "kill miniature person": 0.5, "kill generate": 1.0,
+    "kill fit": 0.9, "kill demo": 3.5, "kill evaluate": 1.8, "kill web": 3.0,
+}  # fmt: skip
 Row = dict[str, Any]
 
 
-def campaign(parts: list[str], seed: int, share: float, folder: Path) -> Iterator[tuple[str, Callable[[], Row]]]:
-    """The names of the cases and what runs them."""
+@dataclass(frozen=True)
+class Case:
+    """Something that is tried so often, in batches.
 
-    def number(times: int) -> int:
-        return max(1, round(share * times))
+    seconds: of one attempt. attack: takes the attempts of a batch, its seed and its folder, and returns its row.
+    """
 
-    def place(name: str) -> Path:
-        (folder / name).mkdir()
-        return folder / name
+    part: str
+    name: str
+    times: int
+    seconds: float
+    attack: Callable[[int, str, Path], Row]
 
-    if "files" in parts:
-        kinds = files.artefacts(folder) | files.pictures(folder)
-        for name, (file, read) in kinds.items():
-            times = number(FILES // len(kinds))
-            yield f"damaged {name}", lambda f=file, r=read, n=times: files.attack(f, r, n, seed, folder).row()
-        yield "cards", lambda: cards.attack(number(CARDS), seed, place("cards")).row()
+    def batches(self, share: float) -> list[int]:
+        """The attempts of each batch."""
+        times = max(1, round(share * self.times))
+        number = max(1, round(times * self.seconds / BATCH)) if self.times > 1 else 1
+        return [times // number + (i < times % number) for i in range(number)]
+
+
+def cases(parts: list[str], folder: Path) -> list[Case]:
+    """What is tried, in its order; inputs are written into the folder."""
+    found: list[Case] = []
+
+    def add(part: str, name: str, times: int, seconds: float, attack: Callable[[int, str, Path], Any]) -> None:
+        if part in parts:
+            found.append(Case(part, name, times, seconds, lambda *how: row_of(attack(*how))))
+
+    kinds = files.artefacts(folder) | files.pictures(folder) if "files" in parts else {}
+    for name, (file, read) in kinds.items():
+        add("files", f"damaged {name}", FILES // len(kinds), 0.01, partial(files.attack, file, read))
+    add("files", "cards", CARDS, 0.01, cards.attack)
+    add("files", "results", RESULTS, 0.01, results.attack)
     if {"kills", "pages"} & set(parts):
         with contextlib.redirect_stdout(io.StringIO()):
             lines = kills.commands(folder)
             command([*lines["generate"][:-1], str(folder / "warm")])  # imports everything before the forks
-    if "kills" in parts:
-        for name, argv in lines.items():
-            yield f"kill {name}", lambda n=name, a=argv: kills.kill(a, number(KILLS), seed, place(f"kill {n}")).row()
-            yield (
-                f"full {name}",
-                lambda n=name, a=argv: kills.full(a, number(KILLS // 4), seed, place(f"full {n}")).row(),
-            )
-            yield (
-                f"together {name}",
-                lambda n=name, a=argv: kills.together(a, number(KILLS // 20), place(f"together {n}")).row(),
-            )
-    if "pages" in parts:
         import celeb_basis.web  # noqa: F401 - before the forks
+    else:
+        lines = {}
+    for name, argv in lines.items():
+        seconds, together = SECONDS[f"kill {name}"], partial(kills.together, argv)
+        add("kills", f"kill {name}", KILLS, seconds, partial(kills.kill, argv))
+        add("kills", f"full {name}", KILLS // 4, seconds / 2, partial(kills.full, argv))
+        add("kills", f"together {name}", KILLS // 20, 2 * seconds, together)
+    add("pages", "kill web", KILLS, SECONDS["kill web"], kills.pages)
+    draw = ["generate", "a photo", "--steps", "1"]
+    add("stops", "stop sample", STOPS, 3.0, partial(stops.anywhere, ["sample", "--name", "eve"]))
+    add("stops", "stop generate", STOPS, 6.0, partial(stops.anywhere, draw))
+    add("stops", "stop a download", STOPS, 8.0, stops.downloading)
+    add("models", "malformed models", 1, 60.0, lambda _, seed, place: models.attack(seed, place))
+    add("visitors", "visitors", VISITORS, 2.0, lambda times, _, place: visitors.attack(times, place))
+    return found
 
-        yield "kill web", lambda: kills.pages(number(KILLS), seed, place("pages")).row()
-    if "stops" in parts:
-        draw = ["generate", "a photo", "--steps", "1"]
-        yield "stop sample", lambda: stops.anywhere(["sample", "--name", "eve"], number(STOPS), seed, folder).row()
-        yield "stop generate", lambda: stops.anywhere(draw, number(STOPS), seed, folder).row()
-        yield "stop a download", lambda: stops.downloading(number(STOPS), seed, folder).row()
-    if "models" in parts:
-        yield "malformed models", lambda: models.attack(seed, place("models")).row()
-    if "visitors" in parts:
-        yield "visitors", lambda: visitors.attack(number(VISITORS), place("visitors"))
+
+def row_of(result: files.Tally | Row) -> Row:
+    """What a batch came to."""
+    return result.row() if isinstance(result, files.Tally) else result
+
+
+def kept_rows(file: Path) -> list[Row]:
+    """The rows of a file, without one that was cut off, which is removed from it."""
+    rows = []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+class News:
+    """How far it is, in the seconds that all batches are expected to take, and how fast this machine is beside that."""
+
+    def __init__(self, todo: float) -> None:
+        self._todo, self._done, self._begun = todo, 0.0, time.monotonic()
+
+    def __call__(self, name: str, tried: int, of: int, failed: int, expected_s: float, row: Row) -> None:
+        self._done += expected_s
+        left = (time.monotonic() - self._begun) / self._done * (self._todo - self._done)
+        print(
+            f"{self._done / self._todo:4.0%}  {name}: {tried} of {of}, {failed} failed"
+            f" ({row['tried'] / max(row['seconds'], 0.01):.3g} a second); {clock(left)} left",
+            flush=True,
+        )
+        for kind in row["kinds"]:
+            print(f"      {kind}", flush=True)
+
+
+def clock(seconds: float) -> str:
+    """1 h 5 min, or 40 s."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def table(rows: list[Row]) -> str:
+    """Every case with all its batches: what was tried, what failed, what it took."""
+    head = ["campaign", "tried", "refused or stopped", "failed", "seconds", "slowest, s", "peak, MB"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name in dict.fromkeys(row["case"] for row in rows):
+        own = [row for row in rows if row["case"] == name]
+        sums = [sum(row.get(key, 0) for row in own) for key in ("tried", "refused", "failed", "seconds")]
+        peaks = [max(row.get(key, 0) for row in own) for key in ("slowest_s", "peak_mb")]
+        lines.append(f"| {name} | {' | '.join(f'{value:.10g}' for value in (*sums[:3], round(sums[3]), *peaks))} |")
+    return "\n".join(lines)
+
+
+def spent() -> float:
+    """Seconds of processor time, those of children that have ended included."""
+    own = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(use.ru_utime + use.ru_stime for use in own)
+
+
+def expected(found: list[Case], share: float) -> str:
+    """What each part takes."""
+    lines = ["| part | attempts | minutes |", "|---|---|---|"]
+    for part in dict.fromkeys(case.part for case in found):
+        own = [(sum(case.batches(share)), case.seconds) for case in found if case.part == part]
+        minutes = sum(times * seconds for times, seconds in own) / 60
+        lines.append(f"| {part} | {sum(times for times, _ in own):,} | {minutes:.0f} |")
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -90,25 +181,39 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", type=float, default=1.0)
-    parser.add_argument("--rows", type=Path, help="where the cases are kept, one JSON object a line")
+    parser.add_argument("--rows", type=Path, help="where the batches are kept, one JSON object a line")
+    parser.add_argument("--expect", action="store_true", help="print what the parts take, and stop")
     args = parser.parse_args()
     torch.set_num_threads(1)
     hide_loading_bars()
-    kept = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows and args.rows.exists() else []
-    rows = {row["case"]: row for row in kept if (row["seed"], row["share"]) == (args.seed, args.share)}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, run in campaign(args.parts, args.seed, args.share, Path(folder)):
-            if name in rows:
-                continue
-            rows[name] = {"case": name, "seed": args.seed, "share": args.share} | run()
-            print(rows[name], flush=True)
+    run = {"seed": args.seed, "share": args.share}
+    rows = [row for row in (kept_rows(args.rows) if args.rows else []) if run.items() <= row.items()]
+    done = {(row["case"], row["batch"]) for row in rows}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        found = cases(args.parts, folder)
+        if args.expect:
+            print(expected(found, args.share))
+            return 0
+        batches = [(case, i, times) for case in found for i, times in enumerate(case.batches(args.share))]
+        left = [(case, i, times) for case, i, times in batches if (case.name, i) not in done]
+        news = News(sum(case.seconds * times for case, _, times in left))
+        for case, i, times in left:
+            (place := folder / f"{case.name} {i}").mkdir()
+            begun, used = time.monotonic(), spent()
+            row = {"case": case.name, "batch": i, **run} | case.attack(times, f"{args.seed} {i}", place)
+            row |= {"seconds": round(time.monotonic() - begun, 2), "processor_s": round(spent() - used, 2)}
+            rows.append(row)
             if args.rows:
                 with args.rows.open("a") as lines:
-                    lines.write(json.dumps(rows[name]) + "\n")
-    print("\n| campaign | tried | failed | slowest, s | peak, MB |\n|---|---|---|---|---|")
-    for name, row in rows.items():
-        print(f"| {name} | {row['tried']} | {row['failed']} | {row.get('slowest_s', '')} | {row['peak_mb']} |")
-    return int(any(row["failed"] for row in rows.values()))
+                    lines.write(json.dumps(row) + "\n")
+            own = [other for other in rows if other["case"] == case.name]
+            tried, failed = (sum(other[key] for other in own) for key in ("tried", "failed"))
+            news(case.name, tried, max(tried, sum(case.batches(args.share))), failed, case.seconds * times, row)
+    print(f"\n{table(rows)}")
+    if args.rows:
+        args.rows.with_suffix(".md").write_text(f"{table(rows)}\n\nSeed {args.seed}, share {args.share}.\n")
+    return int(any(row["failed"] for row in rows))
 
 
 if __name__ == "__main__":

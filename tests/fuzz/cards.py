@@ -23,7 +23,7 @@ VALUES: list[Any] = [
 TEXTS = ["", "[]", "null", "{", "[" * 10**5, '{"a":' * 5000, '{"num_inference_steps": 1' + "0" * 5000 + "}", "\0" * 99]
 
 
-def attack(times: int, seed: int, folder: Path) -> Tally:
+def attack(times: int, seed: str, folder: Path) -> Tally:
     """Read so many cards with one to three values of any kind, and some that are no JSON."""
     chance, tally = random.Random(f"cards {seed}"), Tally()
     card = folder / "celeb_basis.json"

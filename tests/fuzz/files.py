@@ -108,7 +108,7 @@ def pictures(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
     return {suffix: (folder / f"picture.{suffix}", open_photo) for suffix in PICTURES}
 
 
-def attack(file: Path, read: Callable[[Path], Any], times: int, seed: int, folder: Path) -> Tally:
+def attack(file: Path, read: Callable[[Path], Any], times: int, seed: str, folder: Path) -> Tally:
     """Read a file damaged in so many ways, by the library and by the info command."""
     chance, sound, tally = random.Random(f"{file.name} {seed}"), file.read_bytes(), Tally()
     damaged = folder / f"damaged{file.suffix}"

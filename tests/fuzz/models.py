@@ -141,7 +141,7 @@ OF_A_FOLDER: list[Callable[[Path], None]] = [
 ]
 
 
-def attack(seed: int, folder: Path, cases: int | None = None) -> Tally:
+def attack(seed: str, folder: Path, cases: int | None = None) -> Tally:
     """Load the tiny model with each thing wrong, or with some of them; a pickle beside the weights changes nothing."""
     chance, tally = random.Random(f"models {seed}"), Tally()
     sound = folder / "sound"

@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from conftest import make_pipeline
 from files import Tally
 from hub import serve
+from loopback import Handler, serving
 
 SAID = "celeb-basis: stopped\n"
 LIMIT = 120  # seconds that a command may go on after a signal
@@ -33,11 +33,7 @@ def launch(argv: Sequence[str], place: Path, **env: str) -> subprocess.Popen[str
 
 
 def stop(process: subprocess.Popen[str], number: signal.Signals, tally: Tally) -> None:
-    """Send a signal, and look at how the command ends.
-
-    Counted as refused: stopped with one line and the code by which a shell knows the signal. Before the first line of
-    celeb-basis runs, Python ends without a word, and the shell gives the same code.
-    """
+    """Send a signal, and look at how the command ends."""
     tally.tried += 1
     process.send_signal(number)
     begun = time.monotonic()
@@ -47,12 +43,21 @@ def stop(process: subprocess.Popen[str], number: signal.Signals, tally: Tally) -
         process.kill()
         _, said = process.communicate()
     tally.slowest = max(tally.slowest, time.monotonic() - begun)
-    stopped = process.returncode == 128 + number and said.endswith(SAID) and "Traceback" not in said
-    tally.refused += stopped
-    python_itself = process.returncode == -number and not said
-    done = process.returncode == 0 and not said
-    if not (stopped or python_itself or done):
-        tally.failures.append(f"{number.name}: exit code {process.returncode}, {said[-300:]!r}")
+    tally.refused += process.returncode != 0
+    tally.failures += improper(number, process.returncode, said)
+
+
+def improper(number: signal.Signals, code: int, said: str) -> list[str]:
+    """What is wrong with the end of a command to which a signal was sent; nothing where it keeps its promise.
+
+    code: negative for the number of a signal that ended it. Promised are one line and the code by which a shell knows
+    the signal. SIGKILL, or any signal before the first line of celeb-basis runs, ends a process without a word; and a
+    command may have been done before.
+    """
+    stopped = code == 128 + number and said.endswith(SAID)
+    if code in (0, -number) or stopped:
+        return [f"{number.name}: {said[said.index('Traceback') :][-600:]!r}"] if "Traceback" in said else []
+    return [f"{number.name}: exit code {code}, {said[-300:]!r}"]
 
 
 def signals(chance: random.Random) -> signal.Signals:
@@ -60,7 +65,7 @@ def signals(chance: random.Random) -> signal.Signals:
     return chance.choice([signal.SIGINT, signal.SIGINT, signal.SIGTERM])
 
 
-def anywhere(argv: Sequence[str], times: int, seed: int, folder: Path) -> Tally:
+def anywhere(argv: Sequence[str], times: int, seed: str, folder: Path) -> Tally:
     """Stop a command at any instant between its birth and its end."""
     chance, tally = random.Random(f"{argv} {seed}"), Tally()
     begun = time.monotonic()
@@ -76,7 +81,7 @@ def anywhere(argv: Sequence[str], times: int, seed: int, folder: Path) -> Tally:
     return tally
 
 
-def downloading(times: int, seed: int, folder: Path) -> Tally:
+def downloading(times: int, seed: str, folder: Path) -> Tally:
     """Stop a command between the hub's first byte and its last, which never comes."""
     chance, tally = random.Random(f"hub {seed}"), Tally()
     model = folder / "model"
@@ -101,7 +106,7 @@ def dribbling(address: str) -> Iterator[tuple[str, threading.Event]]:
 
     begun, ended = threading.Event(), threading.Event()
 
-    class Slow(BaseHTTPRequestHandler):
+    class Slow(Handler):
         def do_GET(self) -> None:
             try:
                 answer = urllib.request.urlopen(urllib.request.Request(address + self.path, method=self.command))
@@ -129,16 +134,8 @@ def dribbling(address: str) -> Iterator[tuple[str, threading.Event]]:
 
         do_HEAD = do_GET
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", begun
-    finally:
-        ended.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Slow) as slow:
+        try:
+            yield slow, begun
+        finally:
+            ended.set()

@@ -8,6 +8,7 @@ import files
 import kills
 import models
 import pytest
+import results
 
 
 @pytest.fixture
@@ -18,11 +19,15 @@ def sound(tmp_path):
 @pytest.mark.parametrize("kind", ["identity", "basis", "map", "portraits", "foreign", *files.PICTURES])
 def test_damaged_files_are_refused_or_what_they_should_be(kind, sound, tmp_path):
     file, read = sound[kind]
-    assert files.attack(file, read, 60, 7, tmp_path).row()["kinds"] == {}
+    assert files.attack(file, read, 60, "7", tmp_path).row()["kinds"] == {}
 
 
 def test_cards_of_any_content_are_refused_or_what_a_card_may_say(tmp_path):
-    assert cards.attack(200, 7, tmp_path).row()["kinds"] == {}
+    assert cards.attack(200, "7", tmp_path).row()["kinds"] == {}
+
+
+def test_damaged_results_of_a_comparison_are_refused_or_what_is_whole_in_them(tmp_path):
+    assert results.attack(300, "7", tmp_path).row()["kinds"] == {}
 
 
 @pytest.mark.parametrize("name", ["blend", "miniature person", "generate"])
@@ -30,9 +35,9 @@ def test_stopped_commands_and_full_disks_leave_no_torn_file(name, tmp_path):
     with contextlib.redirect_stdout(io.StringIO()):
         argv = kills.commands(tmp_path)[name]
     for kind, tally in {
-        "kill": lambda place: kills.kill(argv, 3, 7, place),
-        "full": lambda place: kills.full(argv, 2, 7, place),
-        "together": lambda place: kills.together(argv, 1, place),
+        "kill": lambda place: kills.kill(argv, 2, "7", place),
+        "full": lambda place: kills.full(argv, 1, "7", place),
+        "together": lambda place: kills.together(argv, 1, "7", place),
     }.items():
         (tmp_path / kind).mkdir()
         assert tally(tmp_path / kind).row()["kinds"] == {}, kind
@@ -40,4 +45,4 @@ def test_stopped_commands_and_full_disks_leave_no_torn_file(name, tmp_path):
 
 def test_malformed_models_are_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert models.attack(7, tmp_path, cases=15).row()["kinds"] == {}
+    assert models.attack("7", tmp_path, cases=15).row()["kinds"] == {}

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from loopback import Handler, serving
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def serve(repositories, gated=()):
     """
     asked = []
 
-    class Hub(BaseHTTPRequestHandler):
+    class Hub(Handler):
         def do_GET(self):
             asked.append(self.path)
             parts = self.path.split("?")[0].strip("/").split("/")
@@ -68,18 +68,8 @@ def serve(repositories, gated=()):
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Hub) as address:
+        yield address, asked
 
 
 def visit(monkeypatch, address, cache):

@@ -9,7 +9,7 @@ from conftest import NAMES, make_pipeline
 from celeb_basis import DEFAULT_MODEL, CelebBasis, InstantMap, ModelCard, ModelError, card_of, generate, load_pipeline
 from celeb_basis.cli import main
 from celeb_basis.faces.face_reader import face_reader
-from celeb_basis.models.card import FILE, installed
+from celeb_basis.models.card import FILE
 
 
 def lay(folder, **values):
@@ -106,8 +106,3 @@ def test_cards_that_cannot_be_meant(folder, content, says):
     with pytest.raises(ModelError, match=says) as error:
         card_of(folder)
     assert "\n" not in str(error.value) and FILE in str(error.value)
-
-
-def test_what_is_not_installed_is_named():
-    with pytest.raises(ModelError, match="the face reader 'nobody', which is not installed"):
-        installed("face_readers", "nobody")

@@ -334,8 +334,10 @@ def test_the_command_serves_until_it_is_stopped(tmp_path):
         address = json.loads(process.stdout.readline())["address"]
         assert re.match(r"http://127\.0\.0\.1:\d+/", address)
         assert httpx.get(address).status_code == 200
-        process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=30)
+        with httpx.stream("GET", f"{address}gradio_api/heartbeat/s", timeout=30) as waiting:
+            assert waiting.status_code == 200
+            process.send_signal(signal.SIGINT)
+            _, complaint = process.communicate(timeout=30)
     finally:
         process.kill()
     assert process.returncode == 130 and complaint == "celeb-basis: stopped\n"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+AGAIN = 0.01  # seconds after which an interrupt that was lost comes again
 
 
 class Stop:
@@ -36,8 +41,36 @@ def stoppable() -> Iterator[Stop]:
         stop.signal = number
         raise KeyboardInterrupt
 
-    with _handled(first):
+    with _handled(first), _not_lost(stop):
         yield stop
+
+
+@contextmanager
+def _not_lost(stop: Stop) -> Iterator[None]:
+    """Inside the block the signal comes once more where its KeyboardInterrupt could not be raised.
+
+    Out of a destructor, or what a weak reference calls when its object is gone, nothing can: Python prints a traceback
+    and goes on as if nothing had happened.
+    """
+    before, inside = sys.unraisablehook, True
+
+    def lost(unraisable: sys.UnraisableHookArgs) -> None:
+        if not (stop.signal and isinstance(unraisable.exc_value, KeyboardInterrupt)):
+            before(unraisable)
+            return
+        number, stop.signal = stop.signal, 0
+        _thread.start_new_thread(again, (number,))  # takes no lock, which this thread may hold just now
+
+    def again(number: int) -> None:
+        time.sleep(AGAIN)
+        if inside:
+            os.kill(os.getpid(), number)
+
+    sys.unraisablehook = lost
+    try:
+        yield
+    finally:
+        inside, sys.unraisablehook = False, before
 
 
 @contextmanager

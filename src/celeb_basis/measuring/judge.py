@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from ..errors import ModelError
 from ..faces.face import FaceReader
+from ..faces.face_reader import READER, CheckedReader
 from ..faces.photo_reader import PhotoReader
 from ..faces.recognisers import RECOGNISERS
 from ..identity import Identity
-from ..models.card import installed
+from ..models.installed import check_has, installed, others_code
 from ..models.pipeline import Pipeline, model_card, model_name
 from .clip import Clip
 
@@ -65,6 +68,46 @@ class PhotoJudge:
         return None
 
 
+JUDGE = {"reader": object, "measure": str, "prompt_scores": Callable, "features": Callable, "photograph": Callable}
+
+
+class CheckedJudge:
+    """A judge of another package, whose answers are looked at before they are used."""
+
+    def __init__(self, judge: Judge, name: str) -> None:
+        self._judge, self._what, self.measure = judge, f"the judge {name!r}", judge.measure
+        with others_code(f"the reader of {self._what}"):
+            check_has(judge.reader, READER)
+        self.reader: FaceReader = CheckedReader(judge.reader)
+
+    def prompt_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        """The judge's scores. Raises ModelError where they are no such numbers, or too few."""
+        with others_code(self._what):
+            scores = [float(score) for score in self._judge.prompt_scores(images, prompts)]
+            if scores and (len(scores) != len(images) or any(map(math.isinf, scores))):
+                raise ValueError(f"{len(scores)} prompt scores of {len(images)} pictures, or infinite ones")
+        return scores
+
+    def features(self, images: Sequence[Image.Image]) -> Tensor | None:
+        """The judge's features. Raises ModelError where they are no numbers, or too few."""
+        with others_code(self._what):
+            found = self._judge.features(images)
+            if found is not None and not (
+                isinstance(found, torch.Tensor) and found.ndim == 2 and len(found) == len(images)
+                and found.is_floating_point() and found.isfinite().all()
+            ):  # fmt: skip
+                raise ValueError(f"its features are no finite numbers in {len(images)} rows")
+        return found
+
+    def photograph(self, name: str) -> Image.Image | None:
+        """The judge's photograph of a celebrity. Raises ModelError where it is no picture."""
+        with others_code(self._what):
+            photo = self._judge.photograph(name)
+            if not isinstance(photo, Image.Image | None):
+                raise TypeError(f"its photograph of {name!r} is a {type(photo).__name__}")
+        return photo
+
+
 def judge_of(
     pipe: Pipeline, identities: Sequence[Identity], *, reader: str | None = None, clip: str | None = None
 ) -> Judge:
@@ -81,7 +124,7 @@ def judge_of(
         if reader or clip:
             given = f"judge={reader}" if reader else f"clip={clip}"
             raise ModelError(f"{model_name(pipe)} brings its own judge: leave out {given}")
-        judge: Judge = installed("judges", own)()
+        judge: Judge = CheckedJudge(installed("judges", own, JUDGE), own)
     else:
         judge = PhotoJudge(_independent(fitted_with, reader), None if clip == "none" else Clip.load(clip))
     for token, name in fitted_with.items():

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -147,15 +146,3 @@ def _is_template(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def installed(kind: str, name: str) -> Any:
-    """What an installed package offers under a name: an entry point of the group `celeb_basis.KIND`.
-
-    Raises ModelError where no package offers it.
-    """
-    found = entry_points(group=f"celeb_basis.{kind}", name=name)
-    if not found:
-        what = kind.replace("_", " ").removesuffix("s")
-        raise ModelError(f"this model needs the {what} {name!r}, which is not installed: install its package")
-    return next(iter(found)).load()

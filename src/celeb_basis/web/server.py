@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -38,6 +39,12 @@ def served(app: Any, host: str, port: int | None) -> Iterator[str]:
         timeout_graceful_shutdown=1,
     )
     server = _Server(config)
+    log = logging.getLogger("uvicorn.error")
+
+    def is_news(_: logging.LogRecord) -> bool:
+        return not server.should_exit  # answers that the end cuts off are no errors
+
+    log.addFilter(is_news)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
@@ -48,6 +55,8 @@ def served(app: Any, host: str, port: int | None) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(5)
+        if not thread.is_alive():
+            log.removeFilter(is_news)
         listener.close()
 
 
