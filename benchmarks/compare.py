@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=60, help="an even number, %(default)s by default")
     parser.add_argument("--first", type=int, help=f"number of the first: {REPORTED}, for tuning {TUNED}")
     parser.add_argument("--only", action="append", choices=CONTENDERS | REGIONS, metavar="CONTENDER")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, default=SIZES, help="people in a picture")
     parser.add_argument("--course", type=int, default=10, help="people whose fit is followed step by step")
     parser.add_argument("--tune", nargs="+", type=setting, metavar="SETTING=VALUE")

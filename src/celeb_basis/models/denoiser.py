@@ -64,6 +64,11 @@ class Prediction:
         return (self.output - self.target).square().flatten(1).mean(1)
 
 
+def spread_evenly(count: int, generator: torch.Generator) -> Tensor:
+    """Random numbers (count,), one in each of `count` equal parts of 0..1, so that every batch sees all of it."""
+    return (torch.arange(count) + 0.999 * torch.rand(count, generator=generator)) / count
+
+
 class Denoiser:
     """The UNet of Stable Diffusion 1 and 2.
 
@@ -228,8 +233,8 @@ class Denoiser:
         )
 
     def _timesteps(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random timesteps, (count,): uniform."""
-        return torch.randint(len(self._alphas_cumprod), (count,), generator=generator)
+        """Random timesteps, (count,): one in each of `count` equal parts of all."""
+        return (spread_evenly(count, generator) * len(self._alphas_cumprod)).long()
 
     def _levels(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """How much of the picture and of the noise there is at timesteps (n,); each (n,)."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .denoiser import FLOW, Denoiser, States
+from .denoiser import FLOW, Denoiser, States, spread_evenly
 from .encoders import check_lengths, expanded, text_encoders
 from .pipeline import model_card, model_name
 
@@ -95,9 +95,7 @@ class FlowDenoiser(Denoiser):
 
     def _timesteps(self, count: int, generator: torch.Generator) -> Tensor:
         """Random timesteps, (count,): their logit is normal before the scheduler's own shift."""
-        from diffusers.training_utils import compute_density_for_timestep_sampling
-
-        density = compute_density_for_timestep_sampling("logit_normal", count, 0.0, 1.0, generator=generator)
+        density = torch.special.ndtri(spread_evenly(count, generator)).sigmoid()
         steps = len(self._sigmas)
         return self._sigmas[(density * steps).long().clamp_max(steps - 1)] * 1000
 
