@@ -55,7 +55,8 @@ def assemble(folder: Path, reads: str) -> ZImagePipeline:
 
 def _lengthened(encoder: CLIPTextModel) -> CLIPTextModel:
     """CLIP with a position for every place of the padding, which reads nothing and is not read."""
-    longer = CLIPTextModel(CLIPTextConfig.from_dict(encoder.config.to_dict() | {"max_position_embeddings": PIPELINE_LENGTH}))
+    config = encoder.config.to_dict() | {"max_position_embeddings": PIPELINE_LENGTH}
+    longer = CLIPTextModel(CLIPTextConfig.from_dict(config))
     state = encoder.state_dict()
     [key] = [key for key in state if key.endswith("position_embedding.weight")]
     state[key] = torch.cat([state[key], torch.zeros(PIPELINE_LENGTH - len(state[key]), state[key].shape[1])])
