@@ -51,6 +51,13 @@ class PlainAttention:
         return attn.to_out[0]((weights @ value.transpose(1, 2)).transpose(1, 2).flatten(2))
 
 
+def write_out_attention(model: ZImageTransformer2DModel) -> None:
+    """Let every layer attend by `PlainAttention`; the weights are the same."""
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.set_processor(PlainAttention())
+
+
 def is_hidden_matrix(name: str) -> bool:
     """The matrices of the layers, not those that read pictures, captions and time."""
     return name.endswith("weight") and (".attention.to_" in name or ".feed_forward." in name)
@@ -78,9 +85,7 @@ def run(
     torch.manual_seed(3)
     transformer = build().to(device)
     if device == "cpu":
-        for module in transformer.modules():
-            if isinstance(module, Attention):
-                module.set_processor(PlainAttention())
+        write_out_attention(transformer)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         nonlocal data, current
