@@ -4,14 +4,19 @@
 
 Models are the miniature and those of its world (tools/train_miniature.py). A celeb basis of states is a PCA of what a
 layer makes of the celebrities' names, at each of their two tokens; people are learnt in it by the same recipe, and the
-layers that follow read them as they would read a name. Results are one line a picture, in a file for each contender;
-a run that was stopped goes on. At the end the table is printed.
+layers that follow read them as they would read a name. The start is the mean, or a map from face to coefficients,
+learnt as the instant map from what the model draws of its celebrities. Celebrities are drawn by their names, and as
+they are in each basis, which is the most that a person learnt there could be.
+
+Results are one line a picture, in a file for each contender; a run that was stopped goes on. At the end the table is
+printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,7 +30,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from work import REPORTED, TOKENS, Person, Work
 
-from celeb_basis import CelebBasis, InstantMap, Recipe, fit_steps, load_pipeline
+from celeb_basis import CelebBasis, InstantMap, Portraits, Recipe, draw_portraits, fit_steps, load_pipeline
+from celeb_basis.faces.face_reader import face_reader
 from celeb_basis.measuring.protocols import PROMPTS
 from celeb_basis.measuring.scores import interval
 from celeb_basis.miniature.captions import asked
@@ -35,7 +41,9 @@ from celeb_basis.models.hooks import hook
 from celeb_basis.models.pipeline import model_card, model_name
 from celeb_basis.training.methods import CelebBasisMethod, Method, TextualInversion
 
+logger = logging.getLogger(__name__)
 RESULTS = Path(__file__).parent / "results/states"
+KEPT = Path("runs/states")
 WORDS = [("scene", text.replace("{}", "{0}")) for text in PROMPTS]
 
 
@@ -77,12 +85,11 @@ def after_layer(pipe: Any, number: int, rows: Tensor) -> Iterator[None]:
         yield
 
 
-@torch.no_grad()
-def basis_after(pipe: Any, number: int, names: Sequence[str], n_components: int) -> CelebBasis:
-    """A celeb basis of the states after layer `number`, at the two tokens of names, mean over the card's prompts."""
+def states_after(pipe: Any, number: int, names: Sequence[str]) -> Tensor:
+    """States (names, 2, dim) after layer `number` at the two tokens of names, mean over the prompts of the card."""
     card, tokenizer = model_card(pipe), pipe.tokenizer
     prompts = (*(card.templates or ()), *(card.portraits or ()))
-    total: Tensor | float = 0.0
+    total = torch.zeros(())
     for prompt in prompts:
         at = len(tokenizer(prompt.split("{}")[0]).input_ids) - 1  # an end follows
         texts = [prompt.format(name) for name in names]
@@ -91,10 +98,8 @@ def basis_after(pipe: Any, number: int, names: Sequence[str], n_components: int)
             ids = tokenizer(texts[start : start + 64], padding=True, return_tensors="pt").input_ids
             states = pipe.text_encoder(ids, output_hidden_states=True).hidden_states[number]
             found.append(states[:, at : at + 2])
-        total = total + torch.cat(found)
-    return CelebBasis.fit(
-        total / len(prompts), names, n_components, fingerprint=fingerprint(pipe), model=model_name(pipe)
-    )
+        total = total + torch.cat(found) / len(prompts)
+    return total
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,64 +108,110 @@ class Model:
 
     pipe: Any
     basis: CelebBasis
-    instant: InstantMap
+    portraits: Portraits
 
     @classmethod
-    def load(cls, name: str) -> Model:
-        """The model in a folder that tools/train_miniature.py packed, or the miniature."""
+    def load(cls, name: str, kept: Path) -> Model:
+        """The model in a folder that tools/train_miniature.py packed, or the miniature.
+
+        kept: the folder for the faces that it draws of its celebrities.
+        """
         pipe = load_pipeline(name, device="cpu")
-        return cls(pipe, CelebBasis.from_card(pipe.card), InstantMap.from_card(pipe.card))
+        basis = CelebBasis.from_card(pipe.card)
+        kept /= f"{denoiser_of(pipe).digest[:12]}.safetensors"
+        if kept.exists():
+            return cls(pipe, basis, Portraits.load(kept))
+        steps = (model_card(pipe).num_inference_steps or 20) // 2
+        with tqdm(total=len(basis.names), desc="portraits", disable=None) as bar:
+            for drawn in draw_portraits(
+                pipe, basis.names, face_reader(pipe), pictures=2, num_inference_steps=steps, batch_size=32
+            ):
+                bar.update(len(drawn.names) - bar.n)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        drawn.save(kept)
+        return cls(pipe, basis, drawn)
 
     @property
     def mean(self) -> Tensor:
         """Input rows (2, dim) of the mean celebrity."""
         return self.basis.inverse_transform(torch.zeros_like(self.basis.sigma))
 
-    def fit(self, people: Sequence[Person], method: Method, recipe: Recipe, basis: CelebBasis | None = None) -> Tensor:
-        """Vectors (people, 2, dim) of people learnt by a method, in the model's own basis or in another."""
+
+class Place:
+    """Where a text encoder takes people: at its input rows, number 0, or as the states after a layer."""
+
+    def __init__(self, model: Model, number: int) -> None:
+        self.model, self.number, pipe = model, number, model.pipe
+        names = model.basis.names
+        with torch.no_grad():
+            self.known = states_after(pipe, number, names) if number else name_rows(pipe, names)[0]
+        self.basis = model.basis
+        if number:
+            self.basis = CelebBasis.fit(
+                self.known, names, model.basis.n_components, fingerprint=fingerprint(pipe), model=model_name(pipe)
+            )
+        drawn = model.portraits.of(names)
+        some = drawn.found > 0
+        self.instant = InstantMap.fit(
+            torch.nn.functional.normalize(drawn.features[some].sum(1), dim=-1),
+            self.basis.transform(self.known)[some], basis=self.basis, face_reader=drawn.face_reader,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"states after layer {self.number}" if self.number else "input rows"
+
+    def taken(self) -> AbstractContextManager[None]:
+        """Inside the block the pipeline takes people's vectors here."""
+        return after_layer(self.model.pipe, self.number, self.model.mean) if self.number else nullcontext()
+
+    def fit(self, people: Sequence[Person], method: Method, recipe: Recipe) -> Tensor:
+        """Vectors (people, 2, dim) of people learnt here."""
         faces = [person.faces for person in people]
-        for step in tqdm(
-            fit_steps(self.pipe, basis or self.basis, faces, recipe, method=method, instant=self.instant),
-            f"fit of {len(people)}", disable=None, leave=False,
-        ):  # fmt: skip
-            vectors = step.vectors
+        with self.taken():
+            for step in tqdm(
+                fit_steps(self.model.pipe, self.basis, faces, recipe, method=method, instant=self.instant),
+                f"{self}, fit of {len(people)}", disable=None, leave=False,
+            ):  # fmt: skip
+                vectors = step.vectors
         return vectors
+
+    def celebrities(self, people: Sequence[Person]) -> Tensor:
+        """Vectors (people, 2, dim) of celebrities as they are in the basis."""
+        known = self.known[[self.basis.names.index(person.name) for person in people]]
+        return self.basis.inverse_transform(self.basis.transform(known))
 
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """Vectors (people, 2, dim) of people, and where the text encoder takes them."""
+    """How vectors (people, 2, dim) of new people, or of celebrities, come about, and where they are taken."""
 
+    place: Place
     learn: Callable[[Sequence[Person]], Tensor]
-    place: Callable[[], AbstractContextManager[None]] = nullcontext
     celebrities: bool = False
 
 
 def contenders(model: Model, recipe: Recipe) -> dict[str, Contender]:
-    """By name, ceiling and floor first."""
-    mean, instant = CelebBasisMethod(init="mean"), CelebBasisMethod(init="instant")
-
-    def named(people: Sequence[Person]) -> Tensor:
-        return torch.cat([name_rows(model.pipe, [person.name])[0] for person in people])
-
-    def states(number: int) -> Contender:
-        basis = basis_after(model.pipe, number, model.basis.names, model.basis.n_components)
-
-        def learn(people: Sequence[Person]) -> Tensor:
-            with after_layer(model.pipe, number, model.mean):
-                return model.fit(people, mean, recipe, basis)
-
-        return Contender(learn, lambda: after_layer(model.pipe, number, model.mean))
-
-    return {
-        "celebrities": Contender(named, celebrities=True),
-        "mean person": Contender(lambda people: model.mean.expand(len(people), -1, -1)),
-        "instant map": Contender(lambda people: model.fit(people, instant, Recipe(max_train_steps=0))),
-        "input rows": Contender(lambda people: model.fit(people, instant, recipe)),
-        "input rows, from the mean": Contender(lambda people: model.fit(people, mean, recipe)),
-        "free input rows": Contender(lambda people: model.fit(people, TextualInversion(), recipe)),
-        **{f"states after layer {i}, from the mean": states(i) for i in range(1, len(layers(model.pipe)))},
+    """By name: ceiling and floor first, then each place."""
+    rows, *states = (Place(model, number) for number in range(len(layers(model.pipe))))
+    found = {
+        "celebrities": Contender(rows, lambda people: name_rows(model.pipe, [p.name for p in people])[0], True),
+        "mean person": Contender(rows, lambda people: model.mean.expand(len(people), -1, -1)),
+        "input rows, free": _fitted(rows, TextualInversion(), recipe),
     }
+    for place in (rows, *states):
+        # The score is of held-out celebrities.
+        logger.info(f"{place}: R2 of the map from face to coefficients {place.instant.score:.3f}")
+        found |= {
+            f"celebrities in the basis of {place}": Contender(place, place.celebrities, True),
+            f"{place}, by the map": _fitted(place, CelebBasisMethod(init="instant"), Recipe(max_train_steps=0)),
+            f"{place}, from the map": _fitted(place, CelebBasisMethod(init="instant"), recipe),
+            f"{place}, from the mean": _fitted(place, CelebBasisMethod(init="mean"), recipe),
+        }
+    return found
+
+
+def _fitted(place: Place, method: Method, recipe: Recipe) -> Contender:
+    return Contender(place, lambda people: place.fit(people, method, recipe))
 
 
 def measure(
@@ -181,7 +232,7 @@ def measure(
     if people:
         vectors = contender.learn(people)
         for i, person in enumerate(tqdm(people, name, disable=None)):
-            with contender.place():
+            with contender.place.taken():
                 _, rows = work.draw(model.pipe, vectors[i : i + 1], [person], WORDS, seeds, batch_size=len(WORDS))
             record.add(str(person.number), rows)
     return read(record.path)
@@ -215,13 +266,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="CONTENDER")
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     work = Work(args.people, args.first)
     tables = []
     for name in args.models:
-        model = Model.load(name)
+        title = Path(name).name
+        model = Model.load(name, KEPT)
         everybody = contenders(model, Recipe(max_train_steps=args.steps))
         chosen = {key: everybody[key] for key in args.only or everybody}
-        title, card = Path(name).name, model_card(model.pipe)
+        card = model_card(model.pipe)
         settings = {
             "steps of a fit": args.steps, "sampler steps": card.num_inference_steps, "guidance": card.guidance_scale
         }  # fmt: skip
