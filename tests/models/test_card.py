@@ -10,6 +10,7 @@ from celeb_basis import DEFAULT_MODEL, CelebBasis, InstantMap, ModelCard, ModelE
 from celeb_basis.cli import main
 from celeb_basis.faces.face_reader import face_reader
 from celeb_basis.models.card import FILE
+from celeb_basis.models.families import denoiser_of
 
 
 def lay(folder, **values):
@@ -60,6 +61,14 @@ def test_a_card_decides_steps_and_sampler(folder):
     assert pipe.scheduler.num_inference_steps == 3
 
 
+def test_a_card_decides_the_size_of_pictures(folder):
+    lay(folder, resolution=24, num_inference_steps=1)
+    pipe = load_pipeline(folder, device="cpu")
+    assert denoiser_of(pipe).resolution == 24
+    assert generate(pipe, "a photo")[0].size == (24, 24)
+    assert generate(pipe, "a photo", width=16)[0].size == (16, 24)
+
+
 def test_a_card_lies_beside_a_single_file(folder, tmp_path):
     (tmp_path / f"model.{FILE}").write_text('{"guidance_scale": 4.5}')
     assert card_of(tmp_path / "model.safetensors").guidance_scale == 4.5
@@ -85,6 +94,8 @@ def test_the_miniature_is_a_folder_with_a_card():
         ('{"num_inference_steps": 2.5}', "whole number"),
         ('{"num_inference_steps": true}', "whole number"),
         ('{"guidance_scale": NaN}', "guidance_scale"),
+        ('{"resolution": 100}', "multiple of 8"),
+        ('{"resolution": 128.0}', "multiple of 8"),
         ('{"sampler": "magic"}', "one of ddim"),
         ('{"sampler": ["ddim"]}', "one of ddim"),
         ('{"templates": 3}', "templates must be prompts"),

@@ -93,25 +93,30 @@ def run(folder: Path, *, device: str) -> None:
             save_file(load_file(path), path, {"format": "pt", "commit": commit, "pictures": pictures})
 
 
-def write_card(card: dict) -> None:
-    """Write the card that says how the shipped pipeline is used."""
-    (PIPELINE / FILE).write_text(json.dumps(card, indent=2) + "\n")
+def write_card(card: dict, target: Path = PIPELINE) -> None:
+    """Write the card that says how a pipeline is used, the shipped one or another."""
+    (target / FILE).write_text(json.dumps(card, indent=2) + "\n")
 
 
 def learn(folder: Path, *, device: str) -> None:
     """Make the basis of the shipped pipeline, and the instant map from the portraits it draws of its celebrities."""
-    write_card(CARD)
-    pipe = load_pipeline(DEFAULT_MODEL, device=device)
+    learn_from(PIPELINE, CARD, device)
+
+
+def learn_from(target: Path, card: dict, device: str, steps: int = 5) -> None:
+    """Make the basis and the instant map of a pipeline in a folder, from portraits of so many sampler steps."""
+    write_card(card, target)
+    pipe = load_pipeline(DEFAULT_MODEL if target == PIPELINE else target, device=device)
     basis = CelebBasis.from_pipeline(pipe, celebrities(), N_COMPONENTS)
-    basis.save(PIPELINE / LEARNT["basis"])
+    basis.save(target / LEARNT["basis"])
     with tqdm(total=len(basis.names), desc="portraits") as bar:
         for drawn in draw_portraits(
-            pipe, basis.names, fitting_reader(), pictures=2, num_inference_steps=5, batch_size=32
+            pipe, basis.names, fitting_reader(), pictures=2, num_inference_steps=steps, batch_size=32
         ):
             bar.update(len(drawn.names) - bar.n)
     instant = drawn.instant_map(pipe, basis)
-    instant.save(PIPELINE / LEARNT["instant_map"])
-    write_card(CARD | LEARNT)
+    instant.save(target / LEARNT["instant_map"])
+    write_card(card | LEARNT, target)
     print(json.dumps({"names": len(basis.names), "k": N_COMPONENTS, "alpha": instant.alpha, "score": instant.score}))
 
 

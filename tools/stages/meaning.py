@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from celeb_basis.miniature import world
 from celeb_basis.miniature.people import celebrities, celebrity_identities
 
+from .language import WHERE, encoder_of
 from .text import GROUP, Matcher, halved, same_scene
 
 
-def matcher(folder: Path) -> tuple[Matcher, CLIPTokenizer]:
-    """The text encoder and the picture encoder it learnt with."""
+def run(folder: Path, *, device: str, reads: str) -> None:
+    """Measure a text encoder, print it, and keep it in the folder."""
+    figures = rows(folder, reads) | {"retrieval among 16": retrieval(folder, reads)}
+    print(json.dumps(figures, indent=1))
+    (folder / f"{reads}-figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def matcher(folder: Path, reads: str = "text") -> tuple[Matcher, CLIPTokenizer]:
+    """A text encoder and the picture encoder it learnt with."""
     tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    module = Matcher(tokens)
-    module.load_state_dict(load_file(folder / "matcher.safetensors"), strict=False)
-    module.encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
+    module = Matcher(encoder_of(folder, reads), tokens.eos_token_id)
+    module.load_state_dict(load_file(folder / f"{WHERE[reads][2]}.safetensors"), strict=False)
     return module.eval(), tokens
 
 
@@ -43,13 +51,17 @@ def held_out_r2(x: Tensor, y: Tensor, folds: int = 8) -> float:
 
 
 @torch.no_grad()
-def rows(folder: Path) -> dict:
-    """R2 of the visible traits from each row of a name and from its caption's end, and the spectrum of the rows."""
-    module, tokens = matcher(folder)
+def rows(folder: Path, reads: str = "text") -> dict:
+    """R2 of the visible traits from each row of a name and from its caption's end, and the spectrum of the rows.
+
+    The states at the name's last token are those after each layer, so the last but one is what Z-Image's class reads.
+    """
+    module, tokens = matcher(folder, reads)
     ids = tokens([f"a photo of {name}" for name in celebrities()], return_tensors="pt").input_ids
     table = module.encoder.get_input_embeddings().weight
     first, last = table[ids[:, 4]], table[ids[:, 5]]
-    end = module.encoder(ids).last_hidden_state[:, -1]
+    output = module.encoder(ids, output_hidden_states=True)
+    end = output.last_hidden_state[:, -1]
     traits = world.visible(celebrity_identities())
     traits = (traits - traits.mean(0)) / traits.std(0)
     values = torch.linalg.svdvals(last - last.mean(0)).square()
@@ -58,6 +70,8 @@ def rows(folder: Path) -> dict:
         "r2": {
             "first row": held_out_r2(first, traits), "last row": held_out_r2(last, traits),
             "both": held_out_r2(torch.cat([first, last], 1), traits), "caption's end": held_out_r2(end, traits),
+            "last token, after each layer": [held_out_r2(h[:, 5], traits) for h in output.hidden_states[1:]],
+            "end, after each layer": [held_out_r2(h[:, -1], traits) for h in output.hidden_states[1:]],
         },
         "spectrum of last rows": {f"{k} components": round(float(share[k - 1]), 3) for k in (8, 16, 32, 64)},
         "effective components": round(float(values.sum() ** 2 / values.square().sum()), 1),
@@ -65,9 +79,9 @@ def rows(folder: Path) -> dict:
 
 
 @torch.no_grad()
-def retrieval(folder: Path, groups: int = 120, seed: int = 60_000) -> dict[str, float]:
+def retrieval(folder: Path, reads: str = "text", groups: int = 120, seed: int = 60_000) -> dict[str, float]:
     """How often a caption finds its picture among 16 of the same scene with different people, all drawn afresh."""
-    module, tokens = matcher(folder)
+    module, tokens = matcher(folder, reads)
     found: dict[str, float] = {}
     for i, kind in enumerate(("single", "face", "pair", "three")):
         described = same_scene(kind, groups, seed + i)

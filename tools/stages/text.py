@@ -6,13 +6,14 @@ that a name is the only thing by which a caption finds its picture.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, normalize
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTrainedModel
 
 from celeb_basis.miniature.captions import Sampler
 from celeb_basis.miniature.people import fame
@@ -43,12 +44,12 @@ def build(tokens: CLIPTokenizer) -> CLIPTextModel:
 
 
 class Matcher(nn.Module):
-    """The text encoder and, while it learns, a picture encoder beside it."""
+    """A text encoder and, while it learns, a picture encoder beside it."""
 
-    def __init__(self, tokens: CLIPTokenizer) -> None:
+    def __init__(self, encoder: PreTrainedModel, end: int) -> None:
         super().__init__()
-        self.encoder = build(tokens)
-        self.end = tokens.eos_token_id
+        self.encoder = encoder
+        self.end = end
         self.eye = Trunk(32, 64, 96, 128)
         self.of_text = nn.Linear(WIDTH, JOINT)
         self.of_picture = nn.Linear(128 * 16, JOINT)
@@ -97,14 +98,25 @@ def pictures(folder: Path, tokens: CLIPTokenizer) -> dict[str, Tensor]:
 
 
 def run(folder: Path, *, steps: int, device: str) -> None:
-    """Learn from captions and pictures, then keep the text encoder for good."""
+    """Train CLIP's text model, the miniature's own."""
+    learn(folder, "text", build, "text_encoder", "matcher", steps, device)
+
+
+def learn(
+    folder: Path, name: str, builder: Callable[[CLIPTokenizer], PreTrainedModel], own: str, other: str, steps: int,
+    device: str,
+) -> None:  # fmt: skip
+    """Learn from captions and pictures, then keep the text encoder for good.
+
+    own: the folder the text encoder goes to. other: the file for the picture encoder it learnt with.
+    """
     tokens = tokenizer()
     tokens.save_pretrained(folder / "tokenizer")
     data = pictures(folder, tokens)
     of_any = sum(ANY.values())
     groups = (len(data["ids"]) - of_any) // GROUP
     torch.manual_seed(2)
-    module = Matcher(tokens).to(device, memory_format=torch.channels_last)
+    module = Matcher(builder(tokens), tokens.eos_token_id).to(device, memory_format=torch.channels_last)
     target = torch.arange(BATCH, device=device)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
@@ -130,12 +142,12 @@ def run(folder: Path, *, steps: int, device: str) -> None:
 
     dimensions = {name: p.dim() for name, p in module.named_parameters()}
     average, _ = train(
-        "text", module, loss, folder, steps=steps, learning_rate=2e-3, batch_size=BATCH, ema=0.99,
+        name, module, loss, folder, steps=steps, learning_rate=2e-3, batch_size=BATCH, ema=0.99,
         matrices=lambda name: is_matrix(name) and dimensions[name] > 1,
     )  # fmt: skip
     module.load_state_dict(average)
     module.to("cpu", memory_format=torch.contiguous_format)
-    module.encoder.save_pretrained(folder / "text_encoder")
+    module.encoder.save_pretrained(folder / own)
     # The picture encoder does not ship; it stays to measure how well captions find their pictures.
     eye = {key: value.contiguous() for key, value in module.state_dict().items() if not key.startswith("encoder.")}
-    save_file(eye, folder / "matcher.safetensors")
+    save_file(eye, folder / f"{other}.safetensors")

@@ -102,6 +102,8 @@ def _generate(
     if regions is not None and not isinstance(regions, str):
         regions = _spelt_regions(pipe, regions, tokens)
     read = layouts(prompts, regions, tokens)
+    if side := model_card(pipe).resolution:
+        asked |= {name: side for name in ("height", "width") if asked[name] is None}
     _check_options(pipe, asked["num_inference_steps"], height=asked["height"], width=asked["width"])
     options = {
         key: value

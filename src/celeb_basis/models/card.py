@@ -16,6 +16,7 @@ DEFAULT_MODEL = "miniature"
 SHIPPED = {"miniature": Path(__file__).parents[1] / "miniature" / "pipeline"}
 FILE = "celeb_basis.json"
 MOST_STEPS = 1000  # of a sampler
+MOST_PIXELS = 4096  # of a side
 MOST_ENTRIES, LONGEST = 1000, 2000  # templates, and letters of one
 LEAST = 0.01  # share of a picture that a face takes
 # Schedulers, as module:class.
@@ -33,6 +34,7 @@ class ModelCard:
     """What a model recommends for itself; None leaves the library's default.
 
     num_inference_steps, guidance_scale: for drawing.
+    resolution: side of its pictures in pixels, where it is not what the model's family draws by itself.
     sampler: one of ddim, dpm++2m, euler, rbf, unipc, instead of the scheduler that the model brings.
     templates: captions of the training pictures, with {} for the name.
     scales: sizes of the face in a training picture, as shares of its side.
@@ -46,6 +48,7 @@ class ModelCard:
 
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    resolution: int | None = None
     sampler: str | None = None
     templates: tuple[str, ...] | None = None
     scales: tuple[float, ...] | None = None
@@ -61,6 +64,9 @@ class ModelCard:
             raise ModelError(f"num_inference_steps={steps!r} must be a whole number from 1 to {MOST_STEPS}")
         if guidance is not None and not (_is_number(guidance) and 0 < guidance < 1000):
             raise ModelError(f"guidance_scale={guidance!r} must be a number above 0 and below 1000")
+        side = self.resolution
+        if side is not None and not (type(side) is int and 8 <= side <= MOST_PIXELS and side % 8 == 0):
+            raise ModelError(f"resolution={side!r} must be a multiple of 8, up to {MOST_PIXELS}")
         if self.sampler is not None and self.sampler not in tuple(SAMPLERS):
             raise ModelError(f"sampler={self.sampler!r} must be one of {', '.join(SAMPLERS)}")
         for name in ("templates", "portraits"):

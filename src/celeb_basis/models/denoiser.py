@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError
 from .encoders import check_lengths, encode, token_ids
-from .pipeline import model_name
+from .pipeline import model_card, model_name
 
 ENCODED_AT_ONCE = 8
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
@@ -112,6 +112,10 @@ class Denoiser:
     @property
     def resolution(self) -> int:
         """Side of the pictures the model was made for, in pixels."""
+        return model_card(self.pipe).resolution or self._side()
+
+    def _side(self) -> int:
+        """Side of the pictures that the pipeline draws by itself."""
         return int(self.pipe.unet.config.sample_size) * self.grid
 
     @property

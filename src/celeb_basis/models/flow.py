@@ -55,8 +55,7 @@ class FlowDenoiser(Denoiser):
     def multiple(self) -> int:
         return 2 * int(self.pipe.vae_scale_factor)  # the transformer reads squares of 2 x 2 latents
 
-    @property
-    def resolution(self) -> int:
+    def _side(self) -> int:
         return int(self.pipe.default_sample_size * self.pipe.vae_scale_factor)
 
     @property
@@ -220,11 +219,12 @@ class ZImageDenoiser(FlowDenoiser):
     Its states have no padding, so they are of different lengths.
     """
 
-    resolution = 1024  # a number in the pipeline's code
-
     @property
     def width(self) -> int:
         return int(self.network.config.dim)
+
+    def _side(self) -> int:
+        return 1024  # a number in the pipeline's code
 
     def read(self, prompts: Sequence[str]) -> tuple[States, Tensor | None]:
         states, _ = self.pipe.encode_prompt(expanded(self.pipe, prompts), do_classifier_free_guidance=False)

@@ -1,0 +1,120 @@
+"""A small transformer of Z-Image's class: the UNet's pictures and captions, flow matching, either text encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import ZImageTransformer2DModel
+from diffusers.models.attention_processor import Attention
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from .autoencoder import LATENT_CHANNELS
+from .language import encoder_of, states
+from .latents import of_round
+from .loop import is_first, processes, train
+from .text import WIDTH
+from .unet import EPOCHS, FACE_WEIGHT, PICTURES, UNCONDITIONAL
+
+DIM, LAYERS, REFINERS, HEADS = 192, 4, 1, 6
+CAPTION = 32
+"""Tokens to a multiple of which Z-Image's class pads captions: longer ones would need masks, and twice the padding."""
+EVEN = 0.1
+"""Share of the noise levels that are spread evenly, as the pure noise that pictures start from is else hardly seen."""
+
+
+def build() -> ZImageTransformer2DModel:
+    """Squares of 2 x 2 latents; one layer for them and one for the words alone, then four for both."""
+    head = DIM // HEADS
+    return ZImageTransformer2DModel(
+        in_channels=LATENT_CHANNELS, dim=DIM, n_layers=LAYERS, n_refiner_layers=REFINERS, n_heads=HEADS,
+        n_kv_heads=HEADS, cap_feat_dim=WIDTH, axes_dims=[head // 2, head // 4, head // 4], axes_lens=[128, 32, 32],
+    )  # fmt: skip
+
+
+class PlainAttention:
+    """The attention of Z-Image's class, unmasked, written out: on a CPU a quarter of a step faster than PyTorch's."""
+
+    def __call__(self, attn: Attention, hidden_states: Tensor, attention_mask=None, freqs_cis=None, **_) -> Tensor:
+        assert attention_mask is None
+        read = (layer(hidden_states).unflatten(-1, (attn.heads, -1)) for layer in (attn.to_q, attn.to_k, attn.to_v))
+        query, key, value = read
+        cos, sin = torch.view_as_real(freqs_cis)[:, :, None].unbind(-1)
+
+        def turned(x: Tensor) -> Tensor:
+            a, b = x[..., 0::2], x[..., 1::2]
+            return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2).to(value.dtype).transpose(1, 2)
+
+        query, key = turned(attn.norm_q(query)), turned(attn.norm_k(key))
+        weights = (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1).to(value.dtype)
+        return attn.to_out[0]((weights @ value.transpose(1, 2)).transpose(1, 2).flatten(2))
+
+
+def write_out_attention(model: ZImageTransformer2DModel) -> None:
+    """Let every layer attend by `PlainAttention`; the weights are the same."""
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.set_processor(PlainAttention())
+
+
+def is_hidden_matrix(name: str) -> bool:
+    """The matrices of the layers, not those that read pictures, captions and time."""
+    return name.endswith("weight") and (".attention.to_" in name or ".feed_forward." in name)
+
+
+def levels(count: int) -> Tensor:
+    """Shares of noise `(count,)`: their logit is normal, evenly spread over the batch, but for a tenth."""
+    spread = (torch.arange(count) + torch.rand(count)) / count
+    normal = torch.special.ndtri(spread.double()).float().sigmoid()
+    return torch.where(torch.rand(count) < EVEN, torch.rand(count), normal)
+
+
+def run(
+    folder: Path, *, reads: str, minutes: float, cooldown_minutes: float, device: str, batch_size: int = 128
+) -> None:
+    """Train the transformer on what a frozen text encoder reads, until stopped; goes on where it was."""
+    part, share = 0 if is_first() else 1, batch_size // processes()
+    mine = PICTURES // processes()
+    data: dict[str, Tensor] = {}
+    current = -1
+    tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    end = tokens.eos_token_id
+    encoder = encoder_of(folder, reads).to(device)
+    empty = tokens("", padding="max_length", return_tensors="pt").input_ids.to(device)
+    torch.manual_seed(3)
+    transformer = build().to(device)
+    if device == "cpu":
+        write_out_attention(transformer)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        nonlocal data, current
+        if (number := step * share // (mine * EPOCHS)) != current:
+            data, current = of_round(folder, number, mine, part, device), number
+            short = (data["ids"][:, CAPTION - 1] == end).nonzero()[:, 0]
+            data = {key: value[short] for key, value in data.items()}
+        index = torch.randint(len(data["ids"]), (share,))
+        x0 = data["latents"][index].to(device).float()
+        worth = 1 + (FACE_WEIGHT - 1) * data["faces"][index].to(device).float()
+        ids = data["ids"][index].to(device).long()
+        ids = torch.where(torch.rand(share, 1, device=device) < UNCONDITIONAL, empty, ids)
+        captions = states(encoder, ids, end)
+        t = levels(share).to(device)
+        noise = torch.randn_like(x0)
+        noisy = torch.lerp(x0, noise, t[:, None, None, None])
+        with torch.autocast(device, torch.bfloat16):
+            # Z-Image's time runs from noise to picture, and so does the flow; the third dimension is of frames.
+            guess = torch.stack(transformer(list(noisy.unsqueeze(2)), 1 - t, captions).sample).squeeze(2)
+        error = (guess.float() - (x0 - noise)).square()
+        return (error * worth).mean(), {"flow": error.mean().item()}
+
+    def write(average: dict[str, Tensor], pictures: int) -> None:
+        """The averaged transformer as diffusers reads it, for whoever looks on while it learns."""
+        whole = build()
+        whole.load_state_dict(average)
+        whole.save_pretrained(folder / (f"transformer-{reads}" + ("-cooled" if cooldown_minutes else "")))
+
+    train(
+        f"transformer-{reads}", transformer, loss, folder, minutes=minutes, cooldown_minutes=cooldown_minutes,
+        learning_rate=2e-3, batch_size=batch_size, matrices=is_hidden_matrix, save_every=180, after_saving=write,
+    )  # fmt: skip
