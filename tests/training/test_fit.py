@@ -1,3 +1,4 @@
+import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,7 @@ from celeb_basis.training.fit import fit_identities, fit_identity, fit_steps, pe
 from celeb_basis.training.methods import METHODS
 from celeb_basis.training.minimise import minimise
 from celeb_basis.training.pictures import face_weights, training_picture
+from celeb_basis.training.recipe import DEFAULTS, FROM_MEAN
 
 
 @dataclass(frozen=True)
@@ -192,10 +194,8 @@ def test_the_loss_is_the_pipelines_own(pipe):
     latents = torch.randn(1, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         states, pooled = encode(pipe, token_ids(pipe, ["a photo of the beach"]))
-        loss = denoiser.predict(latents, states, pooled, [torch.Generator().manual_seed(1)]).error()
-        g = torch.Generator().manual_seed(1)
-        t = torch.randint(1000, (1,), generator=g)
-        noise = torch.randn(1, 4, 8, 8, generator=g)
+        seen = denoiser.predict(latents, states, pooled, [torch.Generator().manual_seed(1)])
+        loss, t, noise = seen.error(), seen.timesteps[0], seen.noise[0]
         alpha = DDPMScheduler.from_config(pipe.scheduler.config).alphas_cumprod[t]
         noisy = alpha.sqrt() * latents[0] + (1 - alpha).sqrt() * noise
         more = {}
@@ -209,6 +209,20 @@ def test_the_loss_is_the_pipelines_own(pipe):
         if pipe.scheduler.config.prediction_type == "v_prediction":
             target = alpha.sqrt() * noise - (1 - alpha).sqrt() * latents[0]
     assert torch.allclose(loss, (predicted - target).square().mean()[None], atol=1e-6)
+
+
+def test_a_batch_sees_all_noise_levels(pipe):
+    denoiser = denoiser_of(pipe)
+    latents = torch.zeros(1, 4, 4, 8, 8)
+    with torch.no_grad():
+        states, pooled = encode(pipe, token_ids(pipe, ["a photo of the beach"]))
+        drawn = [
+            denoiser.predict(latents, states, pooled, [torch.Generator().manual_seed(seed)]).timesteps[0]
+            for seed in range(50)
+        ]
+    timesteps = torch.stack(drawn)
+    assert torch.equal(timesteps // 250, torch.arange(4).expand(50, 4))
+    assert len(timesteps.unique()) > 150
 
 
 def test_gradient_agrees_with_finite_differences(pipe, basis):
@@ -382,8 +396,27 @@ def test_a_step_stays_what_it_was(pipe, basis, method):
 def test_values_in_effect_are_recorded(pipe, basis):
     quick = {key: value for key, value in QUICK.items() if key != "train_batch_size"}
     identity = fit_identity(pipe, basis, [make_face(1)], placeholder_token="<a>", **quick)
-    expected = {"method": "celeb-basis", "init": "mean", "learning_rate": "0.02", "train_batch_size": "4"}
+    expected = {"method": "celeb-basis", "init": "mean", "learning_rate": "0.06", "train_batch_size": "4"}
     assert expected.items() <= identity.provenance.items()
+    assert identity.provenance["lr_scheduler"] == "cosine"
+
+
+def test_the_start_decides_how_many_steps_are_taken(pipe, basis, instant):
+    def steps(**given):
+        return next(fit_steps(pipe, basis, [[make_face(1)]], **given)).max_train_steps
+
+    assert steps(instant=instant) == DEFAULTS["celeb-basis"].max_train_steps
+    assert steps() == steps(instant=instant, method=CelebBasisMethod(init="mean")) == FROM_MEAN
+    assert steps(method="paper") == DEFAULTS["paper"].max_train_steps
+    assert steps(instant=instant, recipe=Recipe(max_train_steps=7)) == 7
+
+
+def test_the_rate_falls_to_nothing(pipe, basis):
+    """So the last of the steps hardly moves, where the first moves each number by the rate itself."""
+    recipe = Recipe(**QUICK | {"max_train_steps": 12, "learning_rate": 0.05})
+    points = [at.coefficients for at in fit_steps(pipe, basis, [[make_face(1)]], recipe)]
+    moved = [(b - a).abs().mean() for a, b in itertools.pairwise(points)]
+    assert moved[-1] < 0.05 * moved[0]
 
 
 def test_the_clock_ends_every_kind_of_fit(pipe, basis):

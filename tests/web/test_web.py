@@ -378,7 +378,7 @@ def start_a_fit(page, photo, name, steps):
     page.locator("input[type=file]").first.set_input_files(photo)
     page.get_by_text("Found the face").wait_for()
     page.get_by_label("Name").first.fill(name)
-    page.get_by_label("number input for Steps").first.fill(str(steps))
+    page.get_by_role("spinbutton", name="Steps").first.fill(str(steps))
     page.get_by_role("button", name="Fit", exact=True).click()
     page.get_by_text("instant", exact=True).wait_for()
 
