@@ -35,7 +35,7 @@ from celeb_basis.training.methods.method import Method
 
 RESULTS = Path(__file__).parent / "results"
 TOGETHER = 10  # people fitted side by side
-LOOKED_AT = (0, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100)  # steps after which pictures are drawn
+LOOKED_AT = (0, 5, 15, 25, 40, 60, 100)  # steps after which pictures are drawn
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import datetime
 import json
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ COLUMNS = [
 ]  # fmt: skip
 FEWEST = 7  # columns that every picture has
 TEXTS, NUMBERS = ("people",), ("identity", "rank1", "found", "sides", "apart", "photographs")
-PAIR = "two new people"  # the kind of the prompts in which pairs are drawn
+NEW_PEOPLE = {"two new people": 2, "three new people": 3}  # in the prompts of a kind, if more than one
 STORED = Path(__file__).parent / "results/comparison"
 
 Row = dict[str, Any]
@@ -124,11 +125,11 @@ def read(path: Path) -> Result:
             dates.add(line["date"])
         else:
             raise SystemExit(f"{path}, line {number}, is no line of a comparison: restore the file, or move it away")
-    whole = {pair: header["seeds"] * sum((kind == PAIR) == pair for kind, *_ in header["prompts"]) for pair in (0, 1)}
+    prompts = Counter(NEW_PEOPLE.get(kind, 1) for kind, *_ in header["prompts"])
     rows = {
         who: [found[key] for key in sorted(found)]
         for who, found in sorted(pictures.items())
-        if who in done and len(found) == whole["+" in who]
+        if who in done and len(found) == header["seeds"] * prompts[who.count("+") + 1]
     }
     return Result(
         header,

@@ -9,7 +9,7 @@ from typing import Any
 
 from files import Tally, limited
 from mutate import ANY, NASTY, NUMBERS
-from record import COLUMNS, PAIR, read
+from record import COLUMNS, read
 from tables import by_person, course, identity, prompt
 
 LIMIT = 20  # seconds
@@ -21,7 +21,7 @@ def sound() -> list[Any]:
     """A whole file: two people, their pair, and the course of one fit."""
     header = {
         "name": "Celeb Basis, refined", "settings": {"steps": 1}, "seeds": 2, "first": 5000, "weights": "w",
-        "prompts": [["scene", "a photo of {0}", ["scene"]], [PAIR, "{0} and {1}", ["scene", "style"]]],
+        "prompts": [["scene", "a photo of {0}", ["scene"]], ["two new people", "{0} and {1}", ["scene", "style"]]],
         "columns": COLUMNS,
     }  # fmt: skip
     lines: list[Any] = [header]
@@ -44,7 +44,7 @@ def attack(times: int, seed: str, folder: Path) -> Tally:
             with limited(LIMIT):
                 result = read(file)
                 for value in (identity, prompt):
-                    by_person(result, value, ("scene", PAIR))
+                    by_person(result, value, ("scene", "two new people"))
                 if result.courses:
                     course(result)
             sizes = {len(rows) for rows in (*result.people.values(), *result.pairs.values())}

@@ -26,13 +26,13 @@ class Defaults(NamedTuple):
 
 # Here, where no torch is imported, so that the command line's help can print them.
 DEFAULTS = {
-    "celeb-basis": Defaults(15, 6e-2, 4),
+    "celeb-basis": Defaults(40, 3e-2, 4),
     "paper": Defaults(400, 5e-3, 2),
     "textual-inversion": Defaults(100, 5e-3, 2),
     "cross-initialization": Defaults(200, 5e-3, 2),
     "stable-identity": Defaults(450, 5e-5, 1),
 }
-FROM_MEAN = 50  # steps of celeb-basis that starts at the mean person
+FROM_MEAN = 80  # steps of celeb-basis that starts at the mean person
 
 MOST, MOST_RATE, MOST_PIXELS = 100_000, 10, 4096
 
