@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from contenders import CONTENDERS, REGIONS, Celebrities
+from contenders import CONTENDERS, REGIONS
 from numpy.typing import NDArray
 from record import Result, Row, file_name, read
 from scipy.stats import bootstrap
@@ -237,14 +237,6 @@ def cost(results: Mapping[str, Result]) -> str:
     return table(head, rows)
 
 
-def seconds_of(result: Result) -> float | None:
-    """Mean seconds of a fit, where some were followed."""
-    if not result.courses:
-        return None
-    steps, seconds, _ = course(result)
-    return float(seconds[list(steps).index(result.header["settings"].get("steps", 0))])
-
-
 def readme(results: Mapping[str, Result]) -> str:
     """The small table: means only."""
     rows = []
@@ -253,9 +245,10 @@ def readme(results: Mapping[str, Result]) -> str:
             means = [
                 np.mean(list(MEASURES[key](results[name]).values())) for key in ("identity", "faces found", "prompt")
             ]
-            seconds = None if isinstance(CONTENDERS[name], Celebrities) else seconds_of(results[name])
-            rows.append([name, *(f"{mean:.3f}" for mean in means), "–" if seconds is None else f"{seconds:.1f}"])
-    return table(["one new person", "identity", "faces found", "prompt", "seconds of a fit"], rows)
+            settings = results[name].header["settings"]
+            seen = f"{settings['steps'] * settings['batch']:,}" if settings.get("steps") else "–"
+            rows.append([name, *(f"{mean:.3f}" for mean in means), seen])
+    return table(["one new person", "identity", "faces found", "prompt", "pictures seen in a fit"], rows)
 
 
 TABLES: dict[str, Callable[[Mapping[str, Result]], str]] = {
