@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from matplotlib import pyplot as plt
 from model import Model, weights_digest
 from numpy.typing import NDArray
 from plots import save
-from record import json_or_none, origin, short
+from record import kept, origin, short
 from tables import table
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -39,19 +39,25 @@ LOOKED_AT = (0, 5, 15, 25, 40, 60, 100)  # steps after which pictures are drawn
 
 
 @dataclass(frozen=True)
-class PlainLoss(CelebBasisMethod):
-    """The method before: the error of all latents, black ones too."""
+class Before(CelebBasisMethod):
+    """The method before: the error of all latents, black ones too, a constant rate, an average over the steps.
+
+    Timesteps are spread evenly here as well, which makes no difference in so many steps.
+    """
+
+    lr_scheduler: ClassVar[Literal["constant", "cosine"]] = "constant"
+    momentum: float = 0.9
 
     def loss(self, prediction: Prediction, face_weights: Callable[[], Tensor]) -> Tensor:
         """The plain denoising loss."""
         return prediction.error()
 
 
-BEFORE = Recipe(max_train_steps=100, train_batch_size=4, learning_rate=2e-2)
+HUNDRED = Recipe(max_train_steps=100, train_batch_size=4, learning_rate=2e-2)
 SETTINGS: dict[str, tuple[Method, Recipe]] = {
-    "from the instant map, before": (PlainLoss(init="instant"), BEFORE),
+    "from the instant map, before": (Before(init="instant"), HUNDRED),
     "from the instant map, now": (CelebBasisMethod(init="instant"), Recipe()),
-    "from the mean, before": (PlainLoss(init="mean"), BEFORE),
+    "from the mean, before": (Before(init="mean"), HUNDRED),
     "from the mean, now": (CelebBasisMethod(init="mean"), Recipe()),
 }
 
@@ -98,10 +104,8 @@ def scores(model: Model, work: Work, people: Sequence[Person], vectors: Tensor) 
 def measure(model: Model, work: Work, path: Path) -> list[dict[str, Any]]:
     """Follow what the file lacks, and return its lines."""
     header = {"people": [p.number for p in work.people], "scenes": len(SHORT), "weights": weights_digest(model)}
-    lines = [json_or_none(line) for line in path.read_text().splitlines()] if path.exists() else []
-    if lines and {key: lines[0].get(key) for key in header} != header:
-        raise SystemExit(f"{path} holds results of other people or weights: move it away, or choose another --out")
-    found = [line for line in lines[1:] if line]
+    lines = kept(path, header, needs="setting")
+    found = lines[1:]
     done = {(line["setting"], line["people"][0]) for line in found}
     groups = [work.people[i : i + TOGETHER] for i in range(0, len(work.people), TOGETHER)]
     left = [(name, group) for group in groups for name in SETTINGS if (name, group[0].number) not in done]
