@@ -132,7 +132,7 @@ def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
 
     known, nonsense = list(celebrities()[:30]), ["grove lund", "holding crown", "shaw berlin", "beach wearing"]
     (tmp_path / "names.txt").write_text("\n".join([*known, *nonsense]))
-    command = ["basis", "--names", tmp_path / "names.txt", "--filter", "--num-images", 3, "--steps", 5]
+    command = ["basis", "--names", tmp_path / "names.txt", "--filter"]
     out = tmp_path / "small.safetensors"
     report = answer(capsys, *command, "--spectrum", tmp_path / "spectrum.png", "-o", out)
     # The miniature does not know all of its celebrities well.
@@ -206,7 +206,7 @@ def test_what_is_drawn_when_ctrl_c_comes_is_kept_and_can_be_used(ada, tmp_path, 
 
 def test_nobody_known_is_one_line(tmp_path, capsys):
     (tmp_path / "names.txt").write_text("grove lund\nholding crown\nbeach wearing\nlund grove\n")
-    command = ("basis", "--names", tmp_path / "names.txt", "--filter", "--num-images", 2, "--steps", 2)
+    command = ("basis", "--names", tmp_path / "names.txt", "--filter")
     assert "as one person" in complaint(capsys, *command, "-o", tmp_path / "basis.safetensors")
     assert not (tmp_path / "basis.safetensors").exists()
     assert "at least 2" in complaint(capsys, *command, "--num-images", 1, "-o", tmp_path / "basis.safetensors")
