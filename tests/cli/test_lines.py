@@ -149,6 +149,8 @@ FALLS = """
 import signal, time, weakref
 from celeb_basis.cli.signals import stoppable
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background would be deaf to it
+
 class Thing:
     pass
 

@@ -416,7 +416,7 @@ def test_a_visitor_stops_a_fit(page, photo, studio, unet_calls):
     page.get_by_role("button", name="Cancel").locator("visible=true").click()
     page.get_by_text("Stopped").wait_for()
     assert quiet(studio, unet_calls)
-    page.get_by_label("number input for Steps").first.fill("0")
+    page.get_by_role("spinbutton", name="Steps").first.fill("0")
     page.get_by_role("button", name="Fit", exact=True).click()
     page.get_by_text("<ada> can be named in prompts now").wait_for()
 
