@@ -39,7 +39,6 @@ BASES = "celeb_basis"  # the folder of bases and instant maps, in ComfyUI's mode
 MADE = "made from this model"
 INSTANT = ".instant.safetensors"
 PREVIEW_STEPS = 8  # of the sampler
-SHOWN_AT = (0, 1, 5, 15, 50, 150)  # steps of a fit after which a preview is drawn, as after the last
 STEPS = "-1 takes as many as help; 0 takes the instant map's answer."
 
 folder_paths.add_model_folder_path(BASES, str(Path(folder_paths.models_dir) / BASES))
@@ -273,8 +272,7 @@ class FitIdentity(io.ComfyNode):
             for at in fit_steps(pipe, space, [faces], recipe, instant=instant):
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 [identity] = at.identities([token])
-                shown = preview and (at.step in SHOWN_AT or at.is_last)
-                picture = _portrait(pipe, vae, identity, seed) if shown else None
+                picture = _portrait(pipe, vae, identity, seed) if preview and at.is_milestone else None
                 bar.update_absolute(at.step, max(at.max_train_steps, 1), preview=picture and ("JPEG", picture, 512))
             known = vocabulary(pipe)
         if advice := name_advice(token[1:-1], known):

@@ -28,6 +28,8 @@ from .minimise import minimise
 from .pictures import TrainingPictures
 from .recipe import DEFAULTS, TEMPLATES, Recipe
 
+MILESTONES = (0, 1, 5, 15, 50, 150)
+
 
 @dataclass(frozen=True, eq=False)
 class FitStep:
@@ -40,6 +42,11 @@ class FitStep:
     vectors: Tensor  # (people, 2, dim), running average
     basis: CelebBasis
     provenance: Sequence[Mapping[str, str]]  # of each person: how they were learnt
+
+    @property
+    def is_milestone(self) -> bool:
+        """Whether somebody who watches the fit should be shown the person: after a few steps, and after the last."""
+        return self.is_last or self.step in MILESTONES
 
     @property
     def coefficients(self) -> Tensor:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal
 
 import torch
+from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
 from ..errors import ModelError
@@ -47,9 +48,7 @@ def minimise(
     weights = [p for part in pipe.components.values() if isinstance(part, nn.Module) for p in part.parameters()]
     denoiser = denoiser_of(pipe)
     optimiser = torch.optim.AdamW([free], lr=learning_rate, weight_decay=0)
-    rate: torch.optim.lr_scheduler.LRScheduler = torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1)
-    if lr_scheduler == "cosine":
-        rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max_train_steps)
+    rate = get_scheduler(lr_scheduler, optimiser, num_warmup_steps=0, num_training_steps=max_train_steps)
     # Gradients of a half-precision model would round to zero: they travel multiplied.
     scale = 1024.0 if denoiser.dtype == torch.float16 else 1.0
     with placeholders(pipe, dict(zip(tokens, vectors_of(free.detach()), strict=True))):

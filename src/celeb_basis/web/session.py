@@ -42,7 +42,6 @@ def _go_on() -> None:
     """Nobody stops the job."""
 
 
-SHOWN_AT = (0, 1, 5, 15, 50, 150)  # steps of a fit after which a preview is drawn, as after the last
 PORTRAIT = "a close up photo of {} in a studio"
 ROW = (0.0, 0.25, 0.5, 0.75, 1.0)  # weights of the pictures between two people
 
@@ -118,7 +117,7 @@ class Session:
         for at in self.studio.in_turn(fit_steps(model.pipe, model.basis, [[face]], recipe, instant=model.instant)):
             check()
             preview = person = None
-            if at.step in SHOWN_AT or at.is_last:
+            if at.is_milestone:
                 [identity] = at.identities([token])
                 preview = self._portrait(identity, f"{token[1:-1]}-{at.step:04}")
                 person = self._keep(identity, preview) if at.is_last else None
