@@ -3,6 +3,7 @@
 import contextlib
 import io
 
+import campaign
 import cards
 import files
 import kills
@@ -46,3 +47,28 @@ def test_stopped_commands_and_full_disks_leave_no_torn_file(name, tmp_path):
 def test_malformed_models_are_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert models.attack("7", tmp_path, cases=15).row()["kinds"] == {}
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(*args):
+        monkeypatch.setattr("sys.argv", ["campaign.py", *map(str, args)])
+        assert campaign.main() == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_without_parts_the_campaign_has_all_of_them(run):
+    said = run("--expect")
+    assert [part for part in campaign.PARTS if f"| {part} |" not in said] == []
+
+
+def test_a_campaign_continues_with_what_its_rows_lack(run, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    once = run("files", "--share", 0.001, "--rows", rows)
+    assert "damaged identity: 1 of 1, 0 failed" in once
+    kept = rows.read_text().splitlines(keepends=True)
+    rows.write_text("".join(kept[:-1]) + kept[-1][:20])
+    assert run("files", "--share", 0.001, "--rows", rows).count(" of 1, 0 failed") == 1
+    assert len(rows.read_text().splitlines()) == len(kept)
