@@ -20,6 +20,7 @@ import celeb_basis
 from celeb_basis import CelebBasis, Identity, OutputError, generate, miniature
 from celeb_basis.cli import main
 from celeb_basis.miniature.world import SIZE
+from celeb_basis.training.recipe import DEFAULTS, FROM_MEAN
 from celeb_basis.web import Studio, serve
 from celeb_basis.web.session import Session
 
@@ -374,22 +375,25 @@ def page(browser, address):
     assert wrong == []
 
 
-def start_a_fit(page, photo, name, steps):
+def start_a_fit(page, photo, name, steps=None):
     page.locator("input[type=file]").first.set_input_files(photo)
     page.get_by_text("Found the face").wait_for()
     page.get_by_label("Name").first.fill(name)
-    page.get_by_role("spinbutton", name="Steps").first.fill(str(steps))
+    if steps is not None:
+        page.get_by_role("spinbutton", name="Steps").first.fill(str(steps))
     page.get_by_role("button", name="Fit", exact=True).click()
     page.get_by_text("instant", exact=True).wait_for()
 
 
 def test_a_visitor_goes_from_photo_to_picture(page, photo, studio, tmp_path):
-    start_a_fit(page, photo, "ada", STEPS)
+    start_a_fit(page, photo, "ada")
     page.get_by_text("<ada> can be named in prompts now").wait_for()
     with page.expect_download() as identity:
         page.get_by_role("button", name="Download identity").click()
     identity.value.save_as(tmp_path / "ada.safetensors")
-    assert Identity.load(tmp_path / "ada.safetensors").placeholder_token == "<ada>"
+    learnt = Identity.load(tmp_path / "ada.safetensors")
+    assert learnt.placeholder_token == "<ada>"
+    assert learnt.provenance["steps"] == str(DEFAULTS["celeb-basis"].max_train_steps)
 
     page.get_by_role("tab", name="Draw").click()
     prompt = page.get_by_role("textbox", name="Prompt")
@@ -445,6 +449,23 @@ def test_a_visitor_puts_two_people_in_one_picture(page):
     prompt = page.get_by_role("textbox", name="Prompt")
     prompt.wait_for()
     assert prompt.input_value() == "a photo of <eve> and <bo> on the beach"
+
+
+def test_steps_follow_the_start_that_the_chosen_model_has(page, wrong):
+    from playwright.sync_api import expect
+
+    steps = page.get_by_role("spinbutton", name="Steps").first
+    expect(steps).to_have_value(str(DEFAULTS["celeb-basis"].max_train_steps))
+    page.get_by_role("tab", name="Model").click()
+    page.get_by_role("textbox", name="Model").fill(str(wrong / "tiny"))
+    with page.expect_file_chooser() as choosing:
+        page.get_by_text("Click to Upload").locator("visible=true").first.click()
+    choosing.value.set_files(wrong / "basis.safetensors")
+    page.get_by_text("basis.safetensors").locator("visible=true").first.wait_for()
+    page.get_by_role("button", name="Use this model").click()
+    page.get_by_text("no instant map").wait_for()
+    page.get_by_role("tab", name="Learn").click()
+    expect(steps).to_have_value(str(FROM_MEAN))
 
 
 def test_the_page_fits_a_phone(browser, address):

@@ -22,7 +22,7 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
         gr.HTML(look.TITLE)
         with gr.Tabs() as tabs:
             with gr.Tab("Learn", id="learn"):
-                learnt, stranger, draw_them = _learn(session, visitors)
+                learnt, stranger, steps, draw_them = _learn(session, visitors, studio.first.default_steps)
             with gr.Tab("Draw", id="draw"):
                 chips, prompt = _draw(session, visitors)
             with gr.Tab("People", id="people"):
@@ -69,13 +69,18 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
         # Errors are shown of what goes through the queue.
         both.click(together, [*pair, session], [tabs, prompt], **job.PRIVATE | {"queue": True})
         chosen.success(
-            lambda session: gr.Button(visible=session.model.name == DEFAULT_MODEL), session, stranger, **job.PRIVATE
+            lambda session: (gr.Button(visible=session.model.name == DEFAULT_MODEL), session.model.default_steps),
+            session,
+            [stranger, steps],
+            **job.PRIVATE,
         )
     return page
 
 
-def _learn(session: gr.State, visitors: Visitors) -> tuple[Any, gr.Button, gr.Button]:
-    """Photo, face, name, fit; returns the fit, the button for a photo, and the button that opens the next tab."""
+def _learn(
+    session: gr.State, visitors: Visitors, default_steps: int
+) -> tuple[Any, gr.Button, gr.Number, gr.Button]:
+    """Photo, face, name, fit; returns the fit, the button for a photo, the steps, and what opens the next tab."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
             with gr.Row():
@@ -93,13 +98,7 @@ def _learn(session: gr.State, visitors: Visitors) -> tuple[Any, gr.Button, gr.Bu
                 info="Lower-case letters, digits, - or _. Prompts write it as <annika>.",
             )
             steps = gr.Number(
-                None,
-                precision=0,
-                minimum=0,
-                maximum=400,
-                label="Steps",
-                placeholder="default",
-                info="0 is instant. Empty: as many as help.",
+                default_steps, label="Steps", info="0 is instant.", precision=0, minimum=0, maximum=400
             )
             with gr.Row():
                 start = gr.Button("Fit", variant="primary", min_width=120)
@@ -158,7 +157,7 @@ def _learn(session: gr.State, visitors: Visitors) -> tuple[Any, gr.Button, gr.Bu
     learnt.success(
         lambda: [gr.Button(interactive=True), gr.DownloadButton(interactive=True)], None, go_on, **job.PRIVATE
     )
-    return learnt, stranger, draw_them
+    return learnt, stranger, steps, draw_them
 
 
 def _stranger(session: Session) -> str:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from .. import (
+    CelebBasisMethod,
     DEFAULT_MODEL,
     CelebBasis,
     InstantMap,
@@ -41,6 +42,11 @@ class Model:
     instant: InstantMap | None
     reader: Any  # of faces; None where notes say why no photo can be read
     notes: tuple[str, ...]
+
+    @property
+    def default_steps(self) -> int:
+        """How many steps a fit takes from the start that this model has."""
+        return CelebBasisMethod().max_train_steps(self.instant)
 
 
 class Studio:
