@@ -147,7 +147,7 @@ def test_pictures_that_are_done_are_kept_when_the_rest_is_stopped(number, tmp_pa
 
 FALLS = """
 import signal, time, weakref
-from celeb_basis.cli.signals import stoppable
+from celeb_basis.cli.signals import Stop, stoppable
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background would be deaf to it
 
@@ -158,7 +158,8 @@ def falls(*_):
     signal.raise_signal({number})
     pass  # where the handler runs
 
-with stoppable() as stop:
+stop = Stop()
+with stoppable(stop):
     try:
         thing = Thing()
         {where}
@@ -175,6 +176,32 @@ def test_a_signal_that_comes_in_a_destructor_is_not_lost(where, number):
     code = FALLS.format(number=int(number), where=where)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
     assert (done.stdout, done.stderr) == (f"{128 + number}\n", "")
+
+
+ENDS = """
+import signal, sys
+from celeb_basis.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+calls = 0
+
+def at_the_end(frame, event, _):
+    global calls
+    calls += event == "call" and frame.f_code.co_name == {where!r}
+    if calls == 2:  # a generator goes on where its block has ended
+        signal.raise_signal({number})
+
+sys.setprofile(at_the_end)
+sys.exit(main(["--version"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["stoppable", "_not_lost"])
+def test_a_signal_that_comes_when_all_is_done_is_one_line(where, number):
+    code = ENDS.format(number=int(number), where=where)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (128 + number, "celeb-basis: stopped\n")
 
 
 def test_a_picture_in_json_says_what_its_file_says(tmp_path, capsys):

@@ -6,21 +6,22 @@ import os
 from collections.abc import Sequence
 
 from .lines import say
-from .signals import at_once, stoppable
+from .signals import Stop, at_once, stoppable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for wrong input (one line says what), 130 for Ctrl-C, 143 for SIGTERM."""
-    with stoppable() as stop:
-        try:
+    stop = Stop()
+    try:
+        with stoppable(stop):
             with at_once():
                 from .command import run
             return run(argv, stop)
-        except KeyboardInterrupt:
-            pass
-        except Exception:
-            if not stop.signal:
-                raise
+    except KeyboardInterrupt:  # it may come while the block ends
+        pass
+    except Exception:
+        if not stop.signal:
+            raise
     say("stopped")
     code = stop.code if stop.signal else 130
     if argv is None:  # nothing is left to do, and Python's own way out takes seconds and may end in another code

@@ -28,12 +28,11 @@ class Stop:
 
 
 @contextmanager
-def stoppable() -> Iterator[Stop]:
+def stoppable(stop: Stop) -> Iterator[None]:
     """Inside the block the first signal raises KeyboardInterrupt, which cleans up, and a second one ends at once.
 
     While libraries are imported or a model is fetched, the first one does so too: see `at_once`.
     """
-    stop = Stop()
 
     def first(number: int, _: FrameType | None) -> None:
         if stop.signal:
@@ -42,7 +41,7 @@ def stoppable() -> Iterator[Stop]:
         raise KeyboardInterrupt
 
     with _handled(first), _not_lost(stop):
-        yield stop
+        yield
 
 
 @contextmanager
