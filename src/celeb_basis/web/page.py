@@ -77,9 +77,7 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
     return page
 
 
-def _learn(
-    session: gr.State, visitors: Visitors, default_steps: int
-) -> tuple[Any, gr.Button, gr.Number, gr.Button]:
+def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[Any, gr.Button, gr.Number, gr.Button]:
     """Photo, face, name, fit; returns the fit, the button for a photo, the steps, and what opens the next tab."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
@@ -97,9 +95,7 @@ def _learn(
                 placeholder="annika",
                 info="Lower-case letters, digits, - or _. Prompts write it as <annika>.",
             )
-            steps = gr.Number(
-                default_steps, label="Steps", info="0 is instant.", precision=0, minimum=0, maximum=400
-            )
+            steps = gr.Number(default_steps, label="Steps", info="0 is instant.", precision=0, minimum=0, maximum=400)
             with gr.Row():
                 start = gr.Button("Fit", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", interactive=False, min_width=120)

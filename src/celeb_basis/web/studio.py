@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from .. import (
-    CelebBasisMethod,
     DEFAULT_MODEL,
     CelebBasis,
+    CelebBasisMethod,
     InstantMap,
     ModelError,
     card_of,
