@@ -124,13 +124,10 @@ def dribbling(address: str) -> Iterator[tuple[str, threading.Event]]:
                 self.wfile.write(body)
                 return
             begun.set()
-            try:
-                for i in range(len(body)):
-                    self.wfile.write(body[i : i + 1])
-                    if ended.wait(0.05):
-                        return
-            except OSError:  # nobody listens any more
-                pass
+            for i in range(len(body)):
+                self.wfile.write(body[i : i + 1])
+                if ended.wait(0.05):
+                    return
 
         do_HEAD = do_GET
 
