@@ -18,6 +18,7 @@ from celeb_basis.miniature.captions import FACE_CROP
 from celeb_basis.models.encoders import encode, placeholders, token_ids
 from celeb_basis.models.families import denoiser_of
 from celeb_basis.training.fit import person_pictures
+from celeb_basis.training.minimise import spread_evenly
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,10 @@ class OwnUNet:
         tokens = [f"<person-{i}>" for i in range(len(people))]
         optimiser = torch.optim.AdamW(groups, lr=self.learning_rate)
         weight = torch.tensor([1.0] * len(people) + [self.prior_weight], device=pipe.device)
+        first = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
         yield
-        for _ in range(self.steps):
+        for step in range(self.steps):
+            quantiles = spread_evenly(first, step * self.batch, self.batch)
             batch = [
                 own[torch.randint(len(own), (self.batch,), generator=g)].to(pipe.device)
                 for own, g in zip(pictures, generators, strict=True)
@@ -63,7 +66,7 @@ class OwnUNet:
             with torch.enable_grad(), worn(pipe, unet):
                 with placeholders(pipe, dict(zip(tokens, vectors_of(), strict=True))):
                     states, pooled = encode(pipe, token_ids(pipe, [*map(FACE_CROP.format, tokens), CLASS]))
-                losses = denoiser.predict(torch.stack(batch), states, pooled, generators).error()
+                losses = denoiser.predict(torch.stack(batch), states, pooled, generators, quantiles).error()
                 (losses * weight).sum().backward()
             optimiser.step()
             optimiser.zero_grad()

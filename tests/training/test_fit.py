@@ -25,7 +25,7 @@ from celeb_basis.models.encoders import encode, placeholders, token_ids
 from celeb_basis.models.families import denoiser_of
 from celeb_basis.training.fit import fit_identities, fit_identity, fit_steps, person_pictures
 from celeb_basis.training.methods import METHODS
-from celeb_basis.training.minimise import minimise
+from celeb_basis.training.minimise import minimise, spread_evenly
 from celeb_basis.training.pictures import face_weights, training_picture
 from celeb_basis.training.recipe import DEFAULTS, FROM_MEAN
 
@@ -211,18 +211,30 @@ def test_the_loss_is_the_pipelines_own(pipe):
     assert torch.allclose(loss, (predicted - target).square().mean()[None], atol=1e-6)
 
 
-def test_a_batch_sees_all_noise_levels(pipe):
-    denoiser = denoiser_of(pipe)
-    latents = torch.zeros(1, 4, 4, 8, 8)
-    with torch.no_grad():
-        states, pooled = encode(pipe, token_ids(pipe, ["a photo of the beach"]))
-        drawn = [
-            denoiser.predict(latents, states, pooled, [torch.Generator().manual_seed(seed)]).timesteps[0]
-            for seed in range(50)
-        ]
-    timesteps = torch.stack(drawn)
-    assert torch.equal(timesteps // 250, torch.arange(4).expand(50, 4))
-    assert len(timesteps.unique()) > 150
+def test_timesteps_of_a_fit_are_spread_evenly_whatever_the_batch():
+    first = torch.rand(3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    together = spread_evenly(first, 0, 160)
+    assert together.shape == (3, 160) and 0 <= together.min() and together.max() < 1
+    for batch in (1, 4):
+        steps = [spread_evenly(first, start, batch) for start in range(0, 160, batch)]
+        assert torch.equal(torch.cat(steps, dim=1), together)
+    for start in range(0, 120, 7):  # random numbers would leave a tenth empty in every second stretch of 40
+        counts = torch.histc(together[0, start : start + 40].float(), bins=10, min=0, max=1)
+        assert 3 <= counts.min() and counts.max() <= 5
+
+
+def test_a_fit_passes_its_own_quantiles_on(pipe, basis, monkeypatch):
+    seen = []
+    predict = type(denoiser_of(pipe)).predict
+    monkeypatch.setattr(
+        type(denoiser_of(pipe)),
+        "predict",
+        lambda self, *args: seen.append((prediction := predict(self, *args)).timesteps) or prediction,
+    )
+    list(fit_steps(pipe, basis, [[make_face(1)], [make_face(2)]], Recipe(max_train_steps=20, train_batch_size=1)))
+    steps = len(DDPMScheduler.from_config(pipe.scheduler.config).alphas_cumprod)
+    for person in torch.stack(seen).flatten(2).unbind(1):
+        assert torch.histc(person.float(), bins=5, min=0, max=steps).min() >= 3
 
 
 def test_gradient_agrees_with_finite_differences(pipe, basis):

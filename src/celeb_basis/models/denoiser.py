@@ -64,11 +64,6 @@ class Prediction:
         return (self.output - self.target).square().flatten(1).mean(1)
 
 
-def spread_evenly(count: int, generator: torch.Generator) -> Tensor:
-    """Random numbers (count,), one in each of `count` equal parts of 0..1, so that every batch sees all of it."""
-    return (torch.arange(count) + 0.999 * torch.rand(count, generator=generator)) / count
-
-
 class Denoiser:
     """The UNet of Stable Diffusion 1 and 2.
 
@@ -199,16 +194,24 @@ class Denoiser:
         return scaled
 
     def predict(
-        self, latents: Tensor, states: States, pooled: Tensor | None, generators: Sequence[torch.Generator]
+        self,
+        latents: Tensor,
+        states: States,
+        pooled: Tensor | None,
+        generators: Sequence[torch.Generator],
+        quantiles: Tensor | None = None,
     ) -> Prediction:
         """Add noise at random timesteps, and ask the network what it sees.
 
         latents (people, batch, c, h, w); states (people, length, width) and pooled (people, width) of their
-        captions; a person's timesteps and noise come from their own generator.
+        captions; a person's noise comes from their own generator.
+        quantiles: (people, batch) in 0..1, where the timesteps are in their distribution; None draws them, too.
         """
         device = states[0].device
         people, batch = latents.shape[:2]
-        t = torch.cat([self._timesteps(batch, g) for g in generators]).to(device)
+        if quantiles is None:
+            quantiles = torch.stack([torch.rand(batch, generator=g) for g in generators])
+        t = self._timesteps(quantiles.flatten()).to(device)
         noise = torch.cat([torch.randn(latents.shape[1:], generator=g) for g in generators]).to(device)
         alpha, sigma = (level[:, None, None, None] for level in self._levels(t))
         clean = latents.flatten(0, 1).to(device, torch.float32)
@@ -236,9 +239,9 @@ class Denoiser:
             prediction_type=self.prediction_type,
         )
 
-    def _timesteps(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random timesteps, (count,): one in each of `count` equal parts of all."""
-        return (spread_evenly(count, generator) * len(self._alphas_cumprod)).long()
+    def _timesteps(self, quantiles: Tensor) -> Tensor:
+        """The timesteps at quantiles (n,) of their distribution, in which all are alike."""
+        return (quantiles * len(self._alphas_cumprod)).long()
 
     def _levels(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """How much of the picture and of the noise there is at timesteps (n,); each (n,)."""

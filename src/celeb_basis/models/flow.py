@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .denoiser import FLOW, Denoiser, States, spread_evenly
+from .denoiser import FLOW, Denoiser, States
 from .encoders import check_lengths, expanded, text_encoders
 from .pipeline import model_card, model_name
 
@@ -92,9 +92,9 @@ class FlowDenoiser(Denoiser):
         """What the pipeline makes of a prompt before it is tokenised."""
         return prompt
 
-    def _timesteps(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random timesteps, (count,): their logit is normal before the scheduler's own shift."""
-        density = torch.special.ndtri(spread_evenly(count, generator)).sigmoid()
+    def _timesteps(self, quantiles: Tensor) -> Tensor:
+        """The timesteps at quantiles (n,) of their distribution: a normal logit, before the scheduler's own shift."""
+        density = torch.special.ndtri(quantiles).sigmoid()
         steps = len(self._sigmas)
         return self._sigmas[(density * steps).long().clamp_max(steps - 1)] * 1000
 

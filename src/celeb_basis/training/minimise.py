@@ -19,6 +19,7 @@ from ..models.pipeline import Pipeline
 from .pictures import TrainingPictures
 
 Loss = Callable[[Prediction, Callable[[], Tensor]], Tensor]
+GOLDEN = (5**0.5 - 1) / 2
 
 
 def minimise(
@@ -41,6 +42,7 @@ def minimise(
     free: (people, ...), requires grad; vectors_of(free) are the people's vectors (people, 2, dim).
     loss: of `Method.loss`.
 
+    A person's timesteps, one after the other, are spread evenly over their distribution.
     So many people go through the denoiser at once as memory allows, and at least one.
     Raises ModelError where the loss is not a number.
     """
@@ -57,7 +59,9 @@ def minimise(
     at_once = max(1, pictures_at_once(denoiser) // train_batch_size)
     everybody = list(range(len(pictures)))
     groups = [everybody[i : i + at_once] for i in everybody[::at_once]]
-    for _ in range(max_train_steps):
+    first = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
+    for step in range(max_train_steps):
+        quantiles = spread_evenly(first, step * train_batch_size, train_batch_size)
         index, captions = [], []
         for own, token, g in zip(pictures, tokens, generators, strict=True):
             index.append(torch.randint(len(own), (train_batch_size,), generator=g))
@@ -69,7 +73,7 @@ def minimise(
             with torch.enable_grad(), frozen(weights):
                 with placeholders(pipe, dict(zip(tokens, vectors_of(free), strict=True))):
                     states, pooled = denoiser.read([captions[i] for i in group])
-                prediction = denoiser.predict(batch, states, pooled, [generators[i] for i in group])
+                prediction = denoiser.predict(batch, states, pooled, [generators[i] for i in group], quantiles[group])
                 losses = loss(prediction, face_weights)
                 gradient += torch.autograd.grad(losses.sum() * scale, [free])[0]
             total += losses.detach().sum().item()
@@ -80,6 +84,15 @@ def minimise(
         rate.step()
         free.grad = None
         yield total / len(pictures)
+
+
+def spread_evenly(first: Tensor, start: int, count: int) -> Tensor:
+    """Numbers (people, count) in 0..1: those from `start` on of each person's sequence, which begins at `first`.
+
+    Each is the golden ratio's fraction farther than the one before, modulo 1, so any piece of the sequence is spread
+    evenly, whatever the size of a batch.
+    """
+    return (first[:, None] + GOLDEN * torch.arange(start, start + count)) % 1
 
 
 def _stacked(parts: Sequence[Callable[[], Tensor]]) -> Tensor:
