@@ -26,7 +26,7 @@ class Defaults(NamedTuple):
 
 # Here, where no torch is imported, so that the command line's help can print them.
 DEFAULTS = {
-    "celeb-basis": Defaults(40, 3e-2, 4),
+    "celeb-basis": Defaults(40, 3e-2, 2),
     "paper": Defaults(400, 5e-3, 2),
     "textual-inversion": Defaults(100, 5e-3, 2),
     "cross-initialization": Defaults(200, 5e-3, 2),
