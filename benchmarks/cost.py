@@ -168,9 +168,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="of a drawn picture")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), help="float16 on a GPU, bfloat16 on a CPU by default"
+    )
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    dtype = torch.float16 if args.device == "cuda" else torch.float32
+    dtype = getattr(torch, args.dtype or ("float16" if args.device == "cuda" else "bfloat16"))
     pipe = make_pipeline(args.model, dtype).to(args.device)
     pipe.set_progress_bar_config(disable=True)
     basis = CelebBasis.from_pipeline(pipe, celebrities())

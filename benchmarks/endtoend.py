@@ -1,6 +1,6 @@
 """The whole method on a published architecture, from names to a picture that stock diffusers draws as well.
 
-    python benchmarks/endtoend.py --model sd1 --minutes 2.5 --out benchmarks/results/cost.jsonl
+    python benchmarks/endtoend.py --model sd1 --out benchmarks/results/cost.jsonl
 
 The weights are random: times, memory, files and bit-identity are real, pictures and likeness are not.
 """
@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 from work import REPORTED
 
-from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, fit_identities, generate
+from celeb_basis import CelebBasis, CelebBasisMethod, Identity, InstantMap, Recipe, fit_identities, generate
 from celeb_basis.basis.celebrities import celebrities
 from celeb_basis.models.encoders import name_rows
 
@@ -29,18 +29,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=KINDS, default="sd1")
     parser.add_argument("--resolution", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--pictures", type=int, default=Recipe().num_pictures, help="training pictures, encoded once")
-    parser.add_argument("--minutes", type=float, default=2.5, help="of fitting")
+    parser.add_argument("--minutes", type=float, help="after which the fit ends")
     parser.add_argument("--steps", type=int, default=2, help="of the drawn picture")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), help="float16 on a GPU, bfloat16 on a CPU by default"
+    )
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    dtype = args.dtype or ("float16" if args.device == "cuda" else "bfloat16")
     report: dict[str, Any] = {"benchmark": "endtoend", "model": args.model}
-    report |= {"resolution": args.resolution, "device": args.device}
+    report |= {"resolution": args.resolution, "device": args.device, "dtype": dtype}
     seconds: dict[str, float] = {}
     memory: dict[str, float] = {}
-    pipe = make_pipeline(args.model, torch.float16 if args.device == "cuda" else torch.float32).to(args.device)
+    pipe = make_pipeline(args.model, getattr(torch, dtype)).to(args.device)
     pipe.set_progress_bar_config(disable=True)
 
     start = time.perf_counter()
@@ -55,18 +57,16 @@ def main() -> None:
     instant = InstantMap.fit(features, coefficients, basis=basis, face_reader="stand-in")
     face = stand_in(REPORTED, features[0])
 
-    recipe = Recipe(
-        max_train_steps=400, max_train_minutes=args.minutes, train_batch_size=args.batch,
-        num_pictures=args.pictures, resolution=args.resolution,
-    )  # fmt: skip
+    recipe = Recipe(max_train_minutes=args.minutes, resolution=args.resolution)
     start = time.perf_counter()
-    with tqdm(total=recipe.max_train_steps, desc="fitting", disable=None) as bar, peak(pipe, memory):
+    with tqdm(desc="fitting", disable=None) as bar, peak(pipe, memory):
         [ada] = fit_identities(
-            pipe, basis, [[face]], [TOKEN], recipe, instant=instant,
+            pipe, basis, [[face]], [TOKEN], recipe, method=CelebBasisMethod(init="instant"), instant=instant,
             progress=lambda at: bar.update(at.step - bar.n),
         )  # fmt: skip
     seconds["fit"] = time.perf_counter() - start
-    report["fit"] = {"steps": int(ada.provenance["steps"]), "peak_gb": memory["peak_gb"]}
+    how = {name: int(ada.provenance[name]) for name in ("steps", "train_batch_size")}
+    report["fit"] = how | {"peak_gb": memory["peak_gb"]}
 
     with tempfile.TemporaryDirectory() as folder:
         ada.save(Path(folder) / "ada.safetensors")
