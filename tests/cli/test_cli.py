@@ -1,6 +1,5 @@
 """The command line as its users meet it: help, answers, errors, and what is left on disk."""
 
-import json
 import os
 import re
 import shlex
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from called import answer, complaint
 from conftest import NAMES, make_pipeline
 from PIL import Image
 
@@ -28,26 +28,6 @@ def run(*args, **more):
     """The command in a process of its own, as a shell would start it."""
     command = [sys.executable, "-m", "celeb_basis", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, **more)
-
-
-def answer(capsys, *args):
-    """The JSON answer of a command; nothing else may be on stdout."""
-    assert main([*map(str, args), "--json"]) == 0
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1
-    return json.loads(out)
-
-
-def complaint(capsys, *args):
-    """The one line of a command that must refuse."""
-    try:
-        code = main([*map(str, args)])
-    except SystemExit as stop:  # argparse's own way out
-        code = stop.code
-    captured = capsys.readouterr()
-    assert code == 2 and captured.out == ""
-    assert captured.err.startswith("celeb-basis: error: ") and captured.err.count("\n") == 1, captured.err
-    return captured.err
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from called import answer, complaint
 from PIL import Image
 
 from celeb_basis import DEFAULT_MODEL, BasisError, CelebBasis, Identity, IdentityError, Recipe, card_of
@@ -16,16 +17,6 @@ from celeb_basis.cli import main
 from celeb_basis.miniature.people import celebrities
 from celeb_basis.miniature.world import SIZE
 from celeb_basis.models.card import SHIPPED
-
-
-def answer(capsys, *args):
-    assert main([*map(str, args), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def complaint(capsys, *args):
-    assert main([*map(str, args)]) == 2
-    return capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +151,8 @@ def test_a_folder_can_be_given_away_and_grows(ada, tmp_path, capsys):
     out, model = tmp_path / "mine", tmp_path / "model"
     names = celebrities()[::9]
     (tmp_path / "names.txt").write_text("\n".join(names))
-    command = ["basis", "--names", tmp_path / "names.txt", "--num-names", 60, "--filter", "--batch-size", 8, "-o", out]
+    drawing = ["--num-names", 60, "--filter", "--steps", 2, "--batch-size", 8]
+    command = ["basis", "--names", tmp_path / "names.txt", *drawing, "-o", out]
     early = answer(capsys, *command, "--minutes", 0.001)
     assert early["names"] == 60 and early["names_drawn"] < 60  # those that were not drawn stay
     late = answer(capsys, *command)
@@ -206,7 +198,7 @@ def test_what_is_drawn_when_ctrl_c_comes_is_kept_and_can_be_used(ada, tmp_path, 
 
 def test_nobody_known_is_one_line(tmp_path, capsys):
     (tmp_path / "names.txt").write_text("grove lund\nholding crown\nbeach wearing\nlund grove\n")
-    command = ("basis", "--names", tmp_path / "names.txt", "--filter")
+    command = ("basis", "--names", tmp_path / "names.txt", "--filter", "--steps", 2)
     assert "as one person" in complaint(capsys, *command, "-o", tmp_path / "basis.safetensors")
     assert not (tmp_path / "basis.safetensors").exists()
     assert "at least 2" in complaint(capsys, *command, "--num-images", 1, "-o", tmp_path / "basis.safetensors")

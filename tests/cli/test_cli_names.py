@@ -1,31 +1,14 @@
 """What the commands say of names and of other programs, and the option --strength."""
 
-import json
-
 import pytest
 import torch
+from called import answer, complaint
 from conftest import NAMES, make_pipeline
 from PIL import Image
 from safetensors.torch import save_file
 
 from celeb_basis import CelebBasis, Identity
 from celeb_basis.cli import main
-
-
-def answer(capsys, *args):
-    assert main([*map(str, args), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def complaint(capsys, *args):
-    try:
-        code = main([*map(str, args)])
-    except SystemExit as stop:  # argparse's own way out
-        code = stop.code
-    captured = capsys.readouterr()
-    assert code == 2 and captured.out == ""
-    assert captured.err.startswith("celeb-basis: error: ") and captured.err.count("\n") == 1, captured.err
-    return captured.err
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from called import complaint
 from PIL import Image
 
 from celeb_basis import Identity
@@ -19,18 +20,6 @@ from celeb_basis.cli.lines import LONGEST, one_line
 
 def run(*args, **more):
     return subprocess.run([sys.executable, "-m", "celeb_basis", *args], capture_output=True, text=True, **more)
-
-
-def complaint(capsys, *args):
-    """The one line of a command that must refuse."""
-    try:
-        code = main([*map(str, args)])
-    except SystemExit as stop:
-        code = stop.code
-    said = capsys.readouterr()
-    assert code == 2 and said.out == "" and said.err.count("\n") == 1, said.err
-    assert said.err.startswith("celeb-basis: error: ") and len(said.err) < LONGEST + 100
-    return said.err
 
 
 @pytest.mark.parametrize(

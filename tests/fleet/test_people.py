@@ -1,14 +1,9 @@
 """What is wrong with a command is said before any worker is started."""
 
 import pytest
+from called import complaint
 
 from celeb_basis import BasisError, PhotoError, Recipe, fleet
-from celeb_basis.cli import main
-
-
-def complaint(capsys, *args):
-    assert main([*map(str, args)]) == 2
-    return capsys.readouterr().err.strip().removeprefix("celeb-basis: error: ")
 
 
 @pytest.fixture
@@ -19,12 +14,12 @@ def table(tmp_path):
 
 def test_tables_that_nobody_can_work_with(table, tmp_path, capsys):
     out = ("-o", tmp_path / "out")
-    assert complaint(capsys, "fleet", "fit", tmp_path / "nowhere.csv", *out).endswith("there is no such file")
+    assert complaint(capsys, "fleet", "fit", tmp_path / "nowhere.csv", *out).endswith("there is no such file\n")
     assert "a column identity is needed" in complaint(capsys, "fleet", "generate", table, "{}", *out)
     table.write_text("name,photo\nada,ada.png\nAda,bo.png\n")
     assert "two rows are called ada" in complaint(capsys, "fleet", "fit", table, *out)
     table.write_text("name,photo\n")
-    assert complaint(capsys, "fleet", "fit", table, *out) == f"{table} names nobody"
+    assert complaint(capsys, "fleet", "fit", table, *out) == f"celeb-basis: error: {table} names nobody\n"
     assert not (tmp_path / "out").exists()
 
 
@@ -36,7 +31,7 @@ def test_an_address_where_nobody_answers(table, tmp_path, capsys):
     pytest.importorskip("ray", reason="the extra fleet is not installed")
     for address in ("127.0.0.1:1", "127.0.0.1:99999", "nonsense"):
         message = complaint(capsys, "fleet", "fit", table, "-o", tmp_path / "out", "--address", address)
-        assert message.startswith(f"there is no cluster at --address {address}: ")
+        assert message.startswith(f"celeb-basis: error: there is no cluster at --address {address}: ")
 
 
 def test_prompts_without_a_name(table, tmp_path, capsys):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import psutil
 import pytest
+from called import answer
 
 from celeb_basis import BasisError, FleetError, draw_portraits, face_reader, fleet, load_pipeline
-from celeb_basis.cli import main
 from celeb_basis.fleet import pool
 from celeb_basis.fleet.pool import QUIET, Needs, run
 from celeb_basis.miniature import person
@@ -103,11 +103,6 @@ def table(tmp_path_factory):
             person(5200 + i, 128).save(folder / f"p{i}.png")
             lines.writerow([f"p{i}", f"p{i}.png" if i != 3 else "nowhere.png"])
     return folder / "people.csv"
-
-
-def answer(capsys, *args):
-    assert main([*map(str, args), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def is_worker(process):
