@@ -116,9 +116,9 @@ def _vectors(method: Method, steps: int, learning_rate: float = 5e-3) -> Fitted:
 
 
 # The steps of Textual Inversion and StableIdentity were chosen on ten people for tuning (3100 to 3109), eight scenes
-# each, by the identity after 50, 100, 150, 200, 300 and 400. The learning rates of Cross Initialization (best of five) and
-# of those that train the UNet (best of three) were chosen on the first ten and four people, with all twenty prompts. The
-# paper's own are as published.
+# each, by the identity after 50, 100, 150, 200, 300 and 400. The learning rates of Cross Initialization (best of five)
+# and of those that train the UNet (best of three) were chosen on the first ten and four people, with all prompts of one
+# person. The paper's own are as published.
 CONTENDERS: dict[str, Contender] = {
     "celebrities": Celebrities(),
     "mean person": MeanPerson(),
