@@ -18,7 +18,7 @@ from celeb_basis.miniature.captions import FACE_CROP
 from celeb_basis.models.encoders import encode, placeholders, token_ids
 from celeb_basis.models.families import denoiser_of
 from celeb_basis.training.fit import person_pictures
-from celeb_basis.training.minimise import spread_evenly
+from celeb_basis.training.minimise import first_quantile, spread_evenly
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class OwnUNet:
         tokens = [f"<person-{i}>" for i in range(len(people))]
         optimiser = torch.optim.AdamW(groups, lr=self.learning_rate)
         weight = torch.tensor([1.0] * len(people) + [self.prior_weight], device=pipe.device)
-        first = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
+        first = [first_quantile(g) for g in generators]
         yield
         for step in range(self.steps):
             quantiles = spread_evenly(first, step * self.batch, self.batch)

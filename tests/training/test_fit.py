@@ -25,7 +25,7 @@ from celeb_basis.models.encoders import encode, placeholders, token_ids
 from celeb_basis.models.families import denoiser_of
 from celeb_basis.training.fit import fit_identities, fit_identity, fit_steps, person_pictures
 from celeb_basis.training.methods import METHODS
-from celeb_basis.training.minimise import minimise, spread_evenly
+from celeb_basis.training.minimise import first_quantile, minimise, spread_evenly
 from celeb_basis.training.pictures import face_weights, training_picture
 from celeb_basis.training.recipe import DEFAULTS, FROM_MEAN
 
@@ -212,14 +212,16 @@ def test_the_loss_is_the_pipelines_own(pipe):
 
 
 def test_timesteps_of_a_fit_are_spread_evenly_whatever_the_batch():
-    first = torch.rand(3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    first = [first_quantile(torch.Generator().manual_seed(seed)) for seed in range(3)]
     together = spread_evenly(first, 0, 160)
+    assert torch.equal(together[:, 0], torch.tensor(first)) and len(set(first)) == 3
     assert together.shape == (3, 160) and 0 <= together.min() and together.max() < 1
+    assert spread_evenly([1 - 2**-40], 0, 1).item() < 1  # which float32 would round to 1, where no timestep is
     for batch in (1, 4):
         steps = [spread_evenly(first, start, batch) for start in range(0, 160, batch)]
         assert torch.equal(torch.cat(steps, dim=1), together)
     for start in range(0, 120, 7):  # random numbers would leave a tenth empty in every second stretch of 40
-        counts = torch.histc(together[0, start : start + 40].float(), bins=10, min=0, max=1)
+        counts = torch.histc(together[0, start : start + 40], bins=10, min=0, max=1)
         assert 3 <= counts.min() and counts.max() <= 5
 
 

@@ -20,6 +20,7 @@ from .pictures import TrainingPictures
 
 Loss = Callable[[Prediction, Callable[[], Tensor]], Tensor]
 GOLDEN = (5**0.5 - 1) / 2
+BELOW_ONE = 1 - 2**-24  # the last number before it in float32
 
 
 def minimise(
@@ -59,7 +60,7 @@ def minimise(
     at_once = max(1, pictures_at_once(denoiser) // train_batch_size)
     everybody = list(range(len(pictures)))
     groups = [everybody[i : i + at_once] for i in everybody[::at_once]]
-    first = torch.stack([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
+    first = [first_quantile(g) for g in generators]
     for step in range(max_train_steps):
         quantiles = spread_evenly(first, step * train_batch_size, train_batch_size)
         index, captions = [], []
@@ -86,13 +87,20 @@ def minimise(
         yield total / len(pictures)
 
 
-def spread_evenly(first: Tensor, start: int, count: int) -> Tensor:
+def first_quantile(generator: torch.Generator) -> float:
+    """Where a person's timesteps begin in their distribution: a random number in 0..1."""
+    return int(torch.randint(2**53, (), generator=generator)) / 2**53
+
+
+def spread_evenly(first: Sequence[float], start: int, count: int) -> Tensor:
     """Numbers (people, count) in 0..1: those from `start` on of each person's sequence, which begins at `first`.
 
     Each is the golden ratio's fraction farther than the one before, modulo 1, so any piece of the sequence is spread
     evenly, whatever the size of a batch.
     """
-    return (first[:, None] + GOLDEN * torch.arange(start, start + count)) % 1
+    # In Python's numbers, as some devices have no float64 and float32 rounds long sequences.
+    numbers = [[(begun + GOLDEN * k) % 1 for k in range(start, start + count)] for begun in first]
+    return torch.tensor(numbers).clamp_max(BELOW_ONE)
 
 
 def _stacked(parts: Sequence[Callable[[], Tensor]]) -> Tensor:
