@@ -39,6 +39,8 @@ JUST_AFTER = 0.003  # seconds
 STARTED = 0.75  # of the pages, the share that is stopped after it serves
 VISIT = 2.0  # seconds in which it is
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
 
 class Forked:
     """A command in a fork of this process; `answers` keeps what it writes to stdout."""
@@ -46,9 +48,12 @@ class Forked:
     def __init__(self, argv: Sequence[str], *, most_bytes: int | None = None, answers: bool = False) -> None:
         self._said, err = os.pipe()
         self._answered, out = os.pipe() if answers else (None, os.open(os.devnull, os.O_WRONLY))
+        # Held back until the fork has the handlers with which a process starts; with those of this one it would fail.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         self.process = os.fork()
         if not self.process:
             _run(argv, out, err, most_bytes)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         os.close(err)
         os.close(out)
         os.set_blocking(self._said, False)
@@ -89,8 +94,9 @@ def _run(argv: Sequence[str], out: int, err: int, most_bytes: int | None) -> Non
         os.dup2(err, 2)
         # The parent's may be files, in which they would look for their places.
         sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
-        for number in (signal.SIGINT, signal.SIGTERM):  # until the command hears them
+        for number in STOPPING:  # until the command hears them
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         remove_abandoned.cache_clear()  # a new process has looked nowhere yet
         _hasten()
         if most_bytes is not None:
