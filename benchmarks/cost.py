@@ -152,6 +152,20 @@ def ratio(of: list[float], to: list[float]) -> list[float]:
     return [float(each.min()), float(np.median(each)), float(each.max())]
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Options for where a model is, and in which precision."""
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16", "bfloat16"), help="float16 on a GPU, bfloat16 on a CPU by default"
+    )
+
+
+def dtype_of(args: argparse.Namespace) -> torch.dtype:
+    """The precision that --dtype names, or that of the device."""
+    dtype: torch.dtype = getattr(torch, args.dtype or ("float16" if args.device == "cuda" else "bfloat16"))
+    return dtype
+
+
 def publish(result: dict[str, Any], out: Path | None) -> None:
     """Print a result, and add it as a line to a file if one is named."""
     print(json.dumps(result, indent=1))
@@ -167,13 +181,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=4, help="of a drawn picture")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--dtype", choices=("float32", "float16", "bfloat16"), help="float16 on a GPU, bfloat16 on a CPU by default"
-    )
+    add_device(parser)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    dtype = getattr(torch, args.dtype or ("float16" if args.device == "cuda" else "bfloat16"))
+    dtype = dtype_of(args)
     pipe = make_pipeline(args.model, dtype).to(args.device)
     pipe.set_progress_bar_config(disable=True)
     basis = CelebBasis.from_pipeline(pipe, celebrities())

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from architectures import KINDS, make_pipeline, stand_in
-from cost import TOKEN, peak, publish
+from cost import TOKEN, add_device, dtype_of, peak, publish
 from safetensors.torch import load_file
 from tqdm import tqdm
 from work import REPORTED
@@ -31,18 +31,15 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--minutes", type=float, help="after which the fit ends")
     parser.add_argument("--steps", type=int, default=2, help="of the drawn picture")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--dtype", choices=("float32", "float16", "bfloat16"), help="float16 on a GPU, bfloat16 on a CPU by default"
-    )
+    add_device(parser)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    dtype = args.dtype or ("float16" if args.device == "cuda" else "bfloat16")
+    dtype = dtype_of(args)
     report: dict[str, Any] = {"benchmark": "endtoend", "model": args.model}
-    report |= {"resolution": args.resolution, "device": args.device, "dtype": dtype}
+    report |= {"resolution": args.resolution, "device": args.device, "dtype": str(dtype).removeprefix("torch.")}
     seconds: dict[str, float] = {}
     memory: dict[str, float] = {}
-    pipe = make_pipeline(args.model, getattr(torch, dtype)).to(args.device)
+    pipe = make_pipeline(args.model, dtype).to(args.device)
     pipe.set_progress_bar_config(disable=True)
 
     start = time.perf_counter()

@@ -31,12 +31,8 @@ def filled(document: str, tables: Mapping[str, str]) -> str:
 def overview(results: Mapping[str, Result], tables: Mapping[str, str]) -> str:
     """All tables in one document."""
     note = f"95% bootstrap intervals over people; {until(results)}. Written by benchmarks/report.py."
-    return (
-        "\n\n".join(
-            ["# The comparison", *(t for name, t in tables.items() if name != "readme" and t.count("\n") > 1), note]
-        )
-        + "\n"
-    )
+    shown = [text for name, text in tables.items() if name != "readme" and text.count("\n") > 1]
+    return "\n\n".join(["# The comparison", *shown, note]) + "\n"
 
 
 def main() -> None:
