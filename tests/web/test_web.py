@@ -457,6 +457,7 @@ def test_steps_follow_the_start_that_the_chosen_model_has(page, wrong):
     steps = page.get_by_role("spinbutton", name="Steps").first
     expect(steps).to_have_value(str(DEFAULTS["celeb-basis"].max_train_steps))
     page.get_by_role("tab", name="Model").click()
+    page.get_by_role("button", name="Use this model").wait_for()
     page.get_by_role("textbox", name="Model").fill(str(wrong / "tiny"))
     with page.expect_file_chooser() as choosing:
         page.get_by_text("Click to Upload").locator("visible=true").first.click()
