@@ -140,6 +140,13 @@ def filled(model: nn.Module) -> nn.Module:
                 weight.normal_(0, fan_in**-0.5, generator=generator)
             else:
                 weight.fill_(1.0 if name == "weight" else 0.0)
+        for buffer in module.buffers(recurse=False):
+            buffer.zero_()
         if hasattr(module, "position_ids"):
             module.position_ids.copy_(torch.arange(module.position_ids.shape[-1]).expand_as(module.position_ids))
+        elif hasattr(module, "inv_freq"):
+            for buffer in (module.inv_freq, module.original_inv_freq):
+                buffer.copy_(module.compute_default_rope_parameters(module.config)[0])
+        elif hasattr(module, "reset_running_stats"):
+            module.reset_running_stats()
     return model
