@@ -4,7 +4,8 @@
 
 For the experiment on transformers (docs/transformers.md), in the same folder:
 
-    python tools/train_miniature.py restore language meaning transformer pack --reads language
+    python tools/train_miniature.py restore language transformer
+    python tools/train_miniature.py meaning pack --reads language
 
 Every stage reads what the earlier ones left in the folder and logs its curve in `<stage>.jsonl`.
 On CPUs the denoiser learns faster in two processes of one thread each:
@@ -27,11 +28,10 @@ STAGES = {
     "fitting": ("readers.recogniser", {"name": "fitting", "steps": 700}),
     "evaluation": ("readers.recogniser", {"name": "evaluation", "steps": 700}),
     "judge": ("readers.judge", {"steps": 1800}),
-    "latents": ("latents.run", {"round": 0}),
     "unet": ("unet.run", {"minutes": float("inf"), "cooldown_minutes": 0.0}),
     "language": ("language.run", {"steps": 1500}),
     "meaning": ("meaning.run", {"reads": "text"}),
-    "transformer": ("transformer.run", {"reads": "text", "minutes": float("inf"), "cooldown_minutes": 0.0}),
+    "transformer": ("transformer.run", {"minutes": float("inf"), "cooldown_minutes": 0.0}),
     "pack": ("pack.run", {"reads": "text"}),
     "export": ("export.run", {}),
     "learn": ("export.learn", {}),
@@ -51,9 +51,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of the stage's own number of steps")
     parser.add_argument("--minutes", type=float, help="of this call of the denoiser's training")
     parser.add_argument("--cooldown-minutes", type=float, help="let the rate fall for so long, in a checkpoint beside")
-    parser.add_argument("--round", type=int, help="which set of pictures to draw for the denoiser")
     parser.add_argument(
-        "--reads", choices=("text", "language"), help="the transformer's text encoder: CLIP's, or the language model"
+        "--reads", choices=("text", "language"), help="the text encoder: CLIP's, or the language model"
     )
     parser.add_argument("--celebrities", type=int, help="how many of them are measured")
     arguments = parser.parse_args()

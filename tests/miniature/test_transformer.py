@@ -22,10 +22,10 @@ NAME, OTHER = celebrities()[:2]
 PROMPTS = [f"a photo of {NAME} on the beach", f"a pencil sketch of {NAME} with a crown in the snow", ""]
 
 
-@pytest.fixture(scope="module", params=language.WHERE)
-def trained(request, tmp_path_factory):
-    """A training folder after a few steps of the transformer on latents of noise, and whose states it reads."""
-    folder, reads = tmp_path_factory.mktemp("training"), request.param
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A training folder after a few steps of the transformers on latents of noise."""
+    folder = tmp_path_factory.mktemp("training")
     for part in ("vae", "tokenizer", "text_encoder"):
         shutil.copytree(SHIPPED[DEFAULT_MODEL] / part, folder / part)
     tokens = tokenizer()
@@ -34,8 +34,14 @@ def trained(request, tmp_path_factory):
     ids = tokens(PROMPTS * 4, padding="max_length", return_tensors="pt").input_ids.short()
     data = {"latents": torch.randn(12, 20, 16, 16).half(), "ids": ids, "faces": torch.rand(12, 1, 16, 16) < 0.3}
     save_file(data, folder / "latents-0-0.safetensors")
-    transformer.run(folder, reads=reads, minutes=0.01, cooldown_minutes=0, device="cpu", batch_size=4)
-    return folder, reads
+    transformer.run(folder, minutes=0.01, cooldown_minutes=0, device="cpu", batch_size=4)
+    return folder
+
+
+@pytest.fixture(scope="module", params=language.WHERE)
+def trained(request, folder):
+    """The folder, and whose states are read."""
+    return folder, request.param
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +54,29 @@ def steps(folder, name):
         return int(file.metadata()["step"])
 
 
-def test_training_goes_on_where_it_stopped(trained):
-    folder, reads = trained
-    name = f"transformer-{reads}"
-    before, old = steps(folder, name), load_file(folder / name / "diffusion_pytorch_model.safetensors")
+def weights(folder, name):
+    return load_file(folder / name / "diffusion_pytorch_model.safetensors")
+
+
+def test_training_goes_on_where_it_stopped(folder):
+    names = [f"transformer-{reads}" for reads in language.WHERE]
+    before, old = steps(folder, "transformer"), [weights(folder, name) for name in names]
     assert before >= 1
-    options = {"reads": reads, "minutes": 0.01, "device": "cpu", "batch_size": 4}
-    transformer.run(folder, cooldown_minutes=0.01, **options)
-    assert steps(folder, name) == before, "what cools down lies beside"
-    assert steps(folder, f"{name}-cooled") > before
-    new = load_file(folder / f"{name}-cooled" / "diffusion_pytorch_model.safetensors")
-    assert old.keys() == new.keys() and any(not torch.equal(old[key], new[key]) for key in old)
-    shutil.rmtree(folder / f"{name}-cooled")
+    transformer.run(folder, minutes=0.01, cooldown_minutes=0.01, device="cpu", batch_size=4)
+    assert steps(folder, "transformer") == before, "what cools down lies beside"
+    assert steps(folder, "transformer-cooled") >= before + 2
+    for name, was in zip(names, old, strict=True):
+        now = weights(folder, f"{name}-cooled")
+        shutil.rmtree(folder / f"{name}-cooled")
+        assert was.keys() == now.keys()
+        for part in ("cap_embedder", "layers"):
+            assert any(not torch.equal(was[key], now[key]) for key in was if key.startswith(part))
+
+
+def test_both_transformers_draw_alike_and_read_each_their_own_words(folder):
+    text, words = (weights(folder, f"transformer-{reads}") for reads in language.WHERE)
+    differ = {key.split(".")[0] for key in text if not torch.equal(text[key], words[key])}
+    assert differ and differ <= set(transformer.OWN)
 
 
 def test_the_pipeline_reads_what_the_training_read(trained, pipe):

@@ -78,7 +78,8 @@ def train(
                 state |= {f"optimizer.{i}.{key}": value for key, value in optimizer.state.get(parameter, {}).items()}
         temporary = target.with_suffix(".part")
         metadata = {"step": str(step), "seconds": str(spent + time.monotonic() - began)}
-        save_file({key: value.contiguous() for key, value in state.items()}, temporary, metadata)
+        # Copies, as the file holds no tensor twice, and networks that learn together share some.
+        save_file({key: value.contiguous().clone() for key, value in state.items()}, temporary, metadata)
         temporary.replace(target)
         after_saving(average, step * batch_size)
 
@@ -155,10 +156,11 @@ def _agreed(values: list[float], size: int) -> list[float]:
 
 
 def _average_gradients(parameters: list[Tensor], size: int) -> None:
-    flat = torch.cat([p.grad.flatten() for p in parameters])
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad.copy_(gradient.view(parameter.shape) / size)
+    for gradient, whole in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(whole.view(gradient.shape) / size)
 
 
 def _resume(checkpoint, module, optimizers, parameters, average) -> tuple[int, float, bool]:

@@ -38,7 +38,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure=None) -> None:
         rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         for group in self.param_groups:
-            parameters = sorted(group["params"], key=lambda p: (p.numel(), p.shape))
+            parameters = sorted((p for p in group["params"] if p.grad is not None), key=lambda p: (p.numel(), p.shape))
             updates = []
             for i, parameter in enumerate(parameters):
                 state = self.state[parameter]

@@ -1,4 +1,4 @@
-"""A small transformer of Z-Image's class: the UNet's pictures and captions, flow matching, either text encoder."""
+"""A small transformer of Z-Image's class: the UNet's pictures and captions, flow matching, read by two text encoders."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from diffusers import ZImageTransformer2DModel
 from diffusers.models.attention_processor import Attention
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from .autoencoder import LATENT_CHANNELS
-from .language import encoder_of, states
+from .language import WHERE, encoder_of, states
 from .latents import of_round
 from .loop import is_first, processes, train
 from .text import WIDTH
@@ -20,6 +20,8 @@ from .unet import EPOCHS, FACE_WEIGHT, PICTURES, UNCONDITIONAL
 DIM, LAYERS, REFINERS, HEADS = 192, 4, 1, 6
 CAPTION = 32
 """Tokens to a multiple of which Z-Image's class pads captions: longer ones would need masks, and twice the padding."""
+OWN = ("cap_embedder", "cap_pad_token", "context_refiner")
+"""What reads the words."""
 EVEN = 0.1
 """Share of the noise levels that are spread evenly, as the pure noise that pictures start from is else hardly seen."""
 
@@ -70,22 +72,35 @@ def levels(count: int) -> Tensor:
     return torch.where(torch.rand(count) < EVEN, torch.rand(count), normal)
 
 
-def run(
-    folder: Path, *, reads: str, minutes: float, cooldown_minutes: float, device: str, batch_size: int = 128
-) -> None:
-    """Train the transformer on what a frozen text encoder reads, until stopped; goes on where it was."""
+def build_both() -> nn.ModuleDict:
+    """A transformer for each text encoder; only what reads the words is each one's own.
+
+    What they draw then differs by the text encoder alone, and both learn to draw from the same steps.
+    """
+    both = nn.ModuleDict({reads: build() for reads in WHERE})
+    first, *others = both.values()
+    for other in others:
+        for name, part in [*first.named_children(), *first.named_parameters(recurse=False)]:
+            if name not in OWN:
+                setattr(other, name, part)
+    return both
+
+
+def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, batch_size: int = 128) -> None:
+    """Train both on what the frozen text encoders read, in turns, until stopped; goes on where it was."""
     part, share = 0 if is_first() else 1, batch_size // processes()
     mine = PICTURES // processes()
     data: dict[str, Tensor] = {}
     current = -1
     tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     end = tokens.eos_token_id
-    encoder = encoder_of(folder, reads).to(device)
+    encoders = {reads: encoder_of(folder, reads).to(device) for reads in WHERE}
     empty = tokens("", padding="max_length", return_tensors="pt").input_ids.to(device)
     torch.manual_seed(3)
-    transformer = build().to(device)
+    both = build_both().to(device)
     if device == "cpu":
-        write_out_attention(transformer)
+        for transformer in both.values():
+            write_out_attention(transformer)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         nonlocal data, current
@@ -93,28 +108,30 @@ def run(
             data, current = of_round(folder, number, mine, part, device), number
             short = (data["ids"][:, CAPTION - 1] == end).nonzero()[:, 0]
             data = {key: value[short] for key, value in data.items()}
+        reads = list(WHERE)[step % len(WHERE)]
         index = torch.randint(len(data["ids"]), (share,))
         x0 = data["latents"][index].to(device).float()
         worth = 1 + (FACE_WEIGHT - 1) * data["faces"][index].to(device).float()
         ids = data["ids"][index].to(device).long()
         ids = torch.where(torch.rand(share, 1, device=device) < UNCONDITIONAL, empty, ids)
-        captions = states(encoder, ids, end)
+        captions = states(encoders[reads], ids, end)
         t = levels(share).to(device)
         noise = torch.randn_like(x0)
         noisy = torch.lerp(x0, noise, t[:, None, None, None])
         with torch.autocast(device, torch.bfloat16):
             # Z-Image's time runs from noise to picture, and so does the flow; the third dimension is of frames.
-            guess = torch.stack(transformer(list(noisy.unsqueeze(2)), 1 - t, captions).sample).squeeze(2)
+            guess = torch.stack(both[reads](list(noisy.unsqueeze(2)), 1 - t, captions).sample).squeeze(2)
         error = (guess.float() - (x0 - noise)).square()
-        return (error * worth).mean(), {"flow": error.mean().item()}
+        return (error * worth).mean(), {reads: error.mean().item()}
 
     def write(average: dict[str, Tensor], pictures: int) -> None:
-        """The averaged transformer as diffusers reads it, for whoever looks on while it learns."""
-        whole = build()
+        """The averaged transformers as diffusers reads them, for whoever looks on while they learn."""
+        whole = build_both()
         whole.load_state_dict(average)
-        whole.save_pretrained(folder / (f"transformer-{reads}" + ("-cooled" if cooldown_minutes else "")))
+        for reads, transformer in whole.items():
+            transformer.save_pretrained(folder / (f"transformer-{reads}" + ("-cooled" if cooldown_minutes else "")))
 
     train(
-        f"transformer-{reads}", transformer, loss, folder, minutes=minutes, cooldown_minutes=cooldown_minutes,
+        "transformer", both, loss, folder, minutes=minutes, cooldown_minutes=cooldown_minutes,
         learning_rate=2e-3, batch_size=batch_size, matrices=is_hidden_matrix, save_every=180, after_saving=write,
     )  # fmt: skip
