@@ -51,9 +51,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of the stage's own number of steps")
     parser.add_argument("--minutes", type=float, help="of this call of the denoiser's training")
     parser.add_argument("--cooldown-minutes", type=float, help="let the rate fall for so long, in a checkpoint beside")
-    parser.add_argument(
-        "--reads", choices=("text", "language"), help="the text encoder: CLIP's, or the language model"
-    )
+    parser.add_argument("--reads", choices=("text", "language"), help="the text encoder: CLIP's, or the language model")
     parser.add_argument("--celebrities", type=int, help="how many of them are measured")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A small transformer of Z-Image's class: the UNet's pictures and captions, flow matching, read by two text encoders."""
+"""Two small transformers of Z-Image's class, one a text encoder: the UNet's pictures and captions, flow matching."""
 
 from __future__ import annotations
 
