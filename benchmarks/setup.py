@@ -26,7 +26,7 @@ from work import TUNED, Person
 
 from celeb_basis import CelebBasis, InstantMap, Portraits, Recipe, fit_identities, generate, load_pipeline, miniature
 from celeb_basis.cli.basis import MADE_UP
-from celeb_basis.drawing.portraits import draw_portraits, survey
+from celeb_basis.drawing.portraits import FAMOUS, draw_portraits, survey
 from celeb_basis.faces.face_reader import face_reader
 from celeb_basis.measuring.judge import judge_of
 from celeb_basis.measuring.protocols import PROMPTS
@@ -66,11 +66,13 @@ class Bench:
         made_up = nonsense_names(self.pipe, known, MADE_UP + 2 * PLANTED)
         self.made_up, self.planted = made_up[:MADE_UP], {"of rare tokens": made_up[MADE_UP + PLANTED :]}
         self.planted["of ordinary words"] = self._of_words(known)
-        mixed = [*self.names, *(name for own in self.planted.values() for name in own)]
+        mixed = [*self.names[FAMOUS:], *(name for own in self.planted.values() for name in own)]
         order = random.Random(0).sample(range(len(mixed)), len(mixed))
-        # Famous first: the names keep their order, those that are planted stand anywhere among them.
-        real = iter(self.names)
-        self.people_and_planted = [next(real) if i < len(self.names) else mixed[i] for i in order]
+        # The names keep their order, the most famous first, as a list that people draw from; those that are planted
+        # stand anywhere among the others.
+        real = iter(self.names[FAMOUS:])
+        others = len(self.names) - FAMOUS
+        self.people_and_planted = [*self.names[:FAMOUS], *(next(real) if i < others else mixed[i] for i in order)]
         self.judge = judge_of(self.pipe, [])
         self.reader = face_reader(self.pipe)
         self.people = [Person.of(TUNED + i, miniature.person(TUNED + i)) for i in range(people)]
