@@ -36,7 +36,7 @@ from celeb_basis.models.pipeline import model_card
 
 RESULTS = Path(__file__).parent / "results"
 NAME = "<annika>"
-SHARES = (0.1, 0.25, 0.5, 1.0)  # of the names, the famous ones first
+SHARES = (0.25, 0.5, 1.0)  # of the names, the famous ones first
 PLANTED = 40  # names of rare tokens, and as many of ordinary words
 WORDS = (
     "holding crown beach photo red shirt snow forest guitar studio wearing suit black smiling space desert hat yellow "
