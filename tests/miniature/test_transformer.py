@@ -64,13 +64,15 @@ def test_training_goes_on_where_it_stopped(folder):
     assert before >= 1
     transformer.run(folder, minutes=0.01, cooldown_minutes=0.01, device="cpu", batch_size=4, compiled=False)
     assert steps(folder, "transformer") == before, "what cools down lies beside"
-    assert steps(folder, "transformer-cooled") >= before + 2
+    assert steps(folder, "transformer-cooled") > before
+    changed = set()
     for name, was in zip(names, old, strict=True):
         now = weights(folder, f"{name}-cooled")
         shutil.rmtree(folder / f"{name}-cooled")
         assert was.keys() == now.keys()
-        for part in ("cap_embedder", "layers"):
-            assert any(not torch.equal(was[key], now[key]) for key in was if key.startswith(part))
+        assert any(not torch.equal(was[key], now[key]) for key in was if key.startswith("layers"))
+        changed |= {key.split(".")[0] for key in was if not torch.equal(was[key], now[key])}
+    assert changed >= {"layers", "noise_refiner", "cap_embedder", "context_refiner"}
 
 
 def test_both_transformers_draw_alike_and_read_each_their_own_words(folder):

@@ -19,6 +19,7 @@ from celeb_basis.miniature.captions import FACE_CROP
 from celeb_basis.miniature.people import celebrities
 from celeb_basis.miniature.readers import WEIGHTS, fitting_reader
 from celeb_basis.models.card import FILE, SHIPPED
+from celeb_basis.models.pipeline import Pipeline
 
 _DERIVED = {"unet": {"_name_or_path"}, "vae": {"_name_or_path", "block_out_channels"}}
 MODELS = {"unet": "unet", "vae": "autoencoder", "text_encoder": "text"}
@@ -100,24 +101,26 @@ def write_card(card: dict, target: Path = PIPELINE) -> None:
 
 def learn(folder: Path, *, device: str) -> None:
     """Make the basis of the shipped pipeline, and the instant map from the portraits it draws of its celebrities."""
-    learn_from(PIPELINE, CARD, device)
+    pipe, basis = learn_basis(PIPELINE, CARD, device)
+    with tqdm(total=len(basis.names), desc="portraits") as bar:
+        for drawn in draw_portraits(
+            pipe, basis.names, fitting_reader(), pictures=2, num_inference_steps=5, batch_size=32
+        ):
+            bar.update(len(drawn.names) - bar.n)
+    instant = drawn.instant_map(pipe, basis)
+    instant.save(PIPELINE / LEARNT["instant_map"])
+    write_card(CARD | LEARNT)
+    print(json.dumps({"names": len(basis.names), "k": N_COMPONENTS, "alpha": instant.alpha, "score": instant.score}))
 
 
-def learn_from(target: Path, card: dict, device: str, steps: int = 5) -> None:
-    """Make the basis and the instant map of a pipeline in a folder, from portraits of so many sampler steps."""
+def learn_basis(target: Path, card: dict, device: str) -> tuple[Pipeline, CelebBasis]:
+    """Make the basis of a pipeline in a folder, and write the card that names it."""
     write_card(card, target)
     pipe = load_pipeline(DEFAULT_MODEL if target == PIPELINE else target, device=device)
     basis = CelebBasis.from_pipeline(pipe, celebrities(), N_COMPONENTS)
     basis.save(target / LEARNT["basis"])
-    with tqdm(total=len(basis.names), desc="portraits") as bar:
-        for drawn in draw_portraits(
-            pipe, basis.names, fitting_reader(), pictures=2, num_inference_steps=steps, batch_size=32
-        ):
-            bar.update(len(drawn.names) - bar.n)
-    instant = drawn.instant_map(pipe, basis)
-    instant.save(target / LEARNT["instant_map"])
-    write_card(card | LEARNT, target)
-    print(json.dumps({"names": len(basis.names), "k": N_COMPONENTS, "alpha": instant.alpha, "score": instant.score}))
+    write_card(card | {"basis": LEARNT["basis"]}, target)
+    return pipe, basis
 
 
 def keep(folder: Path, *, device: str) -> None:

@@ -11,20 +11,18 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from celeb_basis.miniature import world
 
-from .export import CARD, learn_from, write_card
+from .export import CARD, learn_basis, write_card
 from .language import PIPELINE_LENGTH, encoder_of
 
 # Z-Image's guidance counts from 0, where Stable Diffusion's counts from 1.
 CARD = CARD | {"resolution": world.SIZE, "num_inference_steps": 20, "guidance_scale": 1.5}
-PORTRAIT_STEPS = 10
 CHAT = "{{ messages[0].content }}"
 """What the pipeline makes of a prompt: nothing, as the captions were read without a chat around them."""
 
 
 def run(folder: Path, *, reads: str, device: str) -> None:
-    """Write the pipeline, its card, its basis and its instant map to `folder/pipeline-READS`."""
-    target = save(folder, reads)
-    learn_from(target, CARD, device, steps=PORTRAIT_STEPS)
+    """Write the pipeline, its card and its basis to `folder/pipeline-READS`."""
+    learn_basis(save(folder, reads), CARD, device)
 
 
 def save(folder: Path, reads: str) -> Path:
