@@ -44,6 +44,7 @@ from celeb_basis.training.methods import CelebBasisMethod, Method, TextualInvers
 logger = logging.getLogger(__name__)
 RESULTS = Path(__file__).parent / "results/states"
 KEPT = Path("runs/states")
+EVERY = 2  # celebrities from whose portraits the maps are learnt
 WORDS = [("scene", text.replace("{}", "{0}")) for text in PROMPTS]
 
 
@@ -122,9 +123,10 @@ class Model:
         if kept.exists():
             return cls(pipe, basis, Portraits.load(kept))
         steps = (model_card(pipe).num_inference_steps or 20) // 2
-        with tqdm(total=len(basis.names), desc="portraits", disable=None) as bar:
+        names = basis.names[::EVERY]
+        with tqdm(total=len(names), desc="portraits", disable=None) as bar:
             for drawn in draw_portraits(
-                pipe, basis.names, face_reader(pipe), pictures=2, num_inference_steps=steps, batch_size=32
+                pipe, names, face_reader(pipe), pictures=2, num_inference_steps=steps, batch_size=32
             ):
                 bar.update(len(drawn.names) - bar.n)
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +144,7 @@ class Place:
 
     def __init__(self, model: Model, number: int) -> None:
         self.model, self.number, pipe = model, number, model.pipe
-        names = model.basis.names
+        names, drawn = model.basis.names, model.portraits
         with torch.no_grad():
             self.known = states_after(pipe, number, names) if number else name_rows(pipe, names)[0]
         self.basis = model.basis
@@ -150,11 +152,11 @@ class Place:
             self.basis = CelebBasis.fit(
                 self.known, names, model.basis.n_components, fingerprint=fingerprint(pipe), model=model_name(pipe)
             )
-        drawn = model.portraits.of(names)
         some = drawn.found > 0
+        vectors = self.known[[names.index(name) for name in drawn.names]]
         self.instant = InstantMap.fit(
             torch.nn.functional.normalize(drawn.features[some].sum(1), dim=-1),
-            self.basis.transform(self.known)[some], basis=self.basis, face_reader=drawn.face_reader,
+            self.basis.transform(vectors)[some], basis=self.basis, face_reader=drawn.face_reader,
         )  # fmt: skip
 
     def __str__(self) -> str:

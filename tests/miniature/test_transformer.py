@@ -58,6 +58,24 @@ def weights(folder, name):
     return load_file(folder / name / "diffusion_pytorch_model.safetensors")
 
 
+def check_kept(folder):
+    """What is kept of the cooled transformers trains on elsewhere."""
+    kept, other = folder / "kept", folder / "other"
+    kept.mkdir()
+    transformer.keep(folder, kept)
+    transformer.restore(other, kept)
+    for reads in language.WHERE:
+        new, cooled = weights(other, f"transformer-{reads}"), weights(folder, f"transformer-{reads}-cooled")
+        assert new.keys() == cooled.keys()
+        assert all(torch.equal(new[key], cooled[key].half().float()) for key in new)
+    for part in ("vae", "tokenizer", "text_encoder"):
+        shutil.copytree(folder / part, other / part)
+    shutil.copy(folder / "latents-0-0.safetensors", other)
+    before = steps(other, "transformer")
+    transformer.run(other, minutes=0.01, cooldown_minutes=0, device="cpu", batch_size=4, compiled=False)
+    assert steps(other, "transformer") > before == steps(folder, "transformer-cooled")
+
+
 def test_training_goes_on_where_it_stopped(folder):
     names = [f"transformer-{reads}" for reads in language.WHERE]
     before, old = steps(folder, "transformer"), [weights(folder, name) for name in names]
@@ -66,6 +84,7 @@ def test_training_goes_on_where_it_stopped(folder):
     assert steps(folder, "transformer") == before, "what cools down lies beside"
     assert steps(folder, "transformer-cooled") > before
     changed = set()
+    check_kept(folder)
     for name, was in zip(names, old, strict=True):
         now = weights(folder, f"{name}-cooled")
         shutil.rmtree(folder / f"{name}-cooled")

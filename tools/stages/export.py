@@ -21,6 +21,8 @@ from celeb_basis.miniature.readers import WEIGHTS, fitting_reader
 from celeb_basis.models.card import FILE, SHIPPED
 from celeb_basis.models.pipeline import Pipeline
 
+from . import transformer
+
 _DERIVED = {"unet": {"_name_or_path"}, "vae": {"_name_or_path", "block_out_channels"}}
 MODELS = {"unet": "unet", "vae": "autoencoder", "text_encoder": "text"}
 READERS = ("finder", "fitting", "evaluation", "judge")
@@ -138,6 +140,7 @@ def keep(folder: Path, *, device: str) -> None:
     }
     save_file(state, TRAINING / source.name, metadata)
     shutil.copy(folder / "matcher.safetensors", TRAINING)
+    transformer.keep(folder, TRAINING)
     for curve in folder.glob("*.jsonl"):
         lines = curve.read_text().splitlines()
         thin = lines[:: max(1, len(lines) // 100)]
@@ -157,3 +160,4 @@ def restore(folder: Path, *, device: str) -> None:
         metadata = file.metadata()
     # What was kept in half precision learns on in single.
     save_file({key: value.float() for key, value in load_file(checkpoint).items()}, checkpoint, metadata)
+    transformer.restore(folder, TRAINING)

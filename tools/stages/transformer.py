@@ -8,6 +8,8 @@ import torch
 from diffusers import ZImageTransformer2DModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_z_image import ZImageTransformerBlock
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
@@ -18,6 +20,7 @@ from .loop import is_first, processes, train
 from .text import WIDTH
 from .unet import EPOCHS, FACE_WEIGHT, PICTURES, UNCONDITIONAL
 
+NAME = "transformer"
 DIM, LAYERS, REFINERS, HEADS = 192, 4, 1, 6
 CAPTION = 32
 """Tokens to a multiple of which Z-Image's class pads captions: longer ones would need masks, and twice the padding."""
@@ -139,9 +142,41 @@ def run(
         whole = build_both()
         whole.load_state_dict(average)
         for reads, transformer in whole.items():
-            transformer.save_pretrained(folder / (f"transformer-{reads}" + ("-cooled" if cooldown_minutes else "")))
+            transformer.save_pretrained(folder / (f"{NAME}-{reads}" + ("-cooled" if cooldown_minutes else "")))
 
     train(
-        "transformer", both, loss, folder, minutes=minutes, cooldown_minutes=cooldown_minutes,
+        NAME, both, loss, folder, minutes=minutes, cooldown_minutes=cooldown_minutes,
         learning_rate=2e-3, batch_size=batch_size, matrices=is_hidden_matrix, save_every=180, after_saving=write,
     )  # fmt: skip
+
+
+def keep(folder: Path, target: Path) -> None:
+    """Keep what the experiment needs to be repeated or trained on: the language model and both cooled transformers."""
+    source = folder / f"{NAME}-cooled.ckpt.safetensors"
+    with safe_open(source, "pt") as file:
+        metadata = file.metadata()
+    both = build_both()
+    state = load_file(source)
+    both.load_state_dict({k.removeprefix("average."): v for k, v in state.items() if k.startswith("average.")})
+    # Every parameter once: what both share has the first one's name.
+    save_file({key: value.half() for key, value in both.named_parameters()}, target / f"{NAME}.safetensors", metadata)
+    encoder_of(folder, "language").half().save_pretrained(target / WHERE["language"][1])
+
+
+def restore(folder: Path, source: Path) -> None:
+    """Fill a training folder with what `keep` kept."""
+    path = source / f"{NAME}.safetensors"
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    both, kept = build_both(), load_file(path)
+    with torch.no_grad():
+        for key, value in both.named_parameters():
+            value.copy_(kept[key])
+    for reads, transformer in both.items():
+        transformer.save_pretrained(folder / f"{NAME}-{reads}")
+    state = {
+        f"{part}.{key}": value.clone() for part in ("weights", "average") for key, value in both.state_dict().items()
+    }
+    save_file(state, folder / f"{NAME}.ckpt.safetensors", metadata)
+    own = WHERE["language"][1]
+    encoder_of(source, "language").float().save_pretrained(folder / own)
