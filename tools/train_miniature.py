@@ -2,10 +2,10 @@
 
     python tools/train_miniature.py text autoencoder finder fitting evaluation judge unet export learn figures
 
-For the experiment on transformers (docs/transformers.md), in the same folder:
+The experiment on transformers (docs/transformers.md), in the same folder, from nothing, or on from what is kept:
 
-    python tools/train_miniature.py restore language transformer
-    python tools/train_miniature.py meaning pack --reads language
+    python tools/train_miniature.py language transformer
+    python tools/train_miniature.py restore transformer
 
 Every stage reads what the earlier ones left in the folder and logs its curve in `<stage>.jsonl`.
 On CPUs the denoiser learns faster in two processes of one thread each:
