@@ -102,6 +102,17 @@ def test_names_are_told_from_made_up_ones_or_not():
     assert not drawn.of(drawn.names[20:]).told_apart(drawn.names[20:])
 
 
+def test_made_up_names_without_a_face_do_not_move_the_threshold():
+    people, nobody = faces(names=10, d=64, noise=0.2), faces(names=20, d=64, noise=3.0, seed=7)
+    drawn = portraits(torch.cat([people, nobody]))
+    faceless = portraits(torch.cat([people, nobody, torch.zeros(10, 4, 64)]))
+    assert faceless.unknown(faceless.names[20:]) == drawn.unknown(drawn.names[20:])
+    # Where no made-up name has a face, names drawn with a different one each time are still nobody.
+    different = torch.eye(64).view(16, 4, 64)
+    alone = portraits(torch.cat([people, different, torch.zeros(10, 4, 64)]))
+    assert set(alone.unknown(alone.names[26:])) == set(alone.names[10:26])
+
+
 @pytest.mark.parametrize("noise", [1.0, 1.6, 1.9, 2.1])
 def test_the_area_under_the_curve_is_that_of_scikit_learn(noise):
     drawn = portraits(torch.cat([faces(names=30, d=64, noise=noise), faces(names=30, d=64, noise=3.0, seed=7)]))
@@ -195,6 +206,8 @@ def test_a_survey_draws_everybody_twice_and_doubtful_names_again(short):
     counts = dict(zip(done.names, done.num_images.tolist(), strict=True))
     assert {name for name, count in counts.items() if count > 2} >= set(twice.undecided(made_up))
     assert all(counts[name] == 4 for name in done.undecided(made_up))
+    ever = {name for faces, _ in steps if len(faces.names) == 12 for name in faces.undecided(made_up)}
+    assert {name for name, count in counts.items() if count > 2} <= ever
     assert all(earlier <= later for earlier, later in pairwise(int(f.num_images.sum()) for f, _ in steps))
     stopped = steps[2][0]
     *_, (again, _) = survey(short, names, made_up, Colours(), **how, start=stopped)

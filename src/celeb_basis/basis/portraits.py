@@ -92,8 +92,9 @@ class Portraits:
     def unknown(self, made_up: Sequence[str]) -> dict[str, str]:
         """The names, apart from the `made_up` ones, that the model does not draw as one person: `{name: why}`.
 
-        A name is somebody if its silhouette is more than 2.33 standard deviations above the mean of the made-up names,
-        whose faces the model makes up as well: 99% of a normal distribution are below.
+        A name is somebody if its silhouette is above zero, and more than 2.33 standard deviations above the mean of the
+        made-up names, whose faces the model makes up as well: 99% of a normal distribution are below. Made-up names
+        that are drawn without a face do not count.
         """
         nobody = (self.silhouettes(made_up) <= self._least(made_up)) & ~self._among(made_up)
         return {
@@ -127,10 +128,11 @@ class Portraits:
 
     def _least(self, made_up: Sequence[str]) -> float:
         """The silhouette above which a name is somebody."""
-        invented, score = self._among(made_up), self.silhouettes(made_up)
-        if not invented.any() or invented.all():
+        invented = self._among(made_up)
+        score = self.silhouettes(made_up)[invented & (self.found > 1)]
+        if not len(score) or invented.all():
             return 0.0
-        return float(score[invented].mean() + 2.33 * score[invented].std(correction=0))
+        return max(0.0, float(score.mean() + 2.33 * score.std(correction=0)))
 
     def _among(self, names: Sequence[str]) -> Tensor:
         """Which of the names drawn are among these, (names,)."""
