@@ -145,8 +145,9 @@ def filled(model: nn.Module) -> nn.Module:
         if hasattr(module, "position_ids"):
             module.position_ids.copy_(torch.arange(module.position_ids.shape[-1]).expand_as(module.position_ids))
         elif hasattr(module, "inv_freq"):
-            for buffer in (module.inv_freq, module.original_inv_freq):
-                buffer.copy_(module.compute_default_rope_parameters(module.config)[0])
+            frequencies = module.compute_default_rope_parameters(module.config)[0]
+            module.inv_freq.copy_(frequencies)
+            module.original_inv_freq.copy_(frequencies)
         elif hasattr(module, "reset_running_stats"):
             module.reset_running_stats()
     return model

@@ -44,7 +44,7 @@ from celeb_basis.training.methods import CelebBasisMethod, Method, TextualInvers
 logger = logging.getLogger(__name__)
 RESULTS = Path(__file__).parent / "results/states"
 KEPT = Path("runs/states")
-EVERY = 2  # celebrities from whose portraits the maps are learnt
+EVERY = 2  # each second celebrity is drawn for the maps
 WORDS = [("scene", text.replace("{}", "{0}")) for text in PROMPTS]
 
 

@@ -128,8 +128,8 @@ def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
     report = answer(capsys, *command, "--spectrum", tmp_path / "spectrum.png", "-o", out)
     # The miniature does not know all of its celebrities well.
     assert report["names"] >= 0.8 * len(known)
-    # Nor does it draw all nonsense as different people: of ordinary words, one pair in forty is somebody to it.
-    assert len(report["dropped_names"].keys() & set(nonsense)) >= 3
+    # Nor does it draw all nonsense as different people: "holding crown" is somebody to it.
+    assert report["dropped_names"].keys() >= set(nonsense) - {"holding crown"}
     assert "tokens" in report["dropped_names"]["shaw berlin"]
     assert "nobody in particular" in report["dropped_names"]["grove lund"]
     assert sum(report["dropped"].values()) == len(known) + len(nonsense) - report["names"]

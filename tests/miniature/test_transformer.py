@@ -58,40 +58,43 @@ def weights(folder, name):
     return load_file(folder / name / "diffusion_pytorch_model.safetensors")
 
 
-def check_kept(folder):
-    """What is kept of the cooled transformers trains on elsewhere."""
-    kept, other = folder / "kept", folder / "other"
-    kept.mkdir()
-    transformer.keep(folder, kept)
-    transformer.restore(other, kept)
-    for reads in language.WHERE:
-        new, cooled = weights(other, f"transformer-{reads}"), weights(folder, f"transformer-{reads}-cooled")
-        assert new.keys() == cooled.keys()
-        assert all(torch.equal(new[key], cooled[key].half().float()) for key in new)
-    for part in ("vae", "tokenizer", "text_encoder"):
-        shutil.copytree(folder / part, other / part)
-    shutil.copy(folder / "latents-0-0.safetensors", other)
-    before = steps(other, "transformer")
-    transformer.run(other, minutes=0.01, cooldown_minutes=0, device="cpu", batch_size=4, compiled=False)
-    assert steps(other, "transformer") > before == steps(folder, "transformer-cooled")
+@pytest.fixture(scope="module")
+def cooled(folder, tmp_path_factory):
+    """The same folder after a few steps more, at a falling rate."""
+    cooled = shutil.copytree(folder, tmp_path_factory.mktemp("cooled"), dirs_exist_ok=True)
+    transformer.run(cooled, minutes=0.01, cooldown_minutes=0.01, device="cpu", batch_size=4, compiled=False)
+    return cooled
 
 
-def test_training_goes_on_where_it_stopped(folder):
-    names = [f"transformer-{reads}" for reads in language.WHERE]
-    before, old = steps(folder, "transformer"), [weights(folder, name) for name in names]
+def test_training_goes_on_where_it_stopped(folder, cooled):
+    before = steps(folder, "transformer")
     assert before >= 1
-    transformer.run(folder, minutes=0.01, cooldown_minutes=0.01, device="cpu", batch_size=4, compiled=False)
-    assert steps(folder, "transformer") == before, "what cools down lies beside"
-    assert steps(folder, "transformer-cooled") > before
+    assert steps(cooled, "transformer") == before, "what cools down lies beside"
+    assert steps(cooled, "transformer-cooled") > before
     changed = set()
-    check_kept(folder)
-    for name, was in zip(names, old, strict=True):
-        now = weights(folder, f"{name}-cooled")
-        shutil.rmtree(folder / f"{name}-cooled")
+    for name in (f"transformer-{reads}" for reads in language.WHERE):
+        was, now = weights(folder, name), weights(cooled, f"{name}-cooled")
         assert was.keys() == now.keys()
         assert any(not torch.equal(was[key], now[key]) for key in was if key.startswith("layers"))
         changed |= {key.split(".")[0] for key in was if not torch.equal(was[key], now[key])}
     assert changed >= {"layers", "noise_refiner", "cap_embedder", "context_refiner"}
+
+
+def test_what_is_kept_trains_on_elsewhere(cooled, tmp_path):
+    kept, other = tmp_path / "kept", tmp_path / "other"
+    kept.mkdir()
+    transformer.keep(cooled, kept)
+    transformer.restore(other, kept)
+    for reads in language.WHERE:
+        new, old = weights(other, f"transformer-{reads}"), weights(cooled, f"transformer-{reads}-cooled")
+        assert new.keys() == old.keys()
+        assert all(torch.equal(new[key], old[key].half().float()) for key in new)
+    for part in ("vae", "tokenizer", "text_encoder"):
+        shutil.copytree(cooled / part, other / part)
+    shutil.copy(cooled / "latents-0-0.safetensors", other)
+    before = steps(other, "transformer")
+    transformer.run(other, minutes=0.01, cooldown_minutes=0, device="cpu", batch_size=4, compiled=False)
+    assert steps(other, "transformer") > before == steps(cooled, "transformer-cooled")
 
 
 def test_both_transformers_draw_alike_and_read_each_their_own_words(folder):

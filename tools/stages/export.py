@@ -140,7 +140,8 @@ def keep(folder: Path, *, device: str) -> None:
     }
     save_file(state, TRAINING / source.name, metadata)
     shutil.copy(folder / "matcher.safetensors", TRAINING)
-    transformer.keep(folder, TRAINING)
+    if (folder / f"{transformer.NAME}-cooled.ckpt.safetensors").exists():
+        transformer.keep(folder, TRAINING)
     for curve in folder.glob("*.jsonl"):
         lines = curve.read_text().splitlines()
         thin = lines[:: max(1, len(lines) // 100)]

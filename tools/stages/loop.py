@@ -79,7 +79,11 @@ def train(
         temporary = target.with_suffix(".part")
         metadata = {"step": str(step), "seconds": str(spent + time.monotonic() - began)}
         # Copies, as the file holds no tensor twice, and networks that learn together share some.
-        save_file({key: value.contiguous().clone() for key, value in state.items()}, temporary, metadata)
+        save_file(
+            {key: value.clone(memory_format=torch.contiguous_format) for key, value in state.items()},
+            temporary,
+            metadata,
+        )
         temporary.replace(target)
         after_saving(average, step * batch_size)
 

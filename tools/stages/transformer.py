@@ -178,5 +178,4 @@ def restore(folder: Path, source: Path) -> None:
         f"{part}.{key}": value.clone() for part in ("weights", "average") for key, value in both.state_dict().items()
     }
     save_file(state, folder / f"{NAME}.ckpt.safetensors", metadata)
-    own = WHERE["language"][1]
-    encoder_of(source, "language").float().save_pretrained(folder / own)
+    encoder_of(source, "language").float().save_pretrained(folder / WHERE["language"][1])

@@ -155,7 +155,7 @@ def survey(
         yield start, _left(start, everybody, 2)
     for count in range(3, pictures + 1):
         # More pictures of some names can put others in doubt.
-        while start is not None and (doubtful := _fewer(start.of(everybody), count, made_up)):
+        while start is not None and (doubtful := _doubtful(start.of(everybody), count, made_up)):
             for start in drawing(way, doubtful, count):
                 yield start, _left(start, doubtful, count)
 
@@ -165,16 +165,20 @@ def _described(pipe: Pipeline, seed: int) -> list[Any]:
     return [fingerprint(pipe), denoiser_of(pipe).digest, model_card(pipe).portraits or PORTRAITS, seed]
 
 
-def _fewer(faces: Portraits, count: int, made_up: Sequence[str]) -> list[str]:
-    """The undecided names that have fewer pictures than `count`."""
-    have = dict(zip(faces.names, faces.num_images.tolist(), strict=True))
-    return [name for name in faces.undecided(made_up) if have[name] < count]
+def _doubtful(faces: Portraits, pictures: int, made_up: Sequence[str]) -> list[str]:
+    """The undecided names that lack pictures."""
+    return list(_lacking(faces, faces.undecided(made_up), pictures))
 
 
 def _left(faces: Portraits, names: Sequence[str], pictures: int) -> int:
     """How many pictures the names lack."""
+    return sum(_lacking(faces, names, pictures).values())
+
+
+def _lacking(faces: Portraits, names: Sequence[str], pictures: int) -> dict[str, int]:
+    """How many pictures each of the names lacks, of those that lack some."""
     have = dict(zip(faces.names, faces.num_images.tolist(), strict=True))
-    return sum(max(0, pictures - have.get(name, 0)) for name in names)
+    return {name: pictures - have.get(name, 0) for name in names if have.get(name, 0) < pictures}
 
 
 def _together(faces: dict[str, list[Tensor]], drawn: str, reader: str) -> Portraits:
