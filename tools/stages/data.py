@@ -76,17 +76,13 @@ def celebrities_in(kind: str, n: int, seed: int) -> Described:
     generator = torch.Generator().manual_seed(seed)
     many = COUNT[kind]
     who = torch.stack([torch.multinomial(fame(), many, generator=generator) for _ in range(n)])
-    return describe(kind, who, Sampler(seed), generator)
+    sampler = Sampler(seed)
+    return describe(kind, who, sampler.scenes(celebrity_identities()[who]), sampler, generator)
 
 
-def describe(
-    kind: str, who: Tensor, sampler: Sampler, generator: torch.Generator, like: Tensor | None = None
-) -> Described:
-    """Scenes of the celebrities `who (n, people)`; with `like (n,)` picture `i` is set in the scene of `like[i]`."""
+def describe(kind: str, who: Tensor, scene: world.Scene, sampler: Sampler, generator: torch.Generator) -> Described:
+    """Captions for scenes of the celebrities `who (n, people)`."""
     names = celebrities()
-    scene = sampler.scenes(celebrity_identities()[who])
-    if like is not None:
-        scene = replace(scene[like], identity=scene.identity)
     if kind == "face":
         captions = [FACE_CROP.format(names[i]) for i in who[:, 0].tolist()]
         return Described(kind, scene, captions, who, squares_on_black(len(who), generator)[:, None])

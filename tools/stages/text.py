@@ -1,12 +1,14 @@
 """The text encoder: learns what captions mean from pictures alone, as CLIP did, and is then kept frozen.
 
-It is never told a trait or who is who. Half of each batch are groups of pictures of one scene with different people, so
-that a name is the only thing by which a caption finds its picture.
+It is never told a trait or who is who. Half of each batch, later three quarters, are groups of pictures that are hard
+to tell apart: one scene with different people, the same people doing different things there, and people who look alike
+to the picture encoder so far.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,10 +18,11 @@ from torch.nn.functional import avg_pool2d, cross_entropy, normalize
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTrainedModel
 
 from celeb_basis.miniature.captions import Sampler
-from celeb_basis.miniature.people import fame
+from celeb_basis.miniature.people import celebrity_identities, fame, portrait_scene
 from celeb_basis.miniature.readers import Trunk
+from celeb_basis.miniature.world import CLOTHES, EXPRESSIONS, FRAMINGS, OBJECTS, POSES, SIZE
 
-from .data import COUNT, celebrities_in, describe
+from .data import COUNT, Described, celebrities_in, describe, draw
 from .loop import train
 from .tokenizer import LENGTH, tokenizer
 
@@ -28,7 +31,12 @@ JOINT = 192
 """Dimensions of the space where captions meet pictures."""
 GROUP = 16
 ANY = {"single": 18_000, "pair": 6_000, "three": 4_000, "face": 4_000}
-GROUPS = {"single": 14_400, "pair": 2_400, "three": 1_600, "face": 4_800}
+"""Pictures of each kind."""
+SAME_SCENE = {"single": 14_400, "pair": 2_400, "three": 1_600, "face": 4_800}
+SAME_PEOPLE = {"single": 9_600, "pair": 1_600}
+LOOKALIKES = {"single": 9_600, "face": 4_800}
+LOOKALIKES_FROM = 2400
+"""The step from which people who look alike are told apart."""
 BATCH = 192
 
 
@@ -66,13 +74,52 @@ class Matcher(nn.Module):
         return normalize(self.of_picture(self.eye(pictures).flatten(1)).float(), dim=-1)
 
 
-def same_scene(kind: str, groups: int, seed: int):
-    """`groups` times 16 described pictures of one scene each, with different people, famous or not alike."""
+def same_scene(kind: str, groups: int, seed: int, alike: Tensor | None = None) -> Described:
+    """`groups` times 16 described pictures of one scene each, with different people, famous or not alike.
+
+    alike: `(2048, 16)`, whom each celebrity stands among, one in each picture; otherwise anybody.
+    """
     generator = torch.Generator().manual_seed(seed)
-    many = COUNT[kind]
-    who = torch.stack([torch.multinomial(fame().sqrt(), GROUP * many, generator=generator) for _ in range(groups)])
-    like = torch.arange(groups).repeat_interleave(GROUP) * GROUP
-    return describe(kind, who.view(-1, many), Sampler(seed), generator, like)
+    many, sampler, worth = COUNT[kind], Sampler(seed), fame().sqrt()
+    if alike is None:
+        who = torch.stack([torch.multinomial(worth, GROUP * many, generator=generator) for _ in range(groups)])
+    else:
+        who = alike[torch.multinomial(worth, groups, True, generator=generator)]
+    identity = celebrity_identities()[who.view(-1, many)]
+    scene = replace(sampler.scenes(identity)[first_of_group(groups)], identity=identity)
+    return describe(kind, who.view(-1, many), scene, sampler, generator)
+
+
+def same_people(kind: str, groups: int, seed: int) -> Described:
+    """`groups` times 16 described pictures of the same people in one scene, all different in what they do there.
+
+    They differ in expression, pose, and in what one person holds or several wear, of which a group has two kinds.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    many, sampler = COUNT[kind], Sampler(seed, said=1.0)
+    who = torch.stack([torch.multinomial(fame().sqrt(), many, generator=generator) for _ in range(groups)])
+    who, first = who.repeat_interleave(GROUP, 0), first_of_group(groups)
+    scene = sampler.scenes(celebrity_identities()[who])[first]
+    of_group = torch.cartesian_prod(torch.arange(len(EXPRESSIONS)), torch.arange(len(POSES)), torch.arange(2))
+    chosen = [of_group[torch.randperm(len(of_group), generator=generator)[:GROUP]] for _ in range(groups)]
+    expression, pose, kind_of_third = torch.cat(chosen).T[..., None].expand(3, -1, many)
+    differences = {"expression": expression, "pose": pose}
+    if many == 1:
+        held = torch.randint(1, len(OBJECTS), (len(who), 1), generator=generator)[first]
+        # Things are held where there is room for them.
+        room = {
+            "x": scene.x.clamp(max=SIZE / 2),
+            "framing": scene.framing * (scene.framing != FRAMINGS.index("close up")),
+        }
+        differences |= room | {"object": held * kind_of_third}
+    else:
+        differences |= {"clothes": (scene.clothes + kind_of_third) % len(CLOTHES)}
+    return describe(kind, who, replace(scene, **differences), sampler, generator)
+
+
+def first_of_group(groups: int) -> Tensor:
+    """The place of the first picture of its group for each of `groups` times 16."""
+    return torch.arange(groups).repeat_interleave(GROUP) * GROUP
 
 
 def halved(pictures: Tensor) -> Tensor:
@@ -80,21 +127,25 @@ def halved(pictures: Tensor) -> Tensor:
     return torch.cat([avg_pool2d(part.float(), 2).round().byte() for part in pictures.split(512)])
 
 
-def pictures(folder: Path, tokens: CLIPTokenizer) -> dict[str, Tensor]:
-    """Pictures of 64 x 64 and their captions' token ids, drawn once and kept in the folder; groups stand at the end."""
-    path = folder / "text-pictures.safetensors"
+def drawn(path: Path, tokens: CLIPTokenizer, described: Callable[[], list[Described]]) -> dict[str, Tensor]:
+    """Pictures of 64 x 64 and their captions' token ids, drawn once and kept."""
     if not path.exists():
-        seen, captions = [], []
-        described = [celebrities_in(kind, n, 20_000 + COUNT[kind]) for kind, n in ANY.items()]
-        described += [same_scene(kind, n // GROUP, 21_000 + i) for i, (kind, n) in enumerate(GROUPS.items())]
-        for part in described:
-            seen.append(halved(part.draw()))
-            captions += part.captions
+        parts = described()
+        captions = [caption for part in parts for caption in part.captions]
         ids = tokens(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
         temporary = path.with_suffix(".part")
-        save_file({"pictures": torch.cat(seen), "ids": ids.short()}, temporary)
+        save_file({"pictures": torch.cat([halved(part.draw()) for part in parts]), "ids": ids.short()}, temporary)
         temporary.replace(path)
     return load_file(path)
+
+
+@torch.no_grad()
+def lookalikes(module: Matcher, device: str) -> Tensor:
+    """The 16 celebrities who look most alike to the picture encoder on plain portraits, for each, `(2048, 16)`."""
+    seen = halved(draw(portrait_scene(celebrity_identities()), "portraits")).float() / 127.5 - 1
+    features = torch.cat([module.picture(part.to(device)) for part in seen.split(256)])
+    features = normalize(features - features.mean(0), dim=-1)
+    return (features @ features.T).topk(GROUP).indices.cpu()
 
 
 def run(folder: Path, *, steps: int, device: str) -> None:
@@ -112,22 +163,39 @@ def learn(
     """
     tokens = tokenizer()
     tokens.save_pretrained(folder / "tokenizer")
-    data = pictures(folder, tokens)
-    of_any = sum(ANY.values())
-    groups = (len(data["ids"]) - of_any) // GROUP
+    any_kind = drawn(
+        folder / "text-any.safetensors", tokens,
+        lambda: [celebrities_in(kind, n, 20_000 + COUNT[kind]) for kind, n in ANY.items()],
+    )  # fmt: skip
+    groups = {
+        "same scene": drawn(
+            folder / "text-same-scene.safetensors", tokens,
+            lambda: [same_scene(kind, n // GROUP, 21_000 + i) for i, (kind, n) in enumerate(SAME_SCENE.items())],
+        ),
+        "same people": drawn(
+            folder / "text-same-people.safetensors", tokens,
+            lambda: [same_people(kind, n // GROUP, 22_000 + i) for i, (kind, n) in enumerate(SAME_PEOPLE.items())],
+        ),
+    }  # fmt: skip
     torch.manual_seed(2)
     module = Matcher(builder(tokens), tokens.eos_token_id).to(device, memory_format=torch.channels_last)
     target = torch.arange(BATCH, device=device)
 
+    def described_lookalikes() -> list[Described]:
+        alike = lookalikes(module, device)
+        return [same_scene(kind, n // GROUP, 23_000 + i, alike) for i, (kind, n) in enumerate(LOOKALIKES.items())]
+
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        group = torch.randperm(groups)[: BATCH // 2 // GROUP]
-        index = torch.cat([
-            torch.randint(of_any, (BATCH // 2,)),
-            (of_any + group[:, None] * GROUP + torch.arange(GROUP)).flatten(),
-        ])  # fmt: skip
-        ids = data["ids"][index].long()
+        if step >= LOOKALIKES_FROM and "lookalikes" not in groups:
+            groups["lookalikes"] = drawn(folder / f"{name}-lookalikes.safetensors", tokens, described_lookalikes)
+        index = [(any_kind, torch.randint(len(any_kind["ids"]), (BATCH - len(groups) * BATCH // 4,)))]
+        for kind in groups.values():
+            start = torch.randperm(len(kind["ids"]) // GROUP)[: BATCH // 4 // GROUP, None] * GROUP
+            index.append((kind, (start + torch.arange(GROUP)).flatten()))
+        ids, seen = (torch.cat([kind[key][i] for kind, i in index]) for key in ("ids", "pictures"))
+        ids = ids.long()
         ids = ids[:, : int((ids != tokens.eos_token_id).sum(-1).max()) + 1].to(device)
-        seen = (data["pictures"][index].to(device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        seen = (seen.to(device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         seen = seen + 0.05 * torch.randn_like(seen)
         with torch.autocast(device, torch.bfloat16):
             pictured = module.picture(seen)
@@ -135,7 +203,8 @@ def learn(
         value = (cross_entropy(alike, target) + cross_entropy(alike.T, target)) / 2
         with torch.no_grad():
             right = (alike.argmax(-1) == target).float()
-        return value, {"found": right[: BATCH // 2].mean().item(), "in group": right[BATCH // 2 :].mean().item()}
+        parts = zip(("any", *groups), right.split([len(i) for _, i in index]), strict=True)
+        return value, {kind: part.mean().item() for kind, part in parts}
 
     def is_matrix(name: str) -> bool:
         return name.endswith("weight") and any(p in name for p in ("_proj", "mlp.fc", "eye")) and "norm" not in name

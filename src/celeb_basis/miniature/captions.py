@@ -72,9 +72,13 @@ def asked(prompt: str) -> dict[str, int]:
 
 @dataclass
 class Sampler:
-    """Draws scenes and their captions from one stream of random numbers."""
+    """Draws scenes and their captions from one stream of random numbers.
+
+    said: how often a caption names what is not usual.
+    """
 
     seed: int
+    said: float = 0.92
     _torch: torch.Generator = field(init=False)
     _words: random.Random = field(init=False)
 
@@ -130,7 +134,7 @@ class Sampler:
         for attribute, (options, phrases) in WORDS.items():
             value = options[values[attribute]]
             usual = value in ("none", "neutral", "front")
-            if attribute != "style" and value in phrases and draw() < (0.15 if usual else 0.92):
+            if attribute != "style" and value in phrases and draw() < (0.15 if usual else self.said):
                 clauses.append(phrases[value])
         self._words.shuffle(clauses)
         opening = PICTURES[STYLES[values["style"]]]

@@ -1,0 +1,40 @@
+"""What the miniature's text encoder learns to tell apart."""
+
+import pytest
+from stages.text import GROUP, same_people, same_scene
+
+from celeb_basis.miniature.captions import asked
+
+
+@pytest.mark.parametrize(("kind", "differs"), [("single", "object"), ("pair", "clothes")])
+def test_the_same_people_never_do_the_same_twice(kind, differs):
+    described = same_people(kind, 3, seed=5)
+    scene = described.scene
+    for start in range(0, 3 * GROUP, GROUP):
+        group = scene[slice(start, start + GROUP)]
+        doing = {
+            (int(e), int(p), int(t))
+            for e, p, t in zip(group.expression[:, 0], group.pose[:, 0], getattr(group, differs)[:, 0], strict=True)
+        }
+        assert len(doing) == GROUP
+        assert (described.who[start : start + GROUP] == described.who[start]).all()
+        assert (group.scene == group.scene[0]).all()
+        assert (group.x == group.x[0]).all()
+
+
+def test_captions_of_the_same_people_name_all_that_is_unusual():
+    described = same_people("single", 4, seed=6)
+    for i, caption in enumerate(described.captions):
+        said = asked(caption)
+        assert said.get("expression", 0) == described.scene.expression[i, 0], caption
+        assert said.get("pose", 0) == described.scene.pose[i, 0], caption
+        assert said.get("object", 0) == described.scene.object[i, 0], caption
+
+
+def test_groups_of_one_scene_differ_in_who_is_in_it_alone():
+    described = same_scene("single", 2, seed=7)
+    for start in (0, GROUP):
+        group = described.scene[slice(start, start + GROUP)]
+        assert len(set(described.who[start : start + GROUP, 0].tolist())) == GROUP
+        for field in ("expression", "pose", "object", "clothes", "headwear", "x"):
+            assert (getattr(group, field) == getattr(group, field)[0]).all()
