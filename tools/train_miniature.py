@@ -22,14 +22,14 @@ from pathlib import Path
 import torch
 
 STAGES = {
-    "text": ("text.run", {"steps": 5000}),
+    "text": ("text.run", {"steps": 6500}),
     "autoencoder": ("autoencoder.run", {"steps": 1600}),
     "finder": ("readers.finder", {"steps": 1400}),
     "fitting": ("readers.recogniser", {"name": "fitting", "steps": 700}),
     "evaluation": ("readers.recogniser", {"name": "evaluation", "steps": 700}),
     "judge": ("readers.judge", {"steps": 1800}),
     "unet": ("unet.run", {"minutes": float("inf"), "cooldown_minutes": 0.0}),
-    "language": ("language.run", {"steps": 5000}),
+    "language": ("language.run", {"steps": 6500}),
     "meaning": ("meaning.run", {"reads": "text"}),
     "transformer": ("transformer.run", {"minutes": float("inf"), "cooldown_minutes": 0.0}),
     "pack": ("pack.run", {"reads": "text"}),

@@ -1,8 +1,8 @@
 """The text encoder: learns what captions mean from pictures alone, as CLIP did, and is then kept frozen.
 
-It is never told a trait or who is who. Half of each batch, later three quarters, are groups of pictures that are hard
-to tell apart: one scene with different people, the same people doing different things there, and people who look alike
-to the picture encoder so far.
+It is never told a trait or who is who. Half of each batch are groups of pictures that are hard to tell apart: one
+scene with different people, the same people doing different things there, and people who look alike to the picture
+encoder so far.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTraine
 from celeb_basis.miniature.captions import Sampler
 from celeb_basis.miniature.people import celebrity_identities, fame, portrait_scene
 from celeb_basis.miniature.readers import Trunk
-from celeb_basis.miniature.world import CLOTHES, EXPRESSIONS, FRAMINGS, OBJECTS, POSES, SIZE
+from celeb_basis.miniature.world import CLOTHES, EXPRESSIONS, HEADWEAR, OBJECTS, POSES, SCENES, SIZE
 
 from .data import COUNT, Described, celebrities_in, describe, draw
 from .loop import train
@@ -34,6 +34,8 @@ ANY = {"single": 18_000, "pair": 6_000, "three": 4_000, "face": 4_000}
 """Pictures of each kind."""
 SAME_SCENE = {"single": 14_400, "pair": 2_400, "three": 1_600, "face": 4_800}
 SAME_PEOPLE = {"single": 9_600, "pair": 1_600}
+THIRD = {"scene": SCENES, "clothes": CLOTHES, "object": OBJECTS, "headwear": HEADWEAR}
+"""What else differs among the same people; several wear no hats and hold nothing."""
 LOOKALIKES = {"single": 9_600, "face": 4_800}
 LOOKALIKES_FROM = 2400
 """The step from which people who look alike are told apart."""
@@ -93,28 +95,26 @@ def same_scene(kind: str, groups: int, seed: int, alike: Tensor | None = None) -
 def same_people(kind: str, groups: int, seed: int) -> Described:
     """`groups` times 16 described pictures of the same people in one scene, all different in what they do there.
 
-    They differ in expression, pose, and in what one person holds or several wear, of which a group has two kinds.
+    They differ in expression, pose, and one more thing, of which a group has two kinds: what is worn or held, or where.
     """
     generator = torch.Generator().manual_seed(seed)
     many, sampler = COUNT[kind], Sampler(seed, said=1.0)
     who = torch.stack([torch.multinomial(fame().sqrt(), many, generator=generator) for _ in range(groups)])
     who, first = who.repeat_interleave(GROUP, 0), first_of_group(groups)
     scene = sampler.scenes(celebrity_identities()[who])[first]
+    if many == 1:  # so that there is room for what is held
+        scene.x, scene.framing = scene.x.clamp(max=SIZE / 2), torch.zeros_like(scene.framing)
     of_group = torch.cartesian_prod(torch.arange(len(EXPRESSIONS)), torch.arange(len(POSES)), torch.arange(2))
     chosen = [of_group[torch.randperm(len(of_group), generator=generator)[:GROUP]] for _ in range(groups)]
-    expression, pose, kind_of_third = torch.cat(chosen).T[..., None].expand(3, -1, many)
-    differences = {"expression": expression, "pose": pose}
-    if many == 1:
-        held = torch.randint(1, len(OBJECTS), (len(who), 1), generator=generator)[first]
-        # Things are held where there is room for them.
-        room = {
-            "x": scene.x.clamp(max=SIZE / 2),
-            "framing": scene.framing * (scene.framing != FRAMINGS.index("close up")),
-        }
-        differences |= room | {"object": held * kind_of_third}
-    else:
-        differences |= {"clothes": (scene.clothes + kind_of_third) % len(CLOTHES)}
-    return describe(kind, who, replace(scene, **differences), sampler, generator)
+    expression, pose, more = torch.cat(chosen).T
+    scene.expression, scene.pose = (value[:, None].expand(-1, many) for value in (expression, pose))
+    third = (first // GROUP) % (len(THIRD) if many == 1 else 2)
+    for i, (attribute, values) in enumerate(THIRD.items()):
+        value = getattr(scene, attribute)
+        step = torch.randint(1, len(values), (len(who),), generator=generator)[first]
+        changed = (value + (more * step * (third == i)).view(-1, *[1] * (value.dim() - 1))) % len(values)
+        setattr(scene, attribute, changed)
+    return describe(kind, who, scene, sampler, generator)
 
 
 def first_of_group(groups: int) -> Tensor:
@@ -188,9 +188,9 @@ def learn(
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         if step >= LOOKALIKES_FROM and "lookalikes" not in groups:
             groups["lookalikes"] = drawn(folder / f"{name}-lookalikes.safetensors", tokens, described_lookalikes)
-        index = [(any_kind, torch.randint(len(any_kind["ids"]), (BATCH - len(groups) * BATCH // 4,)))]
+        index = [(any_kind, torch.randint(len(any_kind["ids"]), (BATCH // 2,)))]
         for kind in groups.values():
-            start = torch.randperm(len(kind["ids"]) // GROUP)[: BATCH // 4 // GROUP, None] * GROUP
+            start = torch.randperm(len(kind["ids"]) // GROUP)[: BATCH // 2 // GROUP // len(groups), None] * GROUP
             index.append((kind, (start + torch.arange(GROUP)).flatten()))
         ids, seen = (torch.cat([kind[key][i] for kind, i in index]) for key in ("ids", "pictures"))
         ids = ids.long()
