@@ -58,6 +58,7 @@ def test_stock_diffusers_draws_the_same_picture_with_nothing_of_ours(pipe, tmp_p
     script = f"""
 import sys, torch
 from diffusers import StableDiffusionPipeline
+torch.set_num_threads({torch.get_num_threads()})
 pipe = StableDiffusionPipeline.from_pretrained({str(SHIPPED[DEFAULT_MODEL])!r}, local_files_only=True)
 picture = pipe({prompt!r}, num_inference_steps=4, guidance_scale=2.0, generator=torch.Generator().manual_seed(3))
 picture.images[0].save({str(tmp_path / "stock.png")!r})
