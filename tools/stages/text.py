@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -117,6 +118,11 @@ def same_people(kind: str, groups: int, seed: int) -> Described:
     return describe(kind, who, scene, sampler, generator)
 
 
+def in_groups(described: Callable[[str, int, int], Described], counts: dict[str, int], seed: int) -> list[Described]:
+    """Groups of each kind in `counts`, so many pictures of it, each from a seed of its own."""
+    return [described(kind, n // GROUP, seed + i) for i, (kind, n) in enumerate(counts.items())]
+
+
 def first_of_group(groups: int) -> Tensor:
     """The place of the first picture of its group for each of `groups` times 16."""
     return torch.arange(groups).repeat_interleave(GROUP) * GROUP
@@ -169,21 +175,18 @@ def learn(
     )  # fmt: skip
     groups = {
         "same scene": drawn(
-            folder / "text-same-scene.safetensors", tokens,
-            lambda: [same_scene(kind, n // GROUP, 21_000 + i) for i, (kind, n) in enumerate(SAME_SCENE.items())],
+            folder / "text-same-scene.safetensors", tokens, lambda: in_groups(same_scene, SAME_SCENE, 21_000)
         ),
         "same people": drawn(
-            folder / "text-same-people.safetensors", tokens,
-            lambda: [same_people(kind, n // GROUP, 22_000 + i) for i, (kind, n) in enumerate(SAME_PEOPLE.items())],
+            folder / "text-same-people.safetensors", tokens, lambda: in_groups(same_people, SAME_PEOPLE, 22_000)
         ),
-    }  # fmt: skip
+    }
     torch.manual_seed(2)
     module = Matcher(builder(tokens), tokens.eos_token_id).to(device, memory_format=torch.channels_last)
     target = torch.arange(BATCH, device=device)
 
     def described_lookalikes() -> list[Described]:
-        alike = lookalikes(module, device)
-        return [same_scene(kind, n // GROUP, 23_000 + i, alike) for i, (kind, n) in enumerate(LOOKALIKES.items())]
+        return in_groups(partial(same_scene, alike=lookalikes(module, device)), LOOKALIKES, 23_000)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         if step >= LOOKALIKES_FROM and "lookalikes" not in groups:

@@ -16,7 +16,7 @@ from transformers import CLIPTokenizer
 from .autoencoder import LATENT_CHANNELS
 from .language import WHERE, encoder_of, states
 from .latents import of_round
-from .loop import is_first, processes, train
+from .loop import compile_blocks, is_first, processes, train
 from .text import WIDTH
 from .unet import EPOCHS, FACE_WEIGHT, PICTURES, UNCONDITIONAL
 
@@ -111,9 +111,7 @@ def run(
         for transformer in both.values():
             write_out_attention(transformer)
     if compiled:
-        for block in both.modules():
-            if isinstance(block, ZImageTransformerBlock):
-                block.compile()
+        compile_blocks(both, ZImageTransformerBlock)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         nonlocal data, current
