@@ -457,13 +457,15 @@ def test_steps_follow_the_start_that_the_chosen_model_has(page, wrong):
     steps = page.get_by_role("spinbutton", name="Steps").first
     expect(steps).to_have_value(str(DEFAULTS["celeb-basis"].max_train_steps))
     page.get_by_role("tab", name="Model").click()
-    page.get_by_role("button", name="Use this model").wait_for()
+    use = page.get_by_role("button", name="Use this model")
+    use.wait_for()
     page.get_by_role("textbox", name="Model").fill(str(wrong / "tiny"))
     with page.expect_file_chooser() as choosing:
-        page.get_by_text("Click to Upload").locator("visible=true").first.click()
+        # The tab before may still be seen for a moment, and has an upload of its own.
+        page.get_by_role("tabpanel").filter(has=use).get_by_text("Click to Upload").first.click()
     choosing.value.set_files(wrong / "basis.safetensors")
-    page.get_by_text("basis.safetensors").locator("visible=true").first.wait_for()
-    page.get_by_role("button", name="Use this model").click()
+    page.get_by_label("basis.safetensors").wait_for()
+    use.click()
     page.get_by_text("no instant map").wait_for()
     page.get_by_role("tab", name="Learn").click()
     expect(steps).to_have_value(str(FROM_MEAN))

@@ -45,10 +45,10 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
             people = session.people.items()
             return [(person.portrait, token) for token, person in people], [str(p.file) for _, p in people]
 
-        page.load(portraits, session, [faces, files], api_name="people", show_progress="hidden")
         for event in (learnt, *added):
             event.success(everybody, [*pair, session], [chips, *pair], **job.PRIVATE)
-            event.success(portraits, session, [faces, files], **job.PRIVATE)
+            as_api = {"api_name": "people", "api_visibility": "public"} if event is learnt else {}
+            event.success(portraits, session, [faces, files], **job.PRIVATE | as_api)
             event.success(lambda session: look.in_programs(session.in_programs()), session, elsewhere, **job.PRIVATE)
 
         def to_draw(text: str) -> tuple[gr.Tabs, str]:
