@@ -21,7 +21,7 @@ from celeb_basis.miniature.readers import WEIGHTS, fitting_reader
 from celeb_basis.models.card import FILE, SHIPPED
 from celeb_basis.models.pipeline import Pipeline
 
-from . import transformer, unet
+from . import transformer
 
 _DERIVED = {"unet": {"_name_or_path"}, "vae": {"_name_or_path", "block_out_channels"}}
 MODELS = {"unet": "unet", "vae": "autoencoder", "text_encoder": "text"}
@@ -128,8 +128,7 @@ def learn_basis(target: Path, card: dict, device: str) -> tuple[Pipeline, CelebB
 def keep(folder: Path, *, device: str) -> None:
     """Keep what training needs to go on elsewhere, without the optimizers' state.
 
-    Raw weights in bfloat16, their average in float16, the text encoder and the picture encoder it learnt with, and the
-    curves, thinned.
+    Raw weights in bfloat16, their average in float16, the picture encoder of the captions, and the curves, thinned.
     """
     TRAINING.mkdir(parents=True, exist_ok=True)
     source = folder / "unet.ckpt.safetensors"
@@ -140,8 +139,6 @@ def keep(folder: Path, *, device: str) -> None:
         key: value.to(kinds[part]) for key, value in load_file(source).items() if (part := key.split(".")[0]) in kinds
     }
     save_file(state, TRAINING / source.name, metadata)
-    # What ships may be older than what the denoiser in training reads.
-    shutil.copytree(folder / "text_encoder", TRAINING / "text_encoder", dirs_exist_ok=True)
     shutil.copy(folder / "matcher.safetensors", TRAINING)
     if (folder / f"{transformer.NAME}-cooled.ckpt.safetensors").exists():
         transformer.keep(folder, TRAINING)
@@ -163,9 +160,5 @@ def restore(folder: Path, *, device: str) -> None:
     with safe_open(checkpoint, "pt") as file:
         metadata = file.metadata()
     # What was kept in half precision learns on in single.
-    state = {key: value.float() for key, value in load_file(checkpoint).items()}
-    save_file(state, checkpoint, metadata)
-    # The denoiser that ships may not belong to the text encoder that is kept.
-    average = {key.removeprefix("average."): value for key, value in state.items() if key.startswith("average.")}
-    unet.write(average, folder / "unet")
+    save_file({key: value.float() for key, value in load_file(checkpoint).items()}, checkpoint, metadata)
     transformer.restore(folder, TRAINING)

@@ -50,13 +50,6 @@ def is_hidden_matrix(name: str) -> bool:
     return name.endswith("weight") and "norm" not in name and not name.startswith(("conv_in", "conv_out", "time_emb"))
 
 
-def write(average: dict[str, Tensor], target: Path) -> None:
-    """Write averaged weights as diffusers reads them."""
-    whole = build()
-    whole.load_state_dict(average)
-    whole.save_pretrained(target)
-
-
 def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, batch_size: int = 128) -> None:
     """Train the denoiser on what the frozen text encoder reads, until stopped; goes on where it was."""
     part, share = 0 if is_first() else 1, batch_size // processes()
@@ -104,7 +97,9 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, b
 
     def look(average: dict[str, Tensor], pictures: int) -> None:
         """The averaged denoiser, for whoever looks on while it learns."""
-        write(average, folder / ("unet-cooled" if cooldown_minutes else "unet"))
+        whole = build()
+        whole.load_state_dict(average)
+        whole.save_pretrained(folder / ("unet-cooled" if cooldown_minutes else "unet"))
 
     scheduler().save_pretrained(folder / "scheduler")
     train(
