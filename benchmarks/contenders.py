@@ -116,9 +116,10 @@ def _vectors(method: Method, steps: int, learning_rate: float = 5e-3) -> Fitted:
 
 
 # The steps of Textual Inversion and StableIdentity were chosen on ten people for tuning (3100 to 3109), eight scenes
-# each, by the identity after 50, 100, 150, 200, 300 and 400. The learning rates of Cross Initialization (best of five)
-# and of those that train the UNet (best of three) were chosen on the first ten and four people, with all prompts of one
-# person. The paper's own are as published.
+# each, partly from two seeds, by the identity after 50, 100, 150, 200, 300, 400 and 500; the learning rate of Cross
+# Initialization there, too (best of two, of five with the weights before). Those of the methods that train the UNet
+# (best of three) were chosen with the weights before, on the first four people, with all prompts of one person. The
+# paper's own are as published.
 CONTENDERS: dict[str, Contender] = {
     "celebrities": Celebrities(),
     "mean person": MeanPerson(),
@@ -127,7 +128,7 @@ CONTENDERS: dict[str, Contender] = {
     "the paper's recipe": PAPER,
     "Textual Inversion": _vectors(TextualInversion(), 150),
     "Cross Initialization": _vectors(CrossInitialization(), 200, learning_rate=5e-2),
-    "StableIdentity": _vectors(StableIdentity(), 200, learning_rate=1e-3),
+    "StableIdentity": _vectors(StableIdentity(), 300, learning_rate=1e-3),
     "DreamBooth": DreamBooth(),
     "DreamBooth-LoRA": DreamBoothLoRA(),
     "Custom Diffusion": CustomDiffusion(),
