@@ -24,7 +24,8 @@ from celeb_basis.models.pipeline import Pipeline
 from . import transformer
 
 _DERIVED = {"unet": {"_name_or_path"}, "vae": {"_name_or_path", "block_out_channels"}}
-MODELS = {"unet": "unet", "vae": "autoencoder", "text_encoder": "text"}
+CURVES = {"vae": "autoencoder", "text_encoder": "text"}
+"""The stages that train parts of another name."""
 READERS = ("finder", "fitting", "evaluation", "judge")
 PIPELINE = SHIPPED[DEFAULT_MODEL]
 TRAINING = Path(__file__).parents[1] / "training"
@@ -50,6 +51,16 @@ LEARNT = {"basis": "basis.safetensors", "instant_map": "instant_map.safetensors"
 def best_denoiser(folder: Path) -> str:
     """The part of a training folder to take: a cooled denoiser before another."""
     return "unet-cooled" if (folder / "unet-cooled").exists() else "unet"
+
+
+def pictures_seen(folder: Path, part: str) -> int:
+    """How many pictures a network learnt from: what its exported file says, else the last line of its curve."""
+    for path in (folder / part).glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            if seen := (file.metadata() or {}).get("pictures"):
+                return int(seen)
+    curve = (folder / f"{CURVES.get(part, part)}.jsonl").read_text().splitlines()
+    return int(json.loads(curve[-1])["pictures"])
 
 
 def assemble(folder: Path) -> StableDiffusionPipeline:
@@ -90,8 +101,8 @@ def run(folder: Path, *, device: str) -> None:
         config = target / part / "config.json"
         kept = {k: v for k, v in json.loads(config.read_text()).items() if k not in _DERIVED[part]}
         config.write_text(json.dumps(kept, indent=2) + "\n")
-    for part, stage in (MODELS | {"unet": best_denoiser(folder)}).items():
-        pictures = str(json.loads((folder / f"{stage}.jsonl").read_text().splitlines()[-1])["pictures"])
+    for part in ("unet", *CURVES):
+        pictures = str(pictures_seen(folder, best_denoiser(folder) if part == "unet" else part))
         for path in (target / part).glob("*.safetensors"):
             save_file(load_file(path), path, {"format": "pt", "commit": commit, "pictures": pictures})
 

@@ -21,7 +21,7 @@ from celeb_basis.miniature.captions import PLACES, SIDES, Sampler, asked
 from celeb_basis.miniature.people import CELEBRITIES, celebrities, celebrity_identities, portraits
 from celeb_basis.miniature.readers import MiniatureReader, evaluation_reader, fitting_reader, shown
 
-from .export import CARD, assemble, best_denoiser
+from .export import CARD, assemble, best_denoiser, pictures_seen
 from .meaning import retrieval, rows
 
 STEPS, GUIDANCE = CARD["num_inference_steps"], CARD["guidance_scale"]
@@ -31,7 +31,7 @@ BANDS = ((0, 100), (100, 500), (500, 1200), (1200, CELEBRITIES))
 
 def run(folder: Path, *, device: str, celebrities: int, readers: bool = True) -> None:
     """Measure everything, print it, and keep it in the folder, one line a time."""
-    pictures = json.loads((folder / f"{best_denoiser(folder)}.jsonl").read_text().splitlines()[-1])["pictures"]
+    pictures = pictures_seen(folder, best_denoiser(folder))
     pipe = assemble(folder)
     figures = {"text": rows(folder) | {"retrieval among 16": retrieval(folder)}} if readers else {}
     if readers:
