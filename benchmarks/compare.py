@@ -51,7 +51,7 @@ class Comparison:
                 "settings": settings(contender),
                 "seeds": seeds,
                 "first": work.first,  # whose neighbours a face has to be told from
-                "weights": weights_digest(model),
+                "weights": weights_digest(model.pipe),
                 "prompts": [[kind, text, list(asked(text.format(*TOKENS)))] for kind, text in ALONE + PAIRED + THREES],
             },
         )

@@ -103,7 +103,7 @@ def scores(model: Model, work: Work, people: Sequence[Person], vectors: Tensor) 
 
 def measure(model: Model, work: Work, path: Path) -> list[dict[str, Any]]:
     """Follow what the file lacks, and return its lines."""
-    header = {"people": [p.number for p in work.people], "scenes": len(SHORT), "weights": weights_digest(model)}
+    header = {"people": [p.number for p in work.people], "scenes": len(SHORT), "weights": weights_digest(model.pipe)}
     lines = kept(path, header, needs="setting")
     found = lines[1:]
     done = {(line["setting"], line["people"][0]) for line in found}

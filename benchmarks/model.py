@@ -63,9 +63,9 @@ class Model:
         return torch.stack([torch.stack([v, word]) for v in drawn])
 
 
-def weights_digest(model: Model) -> str:
+def weights_digest(pipe: Any) -> str:
     """Names the UNet's weights, so that results of different ones are not mixed."""
-    return digest({key: float(t.double().sum()) for key, t in model.pipe.unet.state_dict().items()})
+    return digest({key: float(t.double().sum()) for key, t in pipe.unet.state_dict().items()})
 
 
 def digest(content: object) -> str:

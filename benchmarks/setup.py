@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from model import weights_digest
 from plots import save
 from record import kept, origin, short
 from tqdm import tqdm
@@ -163,6 +164,7 @@ def run(bench: Bench, contenders: Sequence[str], work: Path, path: Path) -> list
     header = {"model": bench.pipe.config["_name_or_path"], "names": len(bench.names), "made_up": len(bench.made_up),
               "people": [person.number for person in bench.people]}  # fmt: skip
     header |= {"planted": {kind: len(names) for kind, names in bench.planted.items()}}
+    header |= {"weights": weights_digest(bench.pipe)}
     lines = kept(path, header, "contender")
     found = lines[1:]
     work.mkdir(parents=True, exist_ok=True)
