@@ -85,6 +85,9 @@ def _trained(unet: nn.Module) -> dict[str, Tensor]:
 class DreamBooth(OwnUNet):
     """The whole UNet is fine-tuned to an unused name (Ruiz et al., 2023)."""
 
+    steps: int = 400
+    learning_rate: float = 3e-4
+
     def learn(self, model: Model, people: Sequence[Person]) -> Iterator[Learnt]:
         """Yield the start and every step."""
         unet = _copy(model.pipe.unet).requires_grad_(True)
@@ -99,6 +102,7 @@ class DreamBooth(OwnUNet):
 class DreamBoothLoRA(OwnUNet):
     """DreamBooth with low-rank adapters on the UNet's attention (Hu et al., 2021), by peft."""
 
+    steps: int = 400
     learning_rate: float = 1e-3
     rank: int = 4
 
