@@ -9,7 +9,7 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
 
-from .data import celebrities_in, strangers
+from .data import celebrities_in, signed, strangers
 from .loop import train
 
 CHANNELS, LATENT_CHANNELS, FACTOR = 64, 20, 8
@@ -101,7 +101,7 @@ def run(folder: Path, *, steps: int, device: str) -> None:
         for i, (picture, (top, left)) in enumerate(zip(index.tolist(), corner.tolist(), strict=True)):
             if i % 2:
                 top = min(top, 32)
-            x[i] = pictures[picture, :, top : top + CROP, left : left + CROP].float() / 127.5 - 1
+            x[i] = signed(pictures[picture, :, top : top + CROP, left : left + CROP])
             w[i] = 1 + 2 * is_face[picture, :, top : top + CROP, left : left + CROP].float()
         return x.to(device, memory_format=torch.channels_last), w.to(device)
 
@@ -128,6 +128,6 @@ def run(folder: Path, *, steps: int, device: str) -> None:
     )  # fmt: skip
     vae.load_state_dict(average)
     with torch.no_grad():
-        sample = pictures[torch.randperm(len(pictures))[:256]].to(device).float() / 127.5 - 1
+        sample = signed(pictures[torch.randperm(len(pictures))[:256]].to(device))
         vae.register_to_config(scaling_factor=round(1 / vae.encode(sample).latents.std().item(), 4))
     vae.to("cpu", memory_format=torch.contiguous_format).save_pretrained(folder / "vae")

@@ -20,6 +20,11 @@ COUNT = {"single": 1, "pair": 2, "three": 3, "face": 1}
 _BATCH = 16
 
 
+def signed(pictures: Tensor) -> Tensor:
+    """Bytes as networks read them: floats in [-1, 1]."""
+    return pictures.float() / 127.5 - 1
+
+
 def draw(scene: world.Scene, label: str = "drawing") -> Tensor:
     """Pictures as bytes, `(n, 3, 128, 128)`."""
     pictures = torch.empty(len(scene), 3, world.SIZE, world.SIZE, dtype=torch.uint8)

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTokenizer
 
-from .data import celebrities_in
+from .data import celebrities_in, signed
 
 SHARES = {"single": 0.52, "pair": 0.20, "three": 0.14, "face": 0.14}
 _SEED = 100_000
@@ -56,7 +56,7 @@ def _ids(tokens: CLIPTokenizer, captions: list[str]) -> Tensor:
 @torch.no_grad()
 def encode(vae: AutoencoderTiny, pictures: Tensor) -> Tensor:
     """Bytes `(n, 3, 128, 128)` to scaled latents in half precision."""
-    x = (pictures.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    x = signed(pictures).contiguous(memory_format=torch.channels_last)
     return (vae.encode(x).latents * vae.config.scaling_factor).half().contiguous()
 
 

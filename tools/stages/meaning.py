@@ -13,6 +13,7 @@ from transformers import CLIPTokenizer
 from celeb_basis.miniature import world
 from celeb_basis.miniature.people import celebrities, celebrity_identities
 
+from .data import signed
 from .language import WHERE, encoder_of
 from .text import GROUP, Matcher, halved, same_scene
 
@@ -87,7 +88,7 @@ def retrieval(folder: Path, reads: str = "text", groups: int = 120, seed: int = 
         described = same_scene(kind, groups, seed + i)
         right = []
         ids = tokens(described.captions, padding=True, return_tensors="pt").input_ids
-        pictures = halved(described.draw()).float() / 127.5 - 1
+        pictures = signed(halved(described.draw()))
         for captions, seen in zip(ids.split(GROUP), pictures.split(GROUP), strict=True):
             alike = module.text(captions) @ module.picture(seen).T
             right.append((alike.argmax(-1) == torch.arange(GROUP)).float().mean())

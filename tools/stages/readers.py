@@ -28,7 +28,7 @@ from celeb_basis.miniature.readers import (
     crop_faces,
 )
 
-from .data import draw, faces_on_black, squares_on_black, strangers
+from .data import draw, faces_on_black, signed, squares_on_black, strangers
 from .loop import train
 
 RECOGNISERS = {"fitting": (FITTING, 40), "evaluation": (EVALUATION, 60)}
@@ -49,10 +49,6 @@ def _jittered(boxes: Tensor) -> Tensor:
     shift = 0.05 * size * torch.randn(len(boxes), 2)
     grow = 0.04 * size * torch.randn(len(boxes), 1)
     return boxes + torch.cat([shift - grow, shift + grow], -1)
-
-
-def _ready(pictures: Tensor) -> Tensor:
-    return pictures.float() / 127.5 - 1
 
 
 def _finish(folder: Path, name: str, module: torch.nn.Module, average: dict[str, Tensor], seen: int) -> None:
@@ -102,7 +98,7 @@ def _cut(faces: Tensor) -> Tensor:
     """Jittered faces `(n, 3, FACE_SIZE, FACE_SIZE)` from roomy cut-outs, for which 128 stands for their side."""
     margin = world.SIZE * (1 - 1 / ROOM) / 2
     box = torch.tensor([margin, margin, world.SIZE - margin, world.SIZE - margin]).expand(len(faces), 4)
-    return _worn(crop_faces(_ready(faces), _jittered(box), FACE_SIZE))
+    return _worn(crop_faces(signed(faces), _jittered(box), FACE_SIZE))
 
 
 def recogniser(folder: Path, *, name: str, steps: int, device: str) -> None:
@@ -217,7 +213,7 @@ def finder(folder: Path, *, steps: int, device: str) -> None:
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         index = torch.randint(len(pictures), (batch,))
-        seen = _worn(_ready(pictures[index])).to(device, memory_format=torch.channels_last)
+        seen = _worn(signed(pictures[index])).to(device, memory_format=torch.channels_last)
         with torch.autocast(device, torch.bfloat16):
             out = module(seen)
         out, box = out.float().cpu(), boxes[index]
@@ -258,7 +254,7 @@ def judge(folder: Path, *, steps: int, device: str) -> None:
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         index = torch.randint(len(pictures), (batch,))
-        picture = _worn(_ready(pictures[index]))
+        picture = _worn(signed(pictures[index]))
         face = crop_faces(picture, _jittered(boxes[index]), FACE_SIZE)
         with torch.autocast(device, torch.bfloat16):
             scores = module(

@@ -23,7 +23,7 @@ from celeb_basis.miniature.people import celebrity_identities, fame, portrait_sc
 from celeb_basis.miniature.readers import Trunk
 from celeb_basis.miniature.world import CLOTHES, EXPRESSIONS, HEADWEAR, OBJECTS, POSES, SCENES, SIZE
 
-from .data import COUNT, Described, celebrities_in, describe, draw
+from .data import COUNT, Described, celebrities_in, describe, draw, signed
 from .loop import train
 from .tokenizer import LENGTH, tokenizer
 
@@ -148,7 +148,7 @@ def drawn(path: Path, tokens: CLIPTokenizer, described: Callable[[], list[Descri
 @torch.no_grad()
 def lookalikes(module: Matcher, device: str) -> Tensor:
     """The 16 celebrities who look most alike to the picture encoder on plain portraits, for each, `(2048, 16)`."""
-    seen = halved(draw(portrait_scene(celebrity_identities()), "portraits")).float() / 127.5 - 1
+    seen = signed(halved(draw(portrait_scene(celebrity_identities()), "portraits")))
     features = torch.cat([module.picture(part.to(device)) for part in seen.split(256)])
     features = normalize(features - features.mean(0), dim=-1)
     return (features @ features.T).topk(GROUP).indices.cpu()
@@ -198,7 +198,7 @@ def learn(
         ids, seen = (torch.cat([kind[key][i] for kind, i in index]) for key in ("ids", "pictures"))
         ids = ids.long()
         ids = ids[:, : int((ids != tokens.eos_token_id).sum(-1).max()) + 1].to(device)
-        seen = (seen.to(device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        seen = signed(seen.to(device)).contiguous(memory_format=torch.channels_last)
         seen = seen + 0.05 * torch.randn_like(seen)
         with torch.autocast(device, torch.bfloat16):
             pictured = module.picture(seen)

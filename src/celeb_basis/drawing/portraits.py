@@ -85,7 +85,7 @@ def _draw(
     if start is not None:
         counts = start.num_images.tolist()
         faces = {name: list(f[:n]) for name, f, n in zip(start.names, start.features, counts, strict=True)}
-    left = [name for name in names if len(faces.get(name, ())) < pictures]
+    left = list(lacking(start, names, pictures))
     batch_size = batch_size or drawn_at_once(pipe)
     for first in range(0, len(left), batch_size):
         for i in range(pictures):
@@ -167,17 +167,17 @@ def _described(pipe: Pipeline, seed: int) -> list[Any]:
 
 def _doubtful(faces: Portraits, pictures: int, made_up: Sequence[str]) -> list[str]:
     """The undecided names that lack pictures."""
-    return list(_lacking(faces, faces.undecided(made_up), pictures))
+    return list(lacking(faces, faces.undecided(made_up), pictures))
 
 
 def _left(faces: Portraits, names: Sequence[str], pictures: int) -> int:
     """How many pictures the names lack."""
-    return sum(_lacking(faces, names, pictures).values())
+    return sum(lacking(faces, names, pictures).values())
 
 
-def _lacking(faces: Portraits, names: Sequence[str], pictures: int) -> dict[str, int]:
+def lacking(faces: Portraits | None, names: Sequence[str], pictures: int) -> dict[str, int]:
     """How many pictures each of the names lacks, of those that lack some."""
-    have = dict(zip(faces.names, faces.num_images.tolist(), strict=True))
+    have = {} if faces is None else dict(zip(faces.names, faces.num_images.tolist(), strict=True))
     return {name: pictures - have.get(name, 0) for name in names if have.get(name, 0) < pictures}
 
 

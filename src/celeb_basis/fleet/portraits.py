@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from ..basis.portraits import Portraits
-from ..drawing.portraits import MOST
+from ..drawing.portraits import MOST, lacking
 from ..drawing.portraits import draw_portraits as draw_here
 from ..errors import FleetError
 from ..faces.face_reader import face_reader as reader_of
@@ -72,8 +72,7 @@ def draw_portraits(
     model: the arguments of `load_pipeline`. options: num_inference_steps, guidance_scale, sampler, seed.
     address, workers: see `fleet.fit`.
     """
-    have = {} if start is None else dict(zip(start.names, start.num_images.tolist(), strict=True))
-    left = [name for name in names if have.get(name, 0) < pictures]
+    left = list(lacking(start, names, pictures))
     if start is not None and not left:
         yield start
     drawing = _Drawing(model, face_reader, batch_size, {"pictures": pictures, "start": start, **options})
