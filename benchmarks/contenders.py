@@ -117,9 +117,9 @@ def _vectors(method: Method, steps: int, learning_rate: float = 5e-3) -> Fitted:
 
 # The steps of Textual Inversion and StableIdentity were chosen on ten people for tuning (3100 to 3109), eight scenes
 # each, partly from two seeds, by the identity after 50, 100, 150, 200, 300, 400 and 500; the learning rate of Cross
-# Initialization there, too (best of two, of five with the weights before). Those of the methods that train the UNet
-# (best of three) were chosen on the first four people, with all prompts of one person; DreamBooth's with the weights
-# before. The paper's own are as published.
+# Initialization there, too (best of two, of five with the weights before). The learning rates of the methods that train
+# the UNet (best of three or four) and their steps (200 or 400) were chosen on the first four people for tuning, with
+# all prompts of one person. The paper's own settings are as published.
 CONTENDERS: dict[str, Contender] = {
     "celebrities": Celebrities(),
     "mean person": MeanPerson(),
