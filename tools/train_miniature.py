@@ -38,7 +38,7 @@ STAGES = {
     "keep": ("export.keep", {}),
     "restore": ("export.restore", {}),
     "sheet": ("sheet.run", {}),
-    "figures": ("figures.run", {"celebrities": 40}),
+    "figures": ("figures.run", {"celebrities": 160}),
     "progress": ("figures.run", {"celebrities": 40, "readers": False}),
 }
 
