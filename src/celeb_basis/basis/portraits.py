@@ -92,8 +92,8 @@ class Portraits:
     def unknown(self, made_up: Sequence[str]) -> dict[str, str]:
         """The names, apart from the `made_up` ones, that the model does not draw as one person: `{name: why}`.
 
-        A name is somebody if its silhouette is above zero, and more than 2.33 standard deviations above the mean of the
-        made-up names, whose faces the model makes up as well: 99% of a normal distribution are below. Made-up names
+        A name is somebody if its silhouette is above zero, and more than two standard deviations above the mean of the
+        made-up names, whose faces the model makes up as well: 98% of a normal distribution are below. Made-up names
         that are drawn without a face do not count.
         """
         nobody = (self.silhouettes(made_up) <= self._least(made_up)) & ~self._among(made_up)
@@ -132,7 +132,7 @@ class Portraits:
         score = self.silhouettes(made_up)[invented & (self.found > 1)]
         if not len(score) or invented.all():
             return 0.0
-        return max(0.0, float(score.mean() + 2.33 * score.std(correction=0)))
+        return max(0.0, float(score.mean() + 2 * score.std(correction=0)))
 
     def _among(self, names: Sequence[str]) -> Tensor:
         """Which of the names drawn are among these, (names,)."""
