@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from contenders import CONTENDERS, REGIONS, THREE_PEOPLE, Celebrities, Contender, learnt_alike, settings, tuned
 from cost import peak, synchronise
-from model import Learnt, Model, digest, weights_digest, worn
-from record import STORED, Record, read
+from model import Learnt, Model, digest, worn
+from record import STORED, Record, read, weights_of
 from tqdm import tqdm
 from work import ALONE, PAIRED, REPORTED, SHORT, THREES, TOKENS, TUNED, Person, Work
 
@@ -51,7 +51,7 @@ class Comparison:
                 "settings": settings(contender),
                 "seeds": seeds,
                 "first": work.first,  # whose neighbours a face has to be told from
-                "weights": weights_digest(model.pipe),
+                "weights": weights_of(model.pipe),
                 "prompts": [[kind, text, list(asked(text.format(*TOKENS)))] for kind, text in ALONE + PAIRED + THREES],
             },
         )

@@ -19,10 +19,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from matplotlib import pyplot as plt
-from model import Model, weights_digest
+from model import Model
 from numpy.typing import NDArray
 from plots import save
-from record import kept, origin, short
+from record import kept, origin, short, weights_of
 from tables import table
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -103,7 +103,7 @@ def scores(model: Model, work: Work, people: Sequence[Person], vectors: Tensor) 
 
 def measure(model: Model, work: Work, path: Path) -> list[dict[str, Any]]:
     """Follow what the file lacks, and return its lines."""
-    header = {"people": [p.number for p in work.people], "scenes": len(SHORT), "weights": weights_digest(model.pipe)}
+    header = {"people": [p.number for p in work.people], "scenes": len(SHORT), "weights": weights_of(model.pipe)}
     lines = kept(path, header, needs="setting")
     found = lines[1:]
     done = {(line["setting"], line["people"][0]) for line in found}

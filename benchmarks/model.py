@@ -63,11 +63,6 @@ class Model:
         return torch.stack([torch.stack([v, word]) for v in drawn])
 
 
-def weights_digest(pipe: Any) -> str:
-    """Names the UNet's weights, so that results of different ones are not mixed."""
-    return digest({key: float(t.double().sum()) for key, t in pipe.unet.state_dict().items()})
-
-
 def digest(content: object) -> str:
     """Twelve letters that name a content."""
     return hashlib.sha256(repr(content).encode()).hexdigest()[:12]

@@ -14,6 +14,7 @@ run may stop at any time. The points of a course are step, seconds so far, and m
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import subprocess
 from collections import Counter
@@ -25,6 +26,8 @@ from typing import Any
 
 from celeb_basis import CelebBasisError
 from celeb_basis.files import read_text
+from celeb_basis.models.encoders import fingerprint
+from celeb_basis.models.families import denoiser_of
 
 COLUMNS = [
     "people", "prompt", "seed", "identity", "rank1", "found", "missed", "sides", "apart", "bleeding", "photographs",
@@ -236,6 +239,11 @@ def short(value: Any, digits: int = 4) -> Any:
         return value
     rounded = round(value, digits)
     return int(rounded) if rounded == int(rounded) else rounded
+
+
+def weights_of(pipe: Any) -> str:
+    """Names the denoiser and the text encoders, so that results of different ones are not mixed."""
+    return hashlib.sha256(f"{denoiser_of(pipe).digest}{fingerprint(pipe)}".encode()).hexdigest()[:12]
 
 
 def origin() -> dict[str, str]:

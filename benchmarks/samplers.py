@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import UniPCMultistepScheduler
-from model import weights_digest
 from plots import save
 from rbf_shapes import search
-from record import kept, origin, short
+from record import kept, origin, short, weights_of
 from torch import Tensor
 from tqdm import tqdm
 from work import TUNED, Person
@@ -165,7 +164,7 @@ def measure(bench: Bench, path: Path) -> list[dict[str, Any]]:
     header = {
         "model": bench.pipe.config["_name_or_path"], "guidance": bench.guidance, "reference": REFERENCE,
         "names": len(bench.names), "people": [p.number for p in bench.people], "steps": STEPS, "seeds": "7000 + i",
-        "weights": weights_digest(bench.pipe),
+        "weights": weights_of(bench.pipe),
     }  # fmt: skip
     lines = kept(path, header, "sampler")
     found = lines[1:]

@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from model import weights_digest
 from plots import save
-from record import kept, origin, short
+from record import kept, origin, short, weights_of
 from tqdm import tqdm
 from work import TUNED, Person
 
@@ -163,10 +162,11 @@ def run(bench: Bench, contenders: Sequence[str], work: Path, path: Path) -> list
     """Measure what the file lacks, and return its lines but the first."""
     header = {"model": bench.pipe.config["_name_or_path"], "names": len(bench.names), "made_up": len(bench.made_up),
               "people": [person.number for person in bench.people]}  # fmt: skip
-    header |= {"planted": {kind: len(names) for kind, names in bench.planted.items()}}
-    header |= {"weights": weights_digest(bench.pipe)}
+    weights = weights_of(bench.pipe)
+    header |= {"planted": {kind: len(names) for kind, names in bench.planted.items()}, "weights": weights}
     lines = kept(path, header, "contender")
     found = lines[1:]
+    work /= weights  # no other model's portraits
     work.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
 

@@ -15,7 +15,6 @@ printed.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from record import Record, Result, read
+from record import Record, Result, read, weights_of
 from torch import Tensor, nn
 from tqdm import tqdm
 from work import REPORTED, TOKENS, Person, Work
@@ -220,12 +219,11 @@ def measure(
     name: str, contender: Contender, model: Model, work: Work, out: Path, settings: dict[str, Any], seeds: int
 ) -> Result:
     """Draw and score everybody whom the contender's file does not hold yet; returns what it holds then."""
-    weights = f"{denoiser_of(model.pipe).digest}{fingerprint(model.pipe)}"
     record = Record(
         out,
         {
             "name": name, "settings": settings, "seeds": seeds, "first": work.first,
-            "weights": hashlib.sha256(weights.encode()).hexdigest()[:12],
+            "weights": weights_of(model.pipe),
             "prompts": [[kind, text, list(asked(text.format(*TOKENS)))] for kind, text in WORDS],
         },
     )  # fmt: skip
