@@ -29,7 +29,7 @@ from record import STORED, Record, read, weights_of
 from tqdm import tqdm
 from work import ALONE, PAIRED, REPORTED, SHORT, THREES, TOKENS, TUNED, Person, Work
 
-from celeb_basis.miniature.captions import asked
+from celeb_basis.miniature.drawn.captions import asked
 
 SIZES = (1, 2, 3)
 CHECKPOINTS = (0, 5, 10, 15, 25, 50, 100, 200)

@@ -20,7 +20,7 @@ from celeb_basis import (
     TextualInversion,
     fit_steps,
 )
-from celeb_basis.miniature.captions import FACE_CROP
+from celeb_basis.miniature.drawn.captions import FACE_CROP
 from celeb_basis.models.encoders import name_rows
 from celeb_basis.training.methods.method import Method, Task
 from celeb_basis.training.recipe import DEFAULTS

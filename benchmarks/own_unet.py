@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from work import Person
 
 from celeb_basis import Recipe
-from celeb_basis.miniature.captions import FACE_CROP
+from celeb_basis.miniature.drawn.captions import FACE_CROP
 from celeb_basis.models.encoders import encode, placeholders, token_ids
 from celeb_basis.models.families import denoiser_of
 from celeb_basis.training.fit import person_pictures

@@ -33,7 +33,7 @@ from celeb_basis import CelebBasis, InstantMap, Portraits, Recipe, draw_portrait
 from celeb_basis.faces.face_reader import face_reader
 from celeb_basis.measuring.protocols import PROMPTS
 from celeb_basis.measuring.scores import interval
-from celeb_basis.miniature.captions import asked
+from celeb_basis.miniature.drawn.captions import asked
 from celeb_basis.models.encoders import fingerprint, name_rows
 from celeb_basis.models.families import denoiser_of
 from celeb_basis.models.hooks import hook

@@ -20,7 +20,7 @@ from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, fit_identities
 from celeb_basis.files import write_atomically
 from celeb_basis.measuring.evaluate import PROMPTS, Scores, interval, score
 from celeb_basis.measuring.pictures import Drawing, Wanted
-from celeb_basis.miniature.judge import MiniatureJudge
+from celeb_basis.miniature.drawn.judge import MiniatureJudge
 
 RESULTS = Path(__file__).parent / "results"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)

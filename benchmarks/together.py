@@ -34,7 +34,7 @@ from celeb_basis import (
     miniature,
 )
 from celeb_basis.basis.celebrities import celebrities
-from celeb_basis.miniature.readers import fitting_reader
+from celeb_basis.miniature.drawn.readers import fitting_reader
 from celeb_basis.training.recipe import DEFAULTS
 
 OURS = DEFAULTS["celeb-basis"]

@@ -14,9 +14,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from celeb_basis import Face, Identity, find_face, generate, miniature
-from celeb_basis.miniature.captions import asked
-from celeb_basis.miniature.people import CELEBRITIES, celebrities, celebrity_identities, portraits
-from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, shown
+from celeb_basis.miniature.drawn.captions import asked
+from celeb_basis.miniature.drawn.people import CELEBRITIES, celebrities, celebrity_identities, portraits
+from celeb_basis.miniature.drawn.readers import evaluation_reader, fitting_reader, shown
 
 REPORTED, TUNED = 5000, 3000  # people from here on are for reports, and for tuning
 GALLERY, STARS = 60, 150  # new people and celebrities among whom a face has to be recognised

@@ -14,8 +14,8 @@ from PIL import Image
 
 from celeb_basis import DEFAULT_MODEL, BasisError, CelebBasis, Identity, IdentityError, Recipe, card_of
 from celeb_basis.cli import main
-from celeb_basis.miniature.people import celebrities
-from celeb_basis.miniature.world import SIZE
+from celeb_basis.miniature.drawn.people import celebrities
+from celeb_basis.miniature.drawn.world import SIZE
 from celeb_basis.models.card import SHIPPED
 
 

@@ -18,7 +18,7 @@ from server import PACK, running
 from celeb_basis import Identity, find_face, fit_identity, generate, load_pipeline, miniature
 from celeb_basis.basis.basis import CelebBasis
 from celeb_basis.basis.instant_map import InstantMap
-from celeb_basis.miniature.readers import evaluation_reader, fitting_reader
+from celeb_basis.miniature.drawn.readers import evaluation_reader, fitting_reader
 
 pytestmark = pytest.mark.skipif(
     "COMFYUI_PATH" not in os.environ, reason="COMFYUI_PATH names no checkout of ComfyUI to start a server from"

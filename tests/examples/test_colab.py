@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from celeb_basis import Identity, miniature
-from celeb_basis.miniature.world import SIZE
+from celeb_basis.miniature.drawn.world import SIZE
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "colab.ipynb"
 # What a trial on a CPU replaces.

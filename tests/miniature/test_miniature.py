@@ -22,11 +22,11 @@ from celeb_basis import (
     miniature,
 )
 from celeb_basis.measuring.evaluate import score
-from celeb_basis.miniature import world
-from celeb_basis.miniature.captions import WORDS, Sampler
-from celeb_basis.miniature.judge import MiniatureJudge
-from celeb_basis.miniature.people import celebrities, portraits
-from celeb_basis.miniature.readers import evaluation_reader, fitting_reader, shown
+from celeb_basis.miniature.drawn import world
+from celeb_basis.miniature.drawn.captions import WORDS, Sampler
+from celeb_basis.miniature.drawn.judge import MiniatureJudge
+from celeb_basis.miniature.drawn.people import celebrities, portraits
+from celeb_basis.miniature.drawn.readers import evaluation_reader, fitting_reader, shown
 from celeb_basis.models.card import SHIPPED
 from celeb_basis.models.encoders import name_rows
 

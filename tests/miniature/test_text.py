@@ -3,7 +3,7 @@
 import pytest
 from stages.text import GROUP, same_people, same_scene
 
-from celeb_basis.miniature.captions import asked
+from celeb_basis.miniature.drawn.captions import asked
 
 THINGS = ("expression", "pose", "clothes", "object", "headwear")
 

@@ -13,7 +13,7 @@ from stages import language, pack, transformer
 from stages.tokenizer import tokenizer
 
 from celeb_basis import DEFAULT_MODEL, CelebBasis, Identity, generate, load_pipeline
-from celeb_basis.miniature.people import celebrities
+from celeb_basis.miniature.drawn.people import celebrities
 from celeb_basis.models.card import SHIPPED
 from celeb_basis.models.encoders import name_rows, placeholders
 from celeb_basis.models.families import denoiser_of

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from celeb_basis import miniature
-from celeb_basis.miniature import people, world
-from celeb_basis.miniature.captions import FACE_CROP, SIDES, VOCABULARY, WORDS, Sampler, asked
+from celeb_basis.miniature.drawn import people, world
+from celeb_basis.miniature.drawn.captions import FACE_CROP, SIDES, VOCABULARY, WORDS, Sampler, asked
 
 TOOLS = Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))

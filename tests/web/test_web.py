@@ -19,7 +19,7 @@ from PIL import Image
 import celeb_basis
 from celeb_basis import CelebBasis, Identity, OutputError, generate, miniature
 from celeb_basis.cli import main
-from celeb_basis.miniature.world import SIZE
+from celeb_basis.miniature.drawn.world import SIZE
 from celeb_basis.training.recipe import DEFAULTS, FROM_MEAN
 from celeb_basis.web import Studio, serve
 from celeb_basis.web.session import Session

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
-from celeb_basis.miniature import world
-from celeb_basis.miniature.captions import FACE_CROP, Sampler
-from celeb_basis.miniature.people import celebrities, celebrity_identities, fame
-from celeb_basis.miniature.readers import crop_faces
+from celeb_basis.miniature.drawn import world
+from celeb_basis.miniature.drawn.captions import FACE_CROP, Sampler
+from celeb_basis.miniature.drawn.people import celebrities, celebrity_identities, fame
+from celeb_basis.miniature.drawn.readers import crop_faces
 
 COUNT = {"single": 1, "pair": 2, "three": 3, "face": 1}
 """Kinds of pictures and how many people each shows; a `face` is pasted on black."""

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from celeb_basis import DEFAULT_MODEL, CelebBasis, draw_portraits, load_pipeline
-from celeb_basis.miniature.captions import FACE_CROP
-from celeb_basis.miniature.people import celebrities
-from celeb_basis.miniature.readers import WEIGHTS, fitting_reader
+from celeb_basis.miniature.drawn.captions import FACE_CROP
+from celeb_basis.miniature.drawn.people import celebrities
+from celeb_basis.miniature.drawn.readers import WEIGHTS, fitting_reader
 from celeb_basis.models.card import FILE, SHIPPED
 from celeb_basis.models.pipeline import Pipeline
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from celeb_basis.faces.face import Face
 from celeb_basis.measuring.protocols import PROMPTS
-from celeb_basis.miniature import world
-from celeb_basis.miniature.captions import PLACES, SIDES, Sampler, asked
-from celeb_basis.miniature.people import CELEBRITIES, celebrities, celebrity_identities, portraits
-from celeb_basis.miniature.readers import MiniatureReader, evaluation_reader, fitting_reader, shown
+from celeb_basis.miniature.drawn import world
+from celeb_basis.miniature.drawn.captions import PLACES, SIDES, Sampler, asked
+from celeb_basis.miniature.drawn.people import CELEBRITIES, celebrities, celebrity_identities, portraits
+from celeb_basis.miniature.drawn.readers import MiniatureReader, evaluation_reader, fitting_reader, shown
 
 from .export import CARD, assemble, best_denoiser, pictures_seen
 from .meaning import retrieval, rows

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from celeb_basis.miniature import world
-from celeb_basis.miniature.people import celebrities, celebrity_identities
+from celeb_basis.miniature.drawn import world
+from celeb_basis.miniature.drawn.people import celebrities, celebrity_identities
 
 from .data import signed
 from .language import WHERE, encoder_of

@@ -12,9 +12,9 @@ from skimage import data
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, cross_entropy, interpolate, normalize
 
-from celeb_basis.miniature import world
-from celeb_basis.miniature.captions import Sampler
-from celeb_basis.miniature.readers import (
+from celeb_basis.miniature.drawn import world
+from celeb_basis.miniature.drawn.captions import Sampler
+from celeb_basis.miniature.drawn.readers import (
     CELL,
     EVALUATION,
     FACE_SIZE,

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from celeb_basis.miniature import world
-from celeb_basis.miniature.captions import PLACES, Sampler
-from celeb_basis.miniature.people import celebrities, celebrity_identities, portraits
+from celeb_basis.miniature.drawn import world
+from celeb_basis.miniature.drawn.captions import PLACES, Sampler
+from celeb_basis.miniature.drawn.people import celebrities, celebrity_identities, portraits
 
 from .export import assemble
 from .figures import chosen, generate

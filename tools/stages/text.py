@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, normalize
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTrainedModel
 
-from celeb_basis.miniature.captions import Sampler
-from celeb_basis.miniature.people import celebrity_identities, fame, portrait_scene
-from celeb_basis.miniature.readers import Trunk
-from celeb_basis.miniature.world import CLOTHES, EXPRESSIONS, HEADWEAR, OBJECTS, POSES, SCENES, SIZE
+from celeb_basis.miniature.drawn.captions import Sampler
+from celeb_basis.miniature.drawn.people import celebrity_identities, fame, portrait_scene
+from celeb_basis.miniature.drawn.readers import Trunk
+from celeb_basis.miniature.drawn.world import CLOTHES, EXPRESSIONS, HEADWEAR, OBJECTS, POSES, SCENES, SIZE
 
 from .data import COUNT, Described, celebrities_in, describe, draw, signed
 from .loop import train

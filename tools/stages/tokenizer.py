@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from transformers import CLIPTokenizer
 
-from celeb_basis.miniature.captions import VOCABULARY
-from celeb_basis.miniature.people import celebrities
+from celeb_basis.miniature.drawn.captions import VOCABULARY
+from celeb_basis.miniature.drawn.people import celebrities
 
 LENGTH = 40
 START, END = "<|startoftext|>", "<|endoftext|>"

@@ -13,7 +13,7 @@ from ..errors import ModelError
 
 DEFAULT_MODEL = "miniature"
 # Models in this package, by name: each is a folder in diffusers' format with a card.
-SHIPPED = {"miniature": Path(__file__).parents[1] / "miniature" / "pipeline"}
+SHIPPED = {"miniature": Path(__file__).parents[1] / "miniature" / "drawn" / "pipeline"}
 FILE = "celeb_basis.json"
 MOST_STEPS = 1000  # of a sampler
 MOST_PIXELS = 4096  # of a side

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
-from ..faces.face import Face
+from ...faces.face import Face
 from .world import CLOTHES, EXPRESSIONS, HEADWEAR, OBJECTS, POSES, SCENES, SIZE, STYLES
 
 WEIGHTS = Path(__file__).parent / "weights"
