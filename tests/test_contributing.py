@@ -4,7 +4,7 @@ import re
 import runpy
 from pathlib import Path
 
-from test_house import WINGS
+from test_architecture import LAYERS
 
 ROOT = Path(__file__).parents[1]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
@@ -16,7 +16,7 @@ def test_the_tree_is_that_of_the_files():
 
 
 def test_the_wings_are_those_that_the_imports_keep():
-    assert tuple(re.findall(r"^\d+\. `(\w+)`:", CONTRIBUTING, re.MULTILINE)) == WINGS
+    assert tuple(re.findall(r"^\d+\. `(\w+)`:", CONTRIBUTING, re.MULTILINE)) == LAYERS
 
 
 def test_every_file_it_names_is_there():
