@@ -221,7 +221,7 @@ def _check_filter_options(args: argparse.Namespace) -> None:
     if given and not args.filter:
         raise BasisError(f"--{given[0].replace('_', '-')} is for --filter: add --filter, or leave it out")
     if args.filter and args.num_images == 1:
-        raise BasisError("--filter compares pictures of one name: --num-images must be at least 2")
+        raise BasisError("images of one name are compared: draw at least 2", argument="num_images")
 
 
 def _draw(
@@ -233,11 +233,11 @@ def _draw(
     make: Callable[[Portraits], tuple[CelebBasis, InstantMap | None]],
 ) -> Portraits:
     """The faces of as many names as time allows; they and what `make` makes of them are saved now and then."""
-    from ..known_names import Portraits, find_known_names
+    from ..known_names import Portraits
 
     faces = Portraits.load(files.faces) if files.faces.exists() else None
     with at_once():
-        reader = model.face_reader
+        model.face_reader  # noqa: B018: what it runs on may be missing, or has to be downloaded
     begun = time.monotonic()
     until = begun + 60 * args.minutes if args.minutes else float("inf")
     draw = None
@@ -248,11 +248,8 @@ def _draw(
             fleet.draw_portraits, model=loading(args), face_reader=args.face_reader, address=args.fleet,
             batch_size=args.batch_size or 8,
         )  # fmt: skip
-    finding = find_known_names(
-        model.pipe,
+    finding = model.find_known_names(
         people,
-        made_up,
-        reader,
         num_images=args.num_images or NUM_IMAGES,
         num_inference_steps=args.num_inference_steps,
         guidance_scale=args.guidance_scale,

@@ -151,16 +151,14 @@ def resolve(args: argparse.Namespace) -> tuple[CelebBasis | None, InstantMap | N
     """Return the basis and the instant map asked for, or those of the model; its weights are not loaded for it."""
     from ..model import resolve_basis
 
-    if args.method != METHOD:
-        for argument in ("instant_map", "init"):
-            if getattr(args, argument):
-                raise BasisError(f"only --method {METHOD} takes this: leave it out", argument=argument)
-        return resolve_basis(args.model, args.basis)[0], None
-    if args.init == "mean":
-        if args.instant_map:
-            raise BasisError("a start from the mean needs no instant map: leave one of the two out", argument="init")
-        return resolve_basis(args.model, args.basis)[0], None
+    starts_instant = args.method == METHOD and args.init != "mean"
+    if not starts_instant and args.instant_map:
+        raise BasisError("this start needs no instant map: leave it out", argument="instant_map")
+    if args.method != METHOD and args.init:
+        raise BasisError(f"only --method {METHOD} has a choice of starts: leave it out", argument="init")
     basis, instant_map = resolve_basis(args.model, args.basis, args.instant_map)
+    if not starts_instant:
+        instant_map = None
     if instant_map is None and args.init == "instant":
         raise BasisError(
             "an instant start needs a map for this basis: give one, or --init mean", argument="instant_map"
