@@ -118,7 +118,7 @@ class Files:
 
     @classmethod
     def of(cls, out: Path) -> Files:
-        """A name with an ending is the basis itself, any other, such as sd15 or sd1.5, a folder. Raises OutputError."""
+        """Return the files of an output: with an ending the basis itself, else a folder. Raises OutputError."""
         from ..instant_map import SUFFIX
 
         if out.suffix[1:].isalpha() and not out.is_dir():
@@ -232,12 +232,10 @@ def _draw(
     files: Files,
     make: Callable[[Portraits], tuple[CelebBasis, InstantMap | None]],
 ) -> Portraits:
-    """The faces of as many names as time allows; they and what `make` makes of them are saved now and then."""
+    """Draw as many names as time allows; now and then save their faces and what `make` makes of them."""
     from ..known_names import Portraits
 
     faces = Portraits.load(files.faces) if files.faces.exists() else None
-    with at_once():
-        model.face_reader  # noqa: B018: what it runs on may be missing, or has to be downloaded
     begun = time.monotonic()
     until = begun + 60 * args.minutes if args.minutes else float("inf")
     draw = None
@@ -248,17 +246,18 @@ def _draw(
             fleet.draw_portraits, model=loading(args), face_reader=args.face_reader, address=args.fleet,
             batch_size=args.batch_size or 8,
         )  # fmt: skip
-    finding = model.find_known_names(
-        people,
-        num_images=args.num_images or NUM_IMAGES,
-        num_inference_steps=args.num_inference_steps,
-        guidance_scale=args.guidance_scale,
-        sampler=args.sampler,
-        seed=args.seed or 0,
-        batch_size=args.batch_size,
-        start=faces,
-        draw=draw,
-    )
+    with at_once():  # the face reader may have to be downloaded
+        finding = model.find_known_names(
+            people,
+            num_images=args.num_images or NUM_IMAGES,
+            num_inference_steps=args.num_inference_steps,
+            guidance_scale=args.guidance_scale,
+            sampler=args.sampler,
+            seed=args.seed or 0,
+            batch_size=args.batch_size,
+            start=faces,
+            draw=draw,
+        )
     if files.folder:
         make_folder(files.folder)
     due, note = begun, ""
