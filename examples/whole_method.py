@@ -12,21 +12,14 @@ It runs on the miniature. For Stable Diffusion, load a checkpoint and a photo of
 import sys
 from pathlib import Path
 
-from celeb_basis import (
-    CelebBasis,
-    Identity,
-    InstantMap,
-    Recipe,
-    card_of,
-    evaluate,
-    face_reader,
-    find_face,
-    fit_steps,
-    generate,
-    load_pipeline,
-    miniature,
-    save_picture,
-)
+from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, miniature, save_image
+from celeb_basis.backend.card import card_of
+from celeb_basis.backend.load import load_pipeline
+from celeb_basis.evaluation.evaluate import evaluate
+from celeb_basis.faces.face import find_face
+from celeb_basis.faces.reader import face_reader
+from celeb_basis.fit.loop import fit_steps
+from celeb_basis.generate import generate
 
 SCENES = (
     "a photo of <annika> on the beach wearing a red shirt",
@@ -56,12 +49,12 @@ def main(out: Path, steps: int) -> None:
 
     # The instant map goes from the face's vector to a point in the basis, without any training. It was learnt from
     # pictures of the celebrities; `celeb-basis basis --filter` makes one for another model.
-    instant = InstantMap.from_card(card)
-    start = Identity.from_coefficients(shipped, instant.predict(face.feature), "<annika>")
+    instant_map = InstantMap.from_card(card)
+    start = Identity.from_coefficients(shipped, instant_map.predict(face.feature), "<annika>")
     start.save(out / "annika-instant.safetensors")
 
     # From there, gradient steps on the point alone lower the model's own denoising loss on the face.
-    for at in fit_steps(pipe, shipped, [[face]], Recipe(max_train_steps=steps), instant=instant):
+    for at in fit_steps(pipe, shipped, [[face]], Recipe(max_train_steps=steps), instant_map=instant_map):
         if at.step:
             print(f"step {at.step}: loss {at.loss:.3f}")
     [annika] = at.identities(["<annika>"])
@@ -70,7 +63,7 @@ def main(out: Path, steps: int) -> None:
     # The person in new scenes. The name stands in the prompt like any other name.
     for seed, prompt in enumerate(SCENES):
         [picture] = generate(pipe, prompt, [annika], seed=seed)
-        save_picture(picture, out / f"scene-{seed}.png", prompt=prompt, seed=seed, model="miniature")
+        save_image(picture, out / f"scene-{seed}.png", prompt=prompt, seed=seed, model="miniature")
 
     # Likeness, fidelity to the prompt and faces found, next to those of the model's own celebrities.
     measured = evaluate(pipe, annika, photo, seeds=1)

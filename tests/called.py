@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from celeb_basis.cli import main
-from celeb_basis.cli.lines import LONGEST
+from celeb_basis.cli.terminal import LONGEST
 
 
 def answer(capsys: Any, *args: object) -> Any:

@@ -4,7 +4,7 @@ from conftest import make_pipeline
 from safetensors.torch import load_file
 
 from celeb_basis import Identity, IdentityError, PromptError
-from celeb_basis.models.encoders import placeholders
+from celeb_basis.backend.text_encoders import placeholders
 
 
 @pytest.fixture

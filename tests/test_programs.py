@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from celeb_basis.programs import free_name, in_prompts, name_problems
+from celeb_basis.embedding_io import free_name, in_prompts, name_problems
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,9 @@ def test_what_to_type_follows_the_file(tmp_path):
 
 
 def test_the_vocabulary_of_a_model_on_this_machine():
-    from celeb_basis import load_pipeline, vocabulary
-    from celeb_basis.models.vocabulary import local_vocabulary
+    from celeb_basis.backend.hub import local_vocabulary
+    from celeb_basis.backend.load import load_pipeline
+    from celeb_basis.backend.text_encoders import vocabulary
 
     assert local_vocabulary("miniature") == vocabulary(load_pipeline("miniature"))
     assert local_vocabulary("nobody/nothing") == local_vocabulary("/no/such/folder") == frozenset()

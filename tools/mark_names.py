@@ -10,15 +10,16 @@ from types import SimpleNamespace
 from torch import nn
 from transformers import AutoTokenizer
 
-from celeb_basis.basis import celebrities
-from celeb_basis.models.encoders import unusable_names
+import celeb_basis
+from celeb_basis.backend.text_encoders import unusable_names
+from celeb_basis.basis import celebrity_names
 
-FILE = Path(celebrities.__file__).with_name("celebrities.txt")
+FILE = Path(celeb_basis.__file__).with_name("celebrities.txt")
 
 
 def main(*vocabularies: str) -> None:
     """Rewrite the list. vocabularies: NAME=FOLDER of a tokenizer, such as clip=..., t5=..., qwen=...."""
-    names = celebrities.celebrities()
+    names = celebrity_names()
     marks: dict[str, list[str]] = {name: [] for name in names}
     counts = []
     for vocabulary in vocabularies:

@@ -11,19 +11,13 @@ from model import Learnt, Model
 from own_unet import CustomDiffusion, DreamBooth, DreamBoothLoRA, OwnUNet
 from work import Person
 
-from celeb_basis import (
-    CelebBasisMethod,
-    CrossInitialization,
-    Paper,
-    Recipe,
-    StableIdentity,
-    TextualInversion,
-    fit_steps,
-)
+from celeb_basis import Recipe
+from celeb_basis.backend.text_encoders import name_rows
+from celeb_basis.fit.loop import fit_steps
+from celeb_basis.fit.methods import CelebBasisMethod, CrossInitialization, Paper, StableIdentity, TextualInversion
+from celeb_basis.fit.methods.method import Method, Task
+from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.miniature.drawn.captions import FACE_CROP
-from celeb_basis.models.encoders import name_rows
-from celeb_basis.training.methods.method import Method, Task
-from celeb_basis.training.recipe import DEFAULTS
 
 PEOPLE = {1: 50, 2: 60, 3: 50}  # how many of the first people are drawn alone, in pairs and in threes
 
@@ -74,13 +68,15 @@ class Fitted:
         recipe = Recipe(max_train_steps=self.steps, learning_rate=self.learning_rate, train_batch_size=self.batch)
         faces = [person.faces for person in people]
         free = self._free(model, people) if self.steps else 0
-        for step in fit_steps(model.pipe, model.basis, faces, recipe, method=self.method, instant=model.instant):
+        for step in fit_steps(
+            model.pipe, model.basis, faces, recipe, method=self.method, instant_map=model.instant_map
+        ):
             yield Learnt(step.vectors, free)
 
     def _free(self, model: Model, people: Sequence[Person]) -> int:
         """How many numbers are learnt for one person."""
         generators = [torch.Generator()]
-        task = Task(model.pipe, model.basis, [people[0].faces], generators, [FACE_CROP], model.instant)
+        task = Task(model.pipe, model.basis, [people[0].faces], generators, [FACE_CROP], model.instant_map)
         return self.method.start(task).free[0].numel()
 
 

@@ -14,8 +14,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from celeb_basis import CelebBasis, Identity, InstantMap, generate, load_pipeline
-from celeb_basis.models.families import denoiser_of
+from celeb_basis import CelebBasis, Identity, InstantMap
+from celeb_basis.backend.families import get_denoiser
+from celeb_basis.backend.load import load_pipeline
+from celeb_basis.generate import generate
 
 CLASS = "a photo of person"  # the prompt of prior preservation
 
@@ -32,7 +34,7 @@ class Model:
         self.pipe.unet.to(memory_format=torch.channels_last)
         self.compiled = torch.compile(self.pipe.unet, dynamic=False) if compiled else None
         self.basis = CelebBasis.from_card(self.pipe.card)
-        self.instant = InstantMap.from_card(self.pipe.card)
+        self.instant_map = InstantMap.from_card(self.pipe.card)
         self.class_pictures = class_pictures
         self.fitted: dict[Hashable, Learnt] = {}  # people who are drawn in several ways
 
@@ -41,7 +43,7 @@ class Model:
         """Latents (n, c, h, w) of what the model itself draws of the class."""
         pictures = generate(self.pipe, CLASS, num_images_per_prompt=self.class_pictures, seed=10**6, batch_size=16)
         pixels = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-        return denoiser_of(self.pipe).encode(pixels.permute(0, 3, 1, 2) / 127.5 - 1)
+        return get_denoiser(self.pipe).encode(pixels.permute(0, 3, 1, 2) / 127.5 - 1)
 
     def faster(self, pictures: int, batch_size: int) -> nn.Module | None:
         """The compiled UNet, unless a last, smaller batch would make it compile once more."""

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from work import Person
 
 from celeb_basis import Recipe
+from celeb_basis.backend.families import get_denoiser
+from celeb_basis.backend.text_encoders import encode, placeholders, token_ids
+from celeb_basis.fit.loop import first_quantile, golden_ratio_sequence, person_images
 from celeb_basis.miniature.drawn.captions import FACE_CROP
-from celeb_basis.models.encoders import encode, placeholders, token_ids
-from celeb_basis.models.families import denoiser_of
-from celeb_basis.training.fit import person_pictures
-from celeb_basis.training.minimise import first_quantile, spread_evenly
 
 
 @dataclass(frozen=True)
@@ -43,22 +42,22 @@ class OwnUNet:
         """
         pipe = model.pipe
         with worn(pipe, unet):
-            denoiser = denoiser_of(pipe)
+            denoiser = get_denoiser(pipe)
         generators = [torch.Generator().manual_seed(0) for _ in people]
         faces = [person.faces for person in people]
         pictures: list[Any] = [
-            person_pictures(pipe, own, Recipe(), g, denoiser) for own, g in zip(faces, generators, strict=True)
+            person_images(pipe, own, Recipe(), g, denoiser) for own, g in zip(faces, generators, strict=True)
         ]
         # The class takes part as if it were one more person.
         pictures.append(model.prior)
         generators.append(torch.Generator().manual_seed(0))
         tokens = [f"<person-{i}>" for i in range(len(people))]
-        optimiser = torch.optim.AdamW(groups, lr=self.learning_rate)
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate)
         weight = torch.tensor([1.0] * len(people) + [self.prior_weight], device=pipe.device)
         first = [first_quantile(g) for g in generators]
         yield
         for step in range(self.steps):
-            quantiles = spread_evenly(first, step * self.batch, self.batch)
+            quantiles = golden_ratio_sequence(first, step * self.batch, self.batch)
             batch = [
                 own[torch.randint(len(own), (self.batch,), generator=g)].to(pipe.device)
                 for own, g in zip(pictures, generators, strict=True)
@@ -68,8 +67,8 @@ class OwnUNet:
                     states, pooled = encode(pipe, token_ids(pipe, [*map(FACE_CROP.format, tokens), CLASS]))
                 losses = denoiser.predict(torch.stack(batch), states, pooled, generators, quantiles).error()
                 (losses * weight).sum().backward()
-            optimiser.step()
-            optimiser.zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
             yield
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 from record import Result
 from tables import ALONE, PAIR, Values, by_person, course, identity, prompt
 
-from celeb_basis.files import write_atomically
-from celeb_basis.measuring.evaluate import interval
+from celeb_basis.evaluation.evaluate import interval
+from celeb_basis.io import write_atomically
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from celeb_basis import CelebBasisError
-from celeb_basis.files import read_text
-from celeb_basis.models.encoders import fingerprint
-from celeb_basis.models.families import denoiser_of
+from celeb_basis.backend.families import get_denoiser
+from celeb_basis.backend.text_encoders import fingerprint
+from celeb_basis.io import read_text
 
 COLUMNS = [
     "people", "prompt", "seed", "identity", "rank1", "found", "missed", "sides", "apart", "bleeding", "photographs",
@@ -243,7 +243,7 @@ def short(value: Any, digits: int = 4) -> Any:
 
 def weights_of(pipe: Any) -> str:
     """Names the denoiser and the text encoders, so that results of different ones are not mixed."""
-    return hashlib.sha256(f"{denoiser_of(pipe).digest}{fingerprint(pipe)}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{get_denoiser(pipe).digest}{fingerprint(pipe)}".encode()).hexdigest()[:12]
 
 
 def origin() -> dict[str, str]:

@@ -16,7 +16,7 @@ from plots import courses, scatter, until
 from record import STORED, Result
 from tables import TABLES, load
 
-from celeb_basis.files import write_atomically
+from celeb_basis.io import write_atomically
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = (REPOSITORY / "docs/results.md", REPOSITORY / "README.md")

@@ -12,7 +12,7 @@ from record import Result, Row, file_name, read
 from scipy.stats import bootstrap
 from work import PROMPTS
 
-from celeb_basis.measuring.evaluate import interval
+from celeb_basis.evaluation.evaluate import interval
 
 OURS, INSTANT = "Celeb Basis, refined", "Celeb Basis, instant"
 ALONE, PAIR, THREE = tuple(PROMPTS)[:3], tuple(PROMPTS)[3:4], tuple(PROMPTS)[4:]  # kinds by number of new people

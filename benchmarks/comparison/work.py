@@ -13,7 +13,9 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from celeb_basis import Face, Identity, find_face, generate, miniature
+from celeb_basis import Face, Identity, miniature
+from celeb_basis.faces.face import find_face
+from celeb_basis.generate import generate
 from celeb_basis.miniature.drawn.captions import asked
 from celeb_basis.miniature.drawn.people import CELEBRITIES, celebrities, celebrity_identities, portraits
 from celeb_basis.miniature.drawn.readers import evaluation_reader, fitting_reader, shown

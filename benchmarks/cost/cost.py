@@ -24,10 +24,12 @@ from diffusers import DDPMScheduler
 from tqdm import tqdm
 from work import REPORTED
 
-from celeb_basis import CelebBasis, Face, Identity, Recipe, fit_steps, generate
-from celeb_basis.basis.celebrities import celebrities
-from celeb_basis.models.encoders import encode, token_ids
-from celeb_basis.training.recipe import TEMPLATES
+from celeb_basis import CelebBasis, Face, Identity, Recipe
+from celeb_basis.backend.text_encoders import encode, token_ids
+from celeb_basis.basis import celebrity_names
+from celeb_basis.fit.loop import fit_steps
+from celeb_basis.fit.recipe import TEMPLATES
+from celeb_basis.generate import generate
 
 TOKEN = "<one>"
 
@@ -65,7 +67,7 @@ def usual_loop(pipe: Any, face: Face, resolution: int, batch: int) -> Callable[[
     """
     table = pipe.text_encoder.get_input_embeddings().weight
     original = table.detach().clone()
-    optimiser = torch.optim.AdamW([table], lr=5e-3)
+    optimizer = torch.optim.AdamW([table], lr=5e-3)
     scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
     picture = torch.from_numpy(np.array(face.crop.resize((resolution, resolution)))).permute(2, 0, 1) / 127.5 - 1
     pictures = picture.to(table).expand(batch, -1, -1, -1)
@@ -83,8 +85,8 @@ def usual_loop(pipe: Any, face: Face, resolution: int, batch: int) -> Callable[[
         predicted = pipe.unet(noisy, t, states, added_cond_kwargs=added).sample
         target = noise if scheduler.config.prediction_type == "epsilon" else scheduler.get_velocity(latents, noise, t)
         torch.nn.functional.mse_loss(predicted.float(), target.float()).backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         with torch.no_grad():
             others = torch.ones(len(table), dtype=torch.bool, device=table.device)
             others[learnt] = False
@@ -187,10 +189,10 @@ def main() -> None:
     dtype = dtype_of(args)
     pipe = make_pipeline(args.model, dtype).to(args.device)
     pipe.set_progress_bar_config(disable=True)
-    basis = CelebBasis.from_pipeline(pipe, celebrities())
+    basis = CelebBasis.from_pipeline(pipe, celebrity_names())
     face = stand_in(REPORTED)
     # One training picture, encoded in the step that warms up: what is timed is a step, not the start of a fit.
-    recipe = Recipe(max_train_steps=10_000, train_batch_size=args.batch, num_pictures=1, resolution=args.resolution)
+    recipe = Recipe(max_train_steps=10_000, train_batch_size=args.batch, num_train_images=1, resolution=args.resolution)
     side = args.resolution // pipe.vae_scale_factor
     noise = torch.randn(args.batch, 4, side, side).to(args.device, dtype)
     result: dict[str, Any] = {

@@ -20,9 +20,12 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 from work import REPORTED
 
-from celeb_basis import CelebBasis, CelebBasisMethod, Identity, InstantMap, Recipe, fit_identities, generate
-from celeb_basis.basis.celebrities import celebrities
-from celeb_basis.models.encoders import name_rows
+from celeb_basis import CelebBasis, Identity, InstantMap, Recipe
+from celeb_basis.backend.text_encoders import name_rows
+from celeb_basis.basis import celebrity_names
+from celeb_basis.fit.loop import fit_identities
+from celeb_basis.fit.methods import CelebBasisMethod
+from celeb_basis.generate import generate
 
 
 def main() -> None:
@@ -43,7 +46,7 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
 
     start = time.perf_counter()
-    basis = CelebBasis.from_pipeline(pipe, celebrities())
+    basis = CelebBasis.from_pipeline(pipe, celebrity_names())
     seconds["basis"] = time.perf_counter() - start
     report["basis"] = {"names": len(basis.names), "rank": basis.rank, "n_components": basis.n_components}
 
@@ -51,14 +54,14 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.nn.functional.normalize(torch.randn(len(basis.names), 128, generator=generator), dim=-1)
     coefficients = basis.transform(name_rows(pipe, basis.names)[0])
-    instant = InstantMap.fit(features, coefficients, basis=basis, face_reader="stand-in")
+    instant_map = InstantMap.fit(features, coefficients, basis=basis, face_reader="stand-in")
     face = stand_in(REPORTED, features[0])
 
     recipe = Recipe(max_train_minutes=args.minutes, resolution=args.resolution)
     start = time.perf_counter()
     with tqdm(desc="fitting", disable=None) as bar, peak(pipe, memory):
         [ada] = fit_identities(
-            pipe, basis, [[face]], [TOKEN], recipe, method=CelebBasisMethod(init="instant"), instant=instant,
+            pipe, basis, [[face]], [TOKEN], recipe, method=CelebBasisMethod(init="instant"), instant_map=instant_map,
             progress=lambda at: bar.update(at.step - bar.n),
         )  # fmt: skip
     seconds["fit"] = time.perf_counter() - start

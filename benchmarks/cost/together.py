@@ -21,21 +21,14 @@ from cost import publish, ratio, take_turns
 from safetensors.torch import load_file
 from work import REPORTED
 
-from celeb_basis import (
-    CelebBasis,
-    Identity,
-    InstantMap,
-    PromptError,
-    Recipe,
-    find_face,
-    fit_identities,
-    generate,
-    load_pipeline,
-    miniature,
-)
-from celeb_basis.basis.celebrities import celebrities
+from celeb_basis import CelebBasis, Identity, InstantMap, PromptError, Recipe, miniature
+from celeb_basis.backend.load import load_pipeline
+from celeb_basis.basis import celebrity_names
+from celeb_basis.faces.face import find_face
+from celeb_basis.fit.loop import fit_identities
+from celeb_basis.fit.recipe import DEFAULTS
+from celeb_basis.generate import generate
 from celeb_basis.miniature.drawn.readers import fitting_reader
-from celeb_basis.training.recipe import DEFAULTS
 
 OURS = DEFAULTS["celeb-basis"]
 
@@ -51,16 +44,16 @@ def main() -> None:
     parser.add_argument("--sampler-steps", type=int, help="of the drawn pictures")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    instant = None
+    instant_map = None
     if args.model == "miniature":
         pipe = load_pipeline("miniature", device="cpu")
-        basis, instant = CelebBasis.from_card(pipe.card), InstantMap.from_card(pipe.card)
+        basis, instant_map = CelebBasis.from_card(pipe.card), InstantMap.from_card(pipe.card)
     else:
         pipe = make_pipeline(args.model, torch.float32)
-        basis = CelebBasis.from_pipeline(pipe, celebrities())
+        basis = CelebBasis.from_pipeline(pipe, celebrity_names())
     pipe.set_progress_bar_config(disable=True)
     numbers = range(REPORTED, REPORTED + args.people)
-    if instant:
+    if instant_map:
         faces = [find_face(miniature.person(number), fitting_reader()) for number in numbers]
     else:
         faces = [stand_in(number) for number in numbers]
@@ -69,7 +62,7 @@ def main() -> None:
 
     def fit(count: int) -> list[Identity]:
         people = [[face] for face in faces[:count]]
-        return fit_identities(pipe, basis, people, tokens[:count], recipe, instant=instant)
+        return fit_identities(pipe, basis, people, tokens[:count], recipe, instant_map=instant_map)
 
     fits = take_turns({"one": lambda: fit(1), "all": lambda: fit(args.people)}, args.rounds)
     people = fit(args.people)

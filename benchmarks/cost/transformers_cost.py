@@ -25,11 +25,13 @@ from torch import nn
 from transformers_published import KINDS, make_pipeline
 from work import REPORTED
 
-from celeb_basis import CelebBasis, Identity, Recipe, fit_steps, generate
-from celeb_basis.basis.celebrities import celebrities
-from celeb_basis.models.encoders import text_encoders
-from celeb_basis.models.families import denoiser_of
-from celeb_basis.training.recipe import TEMPLATES
+from celeb_basis import CelebBasis, Identity, Recipe
+from celeb_basis.backend.families import get_denoiser
+from celeb_basis.backend.text_encoders import text_encoders
+from celeb_basis.basis import celebrity_names
+from celeb_basis.fit.loop import fit_steps
+from celeb_basis.fit.recipe import TEMPLATES
+from celeb_basis.generate import generate
 
 TOKEN = "<one>"
 
@@ -48,7 +50,7 @@ def main() -> None:
     pipe = make_pipeline(args.model, getattr(torch, args.dtype), layers=args.layers, tokenizers=folders)
     pipe.set_progress_bar_config(disable=True)
     pipe.register_to_config(_name_or_path=f"{args.model} as published")
-    basis = CelebBasis.from_pipeline(pipe, celebrities())
+    basis = CelebBasis.from_pipeline(pipe, celebrity_names())
     before = checksum(pipe)
     report: dict[str, Any] = {
         "model": args.model, "layers": args.layers, "dtype": args.dtype, "resolution": args.resolution,
@@ -83,8 +85,8 @@ def checksum(pipe: Any) -> str:
 
 def cost(pipe: Any, basis: CelebBasis, resolution: int, rounds: int) -> dict[str, float]:
     """Seconds of a step and of its floor, in turns, after one of each that does not count."""
-    denoiser = denoiser_of(pipe)
-    recipe = Recipe(resolution=resolution, train_batch_size=1, num_pictures=1)
+    denoiser = get_denoiser(pipe)
+    recipe = Recipe(resolution=resolution, train_batch_size=1, num_train_images=1)
     steps = fit_steps(pipe, basis, [[stand_in(REPORTED)]], recipe)
     next(steps)
     pixels = torch.zeros(1, 3, resolution, resolution)
@@ -93,7 +95,7 @@ def cost(pipe: Any, basis: CelebBasis, resolution: int, rounds: int) -> dict[str
     @torch.no_grad()
     def floor() -> None:
         for seed in range(2):
-            states, pooled = denoiser.read([TEMPLATES[0].format("somebody")])
+            states, pooled = denoiser.encode_prompts([TEMPLATES[0].format("somebody")])
             denoiser.predict(latents, states, pooled, [torch.Generator().manual_seed(seed)])
 
     taken: dict[str, list[float]] = {"step_s": [], "floor_s": []}

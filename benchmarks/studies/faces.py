@@ -17,10 +17,10 @@ import numpy as np
 import skimage.data
 from PIL import Image, ImageFilter
 
-from celeb_basis.faces.detector import Detector
+from celeb_basis.evaluation.face_verification import equal_error_rate, people_in
+from celeb_basis.faces.detect import Detector
 from celeb_basis.faces.photo import GREY, open_photo
-from celeb_basis.faces.recognisers import RECOGNISERS
-from celeb_basis.measuring.reader_check import equal_error_rate, people_in
+from celeb_basis.faces.recognise import RECOGNISERS
 
 HERE = Path(__file__).parent
 PHOTOS = HERE.parents[1] / "tests" / "photos"

@@ -28,10 +28,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from work import REPORTED, SHORT, Person, Work
 
-from celeb_basis import CelebBasisMethod, Recipe, fit_steps
-from celeb_basis.measuring.scores import interval
-from celeb_basis.models.denoiser import Prediction
-from celeb_basis.training.methods.method import Method
+from celeb_basis import Recipe
+from celeb_basis.backend.denoiser import Prediction
+from celeb_basis.evaluation.scores import interval
+from celeb_basis.fit.loop import fit_steps
+from celeb_basis.fit.methods import CelebBasisMethod
+from celeb_basis.fit.methods.method import Method
 
 RESULTS = Path(__file__).parent / "results"
 TOGETHER = 10  # people fitted side by side
@@ -80,7 +82,7 @@ def counting(unet: nn.Module, counted: Counter[str]) -> Iterator[None]:
 def follow(model: Model, work: Work, people: Sequence[Person], method: Method, recipe: Recipe) -> dict[str, Any]:
     """Learn some people side by side: what it had cost a person after some steps, and what pictures showed then."""
     faces = [person.faces for person in people]
-    steps = fit_steps(model.pipe, model.basis, faces, recipe, method=method, instant=model.instant)
+    steps = fit_steps(model.pipe, model.basis, faces, recipe, method=method, instant_map=model.instant_map)
     points, counted, seconds, at = [], Counter[str](), 0.0, None
     while at is None or not at.is_last:
         start = time.perf_counter()

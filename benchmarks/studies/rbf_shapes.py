@@ -10,7 +10,7 @@ import torch
 from diffusers import UniPCMultistepScheduler
 from torch import Tensor
 
-from celeb_basis.models.rbf_solver import RBFSolverScheduler
+from celeb_basis.backend.rbf_solver import RBFSolverScheduler
 
 # From flat to narrow: gamma is 1 / shape, log gamma from 2 to -2.
 SHAPES = (0.0, *np.exp(np.linspace(-2, 2, 33)).tolist())

@@ -25,24 +25,18 @@ from torch import Tensor
 from tqdm import tqdm
 from work import TUNED, Person
 
-from celeb_basis import (
-    CelebBasis,
-    Identity,
-    InstantMap,
-    Recipe,
-    find_face,
-    fit_identities,
-    load_pipeline,
-    miniature,
-)
-from celeb_basis.basis import celebrities
-from celeb_basis.measuring.judge import judge_of
-from celeb_basis.measuring.protocols import PROMPTS
-from celeb_basis.measuring.scores import alike, interval, prompt_scores
-from celeb_basis.models.encoders import placeholders
-from celeb_basis.models.pipeline import model_card
-from celeb_basis.models.rbf_solver import RBFSolverScheduler
-from celeb_basis.models.samplers import scheduler_of
+from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, miniature
+from celeb_basis.backend.load import load_pipeline
+from celeb_basis.backend.pipeline import model_card
+from celeb_basis.backend.rbf_solver import RBFSolverScheduler
+from celeb_basis.backend.schedulers import get_scheduler
+from celeb_basis.backend.text_encoders import placeholders
+from celeb_basis.basis import celebrity_names
+from celeb_basis.evaluation.judge import get_judge
+from celeb_basis.evaluation.protocols import PROMPTS
+from celeb_basis.evaluation.scores import alike, interval, prompt_scores
+from celeb_basis.faces.face import find_face
+from celeb_basis.fit.loop import fit_identities
 
 RESULTS = Path(__file__).parent / "results"
 STEPS = (4, 5, 6, 8, 10, 14, 20)
@@ -62,10 +56,10 @@ class Bench:
         self.own = self.pipe.scheduler
         self.guidance = guidance or model_card(self.pipe).guidance_scale or 7.5
         card = model_card(self.pipe)
-        known = list(CelebBasis.from_card(card).names) if card.basis else celebrities.celebrities()
+        known = list(CelebBasis.from_card(card).names) if card.basis else celebrity_names()
         self.names = known[:: max(1, len(known) // names)][:names]
         self.others = [name for name in known[1 :: max(2, len(known) // SEARCHED)] if name not in self.names][:SEARCHED]
-        self.judge = judge_of(self.pipe, []) if card.judge else None
+        self.judge = get_judge(self.pipe, []) if card.judge else None
         self.people = [Person.of(TUNED + i, miniature.person(TUNED + i)) for i in range(people if self.judge else 0)]
         self.texts = [PROMPTS[i % len(PROMPTS)].format(name) for i, name in enumerate(self.names)]
         self.texts += [PROMPTS[i % len(PROMPTS)].format(NAME) for i in range(len(self.people))]
@@ -78,7 +72,7 @@ class Bench:
             card = model_card(self.pipe)
             fitted = fit_identities(
                 self.pipe, CelebBasis.from_card(card), [person.faces for person in self.people],
-                [NAME] * len(self.people), Recipe(max_train_steps=0), instant=InstantMap.from_card(card),
+                [NAME] * len(self.people), Recipe(max_train_steps=0), instant_map=InstantMap.from_card(card),
             )  # fmt: skip
         return [None] * len(self.names) + fitted
 
@@ -137,7 +131,7 @@ class Bench:
         if name.startswith("rbf"):
             shapes = self.shapes if name == "rbf, searched" else None
             return RBFSolverScheduler.from_config(self.own.config, shapes=shapes)
-        return scheduler_of(self.pipe, name)
+        return get_scheduler(self.pipe, name)
 
     def scores(self, latents: Tensor) -> dict[str, list[float]]:
         """Identity and prompt of each picture, where there is a judge."""

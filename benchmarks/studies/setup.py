@@ -24,15 +24,18 @@ from record import kept, origin, short, weights_of
 from tqdm import tqdm
 from work import TUNED, Person
 
-from celeb_basis import CelebBasis, InstantMap, Portraits, Recipe, fit_identities, generate, load_pipeline, miniature
+from celeb_basis import CelebBasis, InstantMap, Recipe, miniature
+from celeb_basis.backend.load import load_pipeline
+from celeb_basis.backend.pipeline import model_card
+from celeb_basis.backend.text_encoders import nonsense_names, unusable_names
 from celeb_basis.cli.basis import MADE_UP
-from celeb_basis.drawing.portraits import FAMOUS, draw_portraits, survey
-from celeb_basis.faces.face_reader import face_reader
-from celeb_basis.measuring.judge import judge_of
-from celeb_basis.measuring.protocols import PROMPTS
-from celeb_basis.measuring.scores import interval, score
-from celeb_basis.models.encoders import nonsense_names, unusable_names
-from celeb_basis.models.pipeline import model_card
+from celeb_basis.evaluation.judge import get_judge
+from celeb_basis.evaluation.protocols import PROMPTS
+from celeb_basis.evaluation.scores import interval, score
+from celeb_basis.faces.reader import face_reader
+from celeb_basis.fit.loop import fit_identities
+from celeb_basis.generate import generate
+from celeb_basis.known_names import FAMOUS, Portraits, draw_portraits, find_known_names
 
 RESULTS = Path(__file__).parent / "results"
 NAME = "<annika>"
@@ -73,7 +76,7 @@ class Bench:
         real = iter(self.names[FAMOUS:])
         others = len(self.names) - FAMOUS
         self.people_and_planted = [*self.names[:FAMOUS], *(next(real) if i < others else mixed[i] for i in order)]
-        self.judge = judge_of(self.pipe, [])
+        self.judge = get_judge(self.pipe, [])
         self.reader = face_reader(self.pipe)
         self.people = [Person.of(TUNED + i, miniature.person(TUNED + i)) for i in range(people)]
         self.features = torch.stack([person.feature for person in self.people])
@@ -106,8 +109,8 @@ class Bench:
             if not file.exists():
                 faces = Portraits.load(kept) if kept.exists() else None
                 who = [name for name in names if name not in set(self.made_up)]
-                surveying = survey(self.pipe, who, self.made_up, self.reader, batch_size=48, start=faces)
-                for faces, _ in surveying:
+                finding = find_known_names(self.pipe, who, self.made_up, self.reader, batch_size=48, start=faces)
+                for faces, _ in finding:
                     faces.save(kept)
                 assert faces is not None
                 faces.of(names).save(file)
@@ -131,18 +134,18 @@ class Bench:
             for kind, names in self.planted.items()
         }
         basis = CelebBasis.from_pipeline(self.pipe, [name for name in self.names if name not in unknown])
-        instant = point.portraits.instant_map(self.pipe, basis)
+        instant_map = point.portraits.instant_map(self.pipe, basis)
         return {
             "names": len(real), "pictures": int(point.portraits.num_images.sum()), "evaluations": point.evaluations,
-            "kept": 1 - share_of(unknown, real), **found, "r2": instant.score,
-            "identity": self.identity(basis, instant),
+            "kept": 1 - share_of(unknown, real), **found, "r2": instant_map.loo_r2,
+            "identity": self.identity(basis, instant_map),
         }  # fmt: skip
 
-    def identity(self, basis: CelebBasis, instant: InstantMap) -> list[float]:
+    def identity(self, basis: CelebBasis, instant_map: InstantMap) -> list[float]:
         """Mean identity of each new person in five prompts, placed by the map alone."""
         fitted = fit_identities(
             self.pipe, basis, [person.faces for person in self.people], [NAME] * len(self.people),
-            Recipe(max_train_steps=0), instant=instant,
+            Recipe(max_train_steps=0), instant_map=instant_map,
         )  # fmt: skip
         means = []
         for person, identity in zip(self.people, fitted, strict=True):
@@ -179,9 +182,11 @@ def run(bench: Bench, contenders: Sequence[str], work: Path, path: Path) -> list
         done = {(line["contender"], line.get("share")) for line in found}
         card = model_card(bench.pipe)
         if ("shipped", None) not in done and card.instant_map:
-            basis, instant = CelebBasis.from_card(card), InstantMap.from_card(card)
-            assert instant is not None
-            found.append({"contender": "shipped", "r2": instant.score, "identity": bench.identity(basis, instant)})
+            basis, instant_map = CelebBasis.from_card(card), InstantMap.from_card(card)
+            assert instant_map is not None
+            found.append(
+                {"contender": "shipped", "r2": instant_map.loo_r2, "identity": bench.identity(basis, instant_map)}
+            )
             write(found[-1])
         for contender in contenders:
             for point in tqdm(

@@ -29,16 +29,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from work import REPORTED, TOKENS, Person, Work
 
-from celeb_basis import CelebBasis, InstantMap, Portraits, Recipe, draw_portraits, fit_steps, load_pipeline
-from celeb_basis.faces.face_reader import face_reader
-from celeb_basis.measuring.protocols import PROMPTS
-from celeb_basis.measuring.scores import interval
+from celeb_basis import CelebBasis, InstantMap, Recipe
+from celeb_basis.backend.families import get_denoiser
+from celeb_basis.backend.hooks import hook
+from celeb_basis.backend.load import load_pipeline
+from celeb_basis.backend.pipeline import model_card, model_name
+from celeb_basis.backend.text_encoders import fingerprint, name_rows
+from celeb_basis.evaluation.protocols import PROMPTS
+from celeb_basis.evaluation.scores import interval
+from celeb_basis.faces.reader import face_reader
+from celeb_basis.fit.loop import fit_steps
+from celeb_basis.fit.methods import CelebBasisMethod, Method, TextualInversion
+from celeb_basis.known_names import Portraits, draw_portraits
 from celeb_basis.miniature.drawn.captions import asked
-from celeb_basis.models.encoders import fingerprint, name_rows
-from celeb_basis.models.families import denoiser_of
-from celeb_basis.models.hooks import hook
-from celeb_basis.models.pipeline import model_card, model_name
-from celeb_basis.training.methods import CelebBasisMethod, Method, TextualInversion
 
 logger = logging.getLogger(__name__)
 RESULTS = Path(__file__).parent / "results/states"
@@ -118,7 +121,7 @@ class Model:
         """
         pipe = load_pipeline(name, device="cpu")
         basis = CelebBasis.from_card(pipe.card)
-        kept /= f"{denoiser_of(pipe).digest[:12]}.safetensors"
+        kept /= f"{get_denoiser(pipe).digest[:12]}.safetensors"
         if kept.exists():
             return cls(pipe, basis, Portraits.load(kept))
         steps = (model_card(pipe).num_inference_steps or 20) // 2
@@ -153,7 +156,7 @@ class Place:
             )
         some = drawn.found > 0
         vectors = self.known[[names.index(name) for name in drawn.names]]
-        self.instant = InstantMap.fit(
+        self.instant_map = InstantMap.fit(
             torch.nn.functional.normalize(drawn.features[some].sum(1), dim=-1),
             self.basis.transform(vectors)[some], basis=self.basis, face_reader=drawn.face_reader,
         )  # fmt: skip
@@ -170,7 +173,7 @@ class Place:
         faces = [person.faces for person in people]
         with self.taken():
             for step in tqdm(
-                fit_steps(self.model.pipe, self.basis, faces, recipe, method=method, instant=self.instant),
+                fit_steps(self.model.pipe, self.basis, faces, recipe, method=method, instant_map=self.instant_map),
                 f"{self}, fit of {len(people)}", disable=None, leave=False,
             ):  # fmt: skip
                 vectors = step.vectors
@@ -201,7 +204,7 @@ def contenders(model: Model, recipe: Recipe) -> dict[str, Contender]:
     }
     for place in (rows, *states):
         # The score is of held-out celebrities.
-        logger.info(f"{place}: R2 of the map from face to coefficients {place.instant.score:.3f}")
+        logger.info(f"{place}: R2 of the map from face to coefficients {place.instant_map.loo_r2:.3f}")
         found |= {
             f"celebrities in the basis of {place}": Contender(place, place.celebrities, True),
             f"{place}, by the map": _fitted(place, CelebBasisMethod(init="instant"), Recipe(max_train_steps=0)),

@@ -16,10 +16,12 @@ from plots import save
 from tqdm import tqdm
 from work import TUNED, Person
 
-from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, fit_identities, load_pipeline, miniature
-from celeb_basis.files import write_atomically
-from celeb_basis.measuring.evaluate import PROMPTS, Scores, interval, score
-from celeb_basis.measuring.pictures import Drawing, Wanted
+from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, miniature
+from celeb_basis.backend.load import load_pipeline
+from celeb_basis.evaluation.evaluate import PROMPTS, Scores, interval, score
+from celeb_basis.evaluation.image_cache import Drawing, ImageRequest
+from celeb_basis.fit.loop import fit_identities
+from celeb_basis.io import write_atomically
 from celeb_basis.miniature.drawn.judge import MiniatureJudge
 
 RESULTS = Path(__file__).parent / "results"
@@ -30,14 +32,14 @@ NAME = "<annika>"
 def measure(people: int, prompts: int, seeds: int) -> dict[float, Scores]:
     """Scores (people, pictures) of the same fitted people in the same noise at each strength."""
     pipe = load_pipeline("miniature", device="cpu")
-    basis, instant, judge = CelebBasis.from_card(pipe.card), InstantMap.from_card(pipe.card), MiniatureJudge()
+    basis, instant_map, judge = CelebBasis.from_card(pipe.card), InstantMap.from_card(pipe.card), MiniatureJudge()
     everybody = [Person.of(TUNED + i, miniature.person(TUNED + i)) for i in range(people)]
     fitted = fit_identities(
-        pipe, basis, [person.faces for person in everybody], [NAME] * people, Recipe(), instant=instant
+        pipe, basis, [person.faces for person in everybody], [NAME] * people, Recipe(), instant_map=instant_map
     )
 
     def scores_of(person: Person, identity: Identity) -> Scores:
-        wanted = [Wanted(p.format(NAME), 10 * person.number + i) for p in PROMPTS[:prompts] for i in range(seeds)]
+        wanted = [ImageRequest(p.format(NAME), 10 * person.number + i) for p in PROMPTS[:prompts] for i in range(seeds)]
         images = Drawing(pipe).draw(wanted, [identity])
         return score(images, [w.prompt for w in wanted], person.feature.expand(len(images), -1), judge)
 

@@ -16,8 +16,7 @@ import torch
 from comfy import sd1_clip
 from safetensors.torch import load_file
 
-from celeb_basis import DEFAULT_MODEL, card_of
-from celeb_basis.models.card import local_path
+from celeb_basis.backend.card import DEFAULT_MODEL, card_of, local_path
 
 from .pipeline import KNOWN
 

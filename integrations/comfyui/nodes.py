@@ -12,23 +12,15 @@ import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from celeb_basis import (
-    CelebBasis,
-    CelebBasisError,
-    Identity,
-    InstantMap,
-    PhotoError,
-    Recipe,
-    celebrities,
-    face_reader,
-    find_face,
-    fit_steps,
-    name_advice,
-    vocabulary,
-)
-from celeb_basis.cli.lines import one_line
-from celeb_basis.faces.photo import MOST_PHOTOS
-from celeb_basis.models.encoders import check_placeholder, fingerprint
+from celeb_basis import CelebBasis, CelebBasisError, Identity, InstantMap, PhotoError, Recipe
+from celeb_basis.backend.text_encoders import check_placeholder, fingerprint, vocabulary
+from celeb_basis.basis import celebrity_names
+from celeb_basis.cli.terminal import one_line
+from celeb_basis.embedding_io import name_advice
+from celeb_basis.faces.face import find_face
+from celeb_basis.faces.photo import MAX_PHOTOS
+from celeb_basis.faces.reader import face_reader
+from celeb_basis.fit.loop import fit_steps
 
 from .pipeline import ComfyPipeline, trainable
 from .text import with_identity
@@ -97,7 +89,7 @@ _made = {}  # the last basis that was made, by the fingerprint of its model: mak
 def _made_basis(pipe):
     if fingerprint(pipe) not in _made:
         _made.clear()
-        _made[fingerprint(pipe)] = CelebBasis.from_pipeline(pipe, celebrities())
+        _made[fingerprint(pipe)] = CelebBasis.from_pipeline(pipe, celebrity_names())
     return _made[fingerprint(pipe)]
 
 
@@ -263,13 +255,13 @@ class FitIdentity(io.ComfyNode):
         bar = comfy.utils.ProgressBar(max(steps, 1))
         with trainable(model, clip, vae) as pipe:
             check_placeholder(pipe, token)
-            space, instant = basis_and_map(basis, pipe)
-            if steps == 0 and instant is None:
+            space, instant_map = basis_and_map(basis, pipe)
+            if steps == 0 and instant_map is None:
                 raise CelebBasisError("0 steps need an instant map beside the basis: take some steps")
             reader = face_reader(pipe)
-            faces = [find_face(photo, reader, largest=largest_face) for photo in _photos(image)]
+            faces = [find_face(photo, reader, largest_face=largest_face) for photo in _photos(image)]
             recipe = Recipe(max_train_steps=None if steps < 0 else steps, seed=seed)
-            for at in fit_steps(pipe, space, [faces], recipe, instant=instant):
+            for at in fit_steps(pipe, space, [faces], recipe, instant_map=instant_map):
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 [identity] = at.identities([token])
                 picture = _portrait(pipe, vae, identity, seed) if preview and at.is_milestone else None
@@ -293,8 +285,8 @@ def _photos(image):
     shape = tuple(image.shape)
     if len(shape) != 4 or not all(shape) or shape[-1] not in (3, 4):
         raise PhotoError(f"this IMAGE has the shape {shape}: pictures have (number, height, width, 3 colours)")
-    if shape[0] > MOST_PHOTOS:
-        raise PhotoError(f"this IMAGE holds {shape[0]} pictures: a person is learnt from {MOST_PHOTOS} at most")
+    if shape[0] > MAX_PHOTOS:
+        raise PhotoError(f"this IMAGE holds {shape[0]} pictures: a person is learnt from {MAX_PHOTOS} at most")
     pixels = image[..., :3].float()
     if not pixels.isfinite().all():
         raise PhotoError("this IMAGE holds values that are not numbers")

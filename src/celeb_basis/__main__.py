@@ -1,5 +1,5 @@
 """python -m celeb_basis"""
 
-from celeb_basis.cli import main
+from .cli import main
 
 raise SystemExit(main())

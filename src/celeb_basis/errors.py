@@ -9,14 +9,26 @@ CelebBasisError
 │   ├── NoFaceError       no face was found in it
 │   └── SeveralFacesError more than one face was found in it
 ├── OutputError           a file cannot be written
-└── FleetError            the workers of a fleet cannot be started or reached, or none of them lives
+└── FleetError            the workers of a fleet cannot be started or reached, or all of them have died
 """
 
 from __future__ import annotations
 
 
 class CelebBasisError(Exception):
-    """Something the user can put right; `str(error)` is one line that says how."""
+    """Something the user can put right.
+
+    message: one line that says what is wrong and what to do.
+    argument: of the call: the one that is wrong, or that would help. A program that calls it otherwise, such as the
+        command line with its options, names it in its own way.
+    """
+
+    def __init__(self, message: str, *, argument: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.argument = message, argument
+
+    def __str__(self) -> str:
+        return f"{self.message} (argument: {self.argument})" if self.argument else self.message
 
 
 class ModelError(CelebBasisError):
@@ -46,8 +58,8 @@ class NoFaceError(PhotoError):
 class SeveralFacesError(PhotoError):
     """More than one face was found in a photo of one person; `count` says how many."""
 
-    def __init__(self, message: str, count: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, count: int = 2, argument: str | None = None) -> None:
+        super().__init__(message, argument=argument)
         self.count = count
 
 
@@ -56,4 +68,4 @@ class OutputError(CelebBasisError):
 
 
 class FleetError(CelebBasisError):
-    """The workers of a fleet cannot be started or reached, or none of them lives."""
+    """The workers of a fleet cannot be started or reached, or all of them have died."""

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .basis.basis import CelebBasis
+from .backend.pipeline import Pipeline, model_name
+from .backend.text_encoders import TOKENS, embedding_dims, fingerprint
+from .basis import CelebBasis
+from .embedding_io import load_token, read_embedding, unload_token
 from .errors import IdentityError
-from .files import save_safetensors
-from .foreign import read_embedding
-from .models.encoders import TOKENS, embedding_dims, fingerprint
-from .models.pipeline import Pipeline, model_name
-from .models.stock import load_token, unload_token
-from .notation import check_spelling, spelt
+from .io import save_safetensors
+from .notation import check_token, slugify
 
 # What other programs look for: one tensor for one text encoder, these two for SDXL, three for Stable Diffusion 3.
 KEYS = {1: ("emb_params",), 2: ("clip_l", "clip_g"), 3: ("clip_l", "clip_g", "t5xxl")}
@@ -44,7 +43,7 @@ class Identity:
     provenance: Mapping[str, str] = field(default_factory=dict)  # how it was made
 
     def __post_init__(self) -> None:
-        check_spelling(self.placeholder_token)
+        check_token(self.placeholder_token)
         shape = tuple(self.vectors.shape)
         if len(shape) != 2 or not shape[0] or shape[1] != sum(self.encoder_dims):
             raise IdentityError(
@@ -114,7 +113,9 @@ class Identity:
         Raises IdentityError for another strength, or an identity of another model than the basis.
         """
         if not 0 <= strength <= MAX_STRENGTH:
-            raise IdentityError(f"strength={strength:g} must be from 0, the mean person, to {MAX_STRENGTH}")
+            raise IdentityError(
+                f"a strength of {strength:g} must be from 0, the mean person, to {MAX_STRENGTH}", argument="strength"
+            )
         mean = basis.inverse_transform(torch.zeros_like(self.coefficients(basis)))
         how = {**self.provenance, "strength": f"{strength:g}"}
         return replace(self, vectors=torch.lerp(mean, self.vectors, strength), provenance=how)
@@ -198,7 +199,7 @@ class Identity:
             placeholder_token=placeholder_token
             or metadata.get("placeholder_token")
             or found.token
-            or f"<{spelt(path.stem)}>",
+            or f"<{slugify(path.stem)}>",
             vectors=torch.cat(found.parts, dim=-1),
             encoder_dims=tuple(part.shape[1] for part in found.parts),
             fingerprint=metadata.get("fingerprint", ""),

@@ -1,4 +1,4 @@
-"""How people and parts of a picture are written in prompts and options: <ada>, and a box of four shares."""
+"""How people and parts of an image are written in prompts and options: <ada>, and a box of four fractions."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ import zlib
 from .errors import PromptError
 
 PLACEHOLDER = re.compile(r"<[a-z0-9_-]+>")
-LONGEST_TOKEN = 100  # letters, so that it can name a file
+MAX_TOKEN_LENGTH = 100  # letters, so that it can name a file
 
 
-def check_spelling(token: str) -> None:
+def check_token(token: str) -> None:
     """Raise PromptError unless a placeholder token is written like <annika>."""
-    if len(token) > LONGEST_TOKEN or not PLACEHOLDER.fullmatch(token):
+    if len(token) > MAX_TOKEN_LENGTH or not PLACEHOLDER.fullmatch(token):
         # Capitals would lose their second vector in diffusers; a bare word is also replaced inside words.
         raise PromptError(
             f"{excerpt(token)!r} cannot be a placeholder token: write lower-case letters, digits, - or _ "
             "between angle brackets, like <annika>"
         )
+
+
+def placeholder_token(name: str) -> str:
+    """Return the placeholder token of a name: annika and <annika> are <annika>. Raises PromptError."""
+    token = f"<{name.strip().removeprefix('<').removesuffix('>')}>"
+    check_token(token)
+    return token
 
 
 def excerpt(text: str, length: int = 120) -> str:
@@ -31,7 +38,7 @@ def excerpt(text: str, length: int = 120) -> str:
 LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"})
 
 
-def spelt(text: str) -> str:
+def slugify(text: str) -> str:
     """A name as a placeholder token can hold it, without brackets: "Zoë Łuk" is zoe-luk.
 
     A name without any Latin letter or digit becomes "person" and four letters that only this name gives.

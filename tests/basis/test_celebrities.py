@@ -6,7 +6,7 @@ from pathlib import Path
 import architectures
 import pytest
 
-from celeb_basis.basis import celebrities as names
+from celeb_basis import basis as names
 from celeb_basis.errors import BasisError
 
 LIST = (Path(names.__file__).with_name("celebrities.txt")).read_text(encoding="utf-8")
@@ -53,7 +53,7 @@ def marked(label: str) -> list[str]:
 
 
 def test_celebrities_are_first_and_last_names_the_famous_first():
-    people = names.celebrities()
+    people = names.celebrity_names()
     assert {"Albert Einstein", "Tom Cruise", "Taylor Swift"} <= set(people[:404])
     initials = [person[0] for person in people]
     assert len(set(initials[:100])) > 12  # no alphabet: the first names are a fair sample
@@ -67,7 +67,7 @@ def test_every_vocabulary_has_as_many_names_as_the_file_says():
     assert header().keys() == {"clip", "t5", "qwen"}
     for label, (count, first, last) in header().items():
         assert len(marked(label)) == count and min(first, last) >= 513
-    assert set(names.celebrities()) == {name for label in header() for name in marked(label)}
+    assert set(names.celebrity_names()) == {name for label in header() for name in marked(label)}
     assert header()["qwen"][0] >= 2500 and header()["t5"][0] >= 1500
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from celeb_basis import BasisError, InstantMap
-from celeb_basis.files import load_safetensors, save_safetensors
+from celeb_basis.io import load_safetensors, save_safetensors
 
 
 def celebrities(basis, n=60, d=8, noise=0.1):

@@ -3,7 +3,7 @@
 import torch
 from rbf_shapes import SHAPES, Searching, at, search
 
-from celeb_basis.models.rbf_solver import RBFSolverScheduler
+from celeb_basis.backend.rbf_solver import RBFSolverScheduler
 
 SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "timestep_spacing": "trailing"}
 

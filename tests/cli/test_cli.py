@@ -70,7 +70,7 @@ class Halves:
 @pytest.fixture
 def fit(model, tmp_path, monkeypatch):
     """The words of a fit with the tiny model, of photos whose faces are read as above."""
-    monkeypatch.setattr("celeb_basis.faces.face_reader.face_reader", lambda pipe, name=None: Halves())
+    monkeypatch.setattr("celeb_basis.faces.reader.face_reader", lambda pipe, name=None: Halves())
     Image.new("RGB", (64, 64), (200, 90, 40)).save(tmp_path / "one.png")
     Image.new("RGB", (100, 64), (200, 90, 40)).save(tmp_path / "two.png")
     return ["fit", "--model", model / "sd", "--basis", model / "basis.safetensors", "--name", "ada"]
@@ -130,7 +130,7 @@ def test_basis_reports_names_and_variance(model, tmp_path, capsys):
 
 
 def test_without_names_the_basis_is_made_of_celebrities(model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("celeb_basis.basis.celebrities.celebrities", lambda: NAMES)
+    monkeypatch.setattr("celeb_basis.basis.celebrity_names", lambda: NAMES)
     report = answer(capsys, "basis", "--model", model / "sd", "-o", tmp_path / "b.safetensors")
     assert report["names"] == len(NAMES) and report["dropped"] == {}
 
@@ -164,7 +164,9 @@ def test_fit_learns_a_person_in_a_file(fit, model, tmp_path, capsys):
     assert torch.equal(Identity.load(out).vectors, first.vectors)
     answer(capsys, *fit, photo, "--steps", 2, "--method", "paper", "--lr", ".01", "-o", out)
     basis = CelebBasis.load(model / "basis.safetensors")
-    assert (Identity.load(out).coefficients(basis).norm(dim=-1) > 2 * basis.radius).all()  # the paper's overshoot
+    assert (
+        Identity.load(out).coefficients(basis).norm(dim=-1) > 2 * basis.median_radius
+    ).all()  # the paper's overshoot
 
 
 def test_several_people_in_one_job_are_as_if_alone(fit, tmp_path, capsys):
@@ -200,16 +202,16 @@ def test_of_several_people_the_one_whose_photo_fails_is_named(fit, tmp_path, cap
 def test_fit_in_closed_form(fit, model, tmp_path, capsys):
     basis = CelebBasis.load(model / "basis.safetensors")
     features = torch.nn.functional.normalize(torch.randn(20, 3), dim=-1)
-    instant = InstantMap.fit(
+    instant_map = InstantMap.fit(
         features, (features @ torch.randn(3, 14)).view(20, 2, 7), basis=basis, face_reader=Halves.name
     )
-    instant.save(tmp_path / "map.safetensors")
+    instant_map.save(tmp_path / "map.safetensors")
     out = tmp_path / "ada.safetensors"
     answer(capsys, *fit, tmp_path / "one.png", "--instant", tmp_path / "map.safetensors", "--steps", 0, "-o", out)
     [[face]] = Halves().read([Image.open(tmp_path / "one.png")])
-    expected = instant.predict(face.feature)
+    expected = instant_map.predict(face.feature)
     # Nobody stands further out than the celebrities.
-    expected *= (basis.radius / torch.maximum(expected.norm(dim=-1), basis.radius))[:, None]
+    expected *= (basis.median_radius / torch.maximum(expected.norm(dim=-1), basis.median_radius))[:, None]
     torch.testing.assert_close(Identity.load(out).coefficients(basis), expected, atol=1e-5, rtol=1e-4)
 
 
@@ -254,8 +256,8 @@ def test_people_stand_where_they_are_told(model, people, tmp_path, capsys):
 def test_info_of_a_basis_and_of_an_instant_map(model, tmp_path, capsys):
     basis = CelebBasis.load(model / "basis.safetensors")
     features = torch.nn.functional.normalize(torch.randn(20, 5), dim=-1)
-    instant = InstantMap.fit(features, torch.randn(20, 2, 7), basis=basis, face_reader="squares")
-    instant.save(tmp_path / "map.safetensors")
+    instant_map = InstantMap.fit(features, torch.randn(20, 2, 7), basis=basis, face_reader="squares")
+    instant_map.save(tmp_path / "map.safetensors")
     assert answer(capsys, "info", model / "basis.safetensors")["names"] == len(NAMES)
     assert answer(capsys, "info", tmp_path / "map.safetensors")["instant_map"] == "squares"
 
@@ -428,7 +430,7 @@ def test_real_photos_say_what_finding_faces_needs(model, tmp_path, monkeypatch, 
     def not_installed(package):
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr("celeb_basis.faces.model_files.metadata.files", not_installed)
+    monkeypatch.setattr("celeb_basis.faces.recognise.metadata.files", not_installed)
     assert "pip install 'celeb-basis[photo]'" in complaint(capsys, *command)
 
 

@@ -12,11 +12,11 @@ import pytest
 from called import answer, complaint
 from PIL import Image
 
-from celeb_basis import DEFAULT_MODEL, BasisError, CelebBasis, Identity, IdentityError, Recipe, card_of
+from celeb_basis import BasisError, CelebBasis, Identity, IdentityError, Recipe
+from celeb_basis.backend.card import DEFAULT_MODEL, SHIPPED, ModelCard
 from celeb_basis.cli import main
 from celeb_basis.miniature.drawn.people import celebrities
 from celeb_basis.miniature.drawn.world import SIZE
-from celeb_basis.models.card import SHIPPED
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_instant_is_the_default_start(ada, tmp_path, capsys):
 
 
 def test_the_shipped_basis_can_be_made_again(tmp_path, capsys):
-    shipped = CelebBasis.from_card(card_of(DEFAULT_MODEL))
+    shipped = CelebBasis.load(ModelCard.of(DEFAULT_MODEL).basis)
     answer(capsys, "basis", "--n-components", shipped.n_components, "-o", tmp_path / "basis.safetensors")
     assert CelebBasis.load(tmp_path / "basis.safetensors").fingerprint == shipped.fingerprint
 
@@ -119,7 +119,7 @@ def test_the_demo_takes_a_photo(ada, tmp_path, monkeypatch, capsys):
 
 
 def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
-    from celeb_basis import Portraits
+    from celeb_basis.known_names import Portraits
 
     known, nonsense = list(celebrities()[:30]), ["grove lund", "holding crown", "shaw berlin", "beach wearing"]
     (tmp_path / "names.txt").write_text("\n".join([*known, *nonsense]))
@@ -168,7 +168,7 @@ def test_a_folder_can_be_given_away_and_grows(ada, tmp_path, capsys):
     shutil.copy(out / "faces.safetensors", model)
     answer(capsys, *command[:-1], model, "--model", model)
     by_folder = answer(capsys, *learn, "--basis", model, "-o", tmp_path / "a.safetensors")
-    assert card_of(model).templates == card_of(DEFAULT_MODEL).templates
+    assert ModelCard.of(model).templates == ModelCard.of(DEFAULT_MODEL).templates
     assert answer(capsys, *learn, "--basis", out, "-o", tmp_path / "c.safetensors")["init"] == "instant"
     beside = answer(capsys, *learn, "--model", model, "-o", tmp_path / "b.safetensors")
     assert by_folder["init"] == beside["init"] == "instant"
@@ -177,15 +177,15 @@ def test_a_folder_can_be_given_away_and_grows(ada, tmp_path, capsys):
 
 
 def test_what_is_drawn_when_ctrl_c_comes_is_kept_and_can_be_used(ada, tmp_path, monkeypatch, capsys):
-    from celeb_basis import Portraits, survey
+    from celeb_basis.known_names import Portraits, find_known_names
 
     def interrupted(*args, **options):
-        for i, step in enumerate(survey(*args, **options)):
+        for i, step in enumerate(find_known_names(*args, **options)):
             yield step
             if i == 11:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr("celeb_basis.drawing.portraits.survey", interrupted)
+    monkeypatch.setattr("celeb_basis.known_names.find_known_names", interrupted)
     out = tmp_path / "mine"
     assert (
         main([*map(str, ("basis", "--num-names", 60, "--filter", "--steps", 2, "--batch-size", 8, "-o", out))]) == 130
@@ -212,7 +212,7 @@ def test_a_fit_stops_in_time(ada, tmp_path, capsys):
 
 
 def test_evaluate_takes_the_largest_face_when_asked(ada, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("celeb_basis.measuring.evaluate.CELEBRITIES", 1)
+    monkeypatch.setattr("celeb_basis.evaluation.evaluate.CELEBRITIES", 1)
     names = " and ".join(celebrities()[:2])
     answer(capsys, "generate", f"a photo of {names} on the beach", "-o", tmp_path / "group.png")
     command = ("evaluate", "--identity", ada[1], "--photo", tmp_path / "group.png", "--seeds", 1, "-o", tmp_path)
@@ -229,7 +229,7 @@ def test_no_bars_where_no_terminal_is(command, ada, tmp_path):
     }[command]
     code = """
 import sys
-from celeb_basis.measuring import evaluate, protocols
+from celeb_basis.evaluation import evaluate, protocols
 from celeb_basis.miniature import demo
 evaluate.CELEBRITIES, protocols.PROTOCOLS["short"] = 1, {"scene": evaluate.PROMPTS[:1]}
 demo.SCENES = {}

@@ -34,9 +34,10 @@ import comfy.text_encoders.sd2_clip
 from comfy import sd1_clip
 from PIL import Image
 
-from celeb_basis import CelebBasis, Face, Identity, Recipe, fit_steps
-from celeb_basis.basis.celebrities import celebrities
-from celeb_basis.models.encoders import encode, placeholders, token_ids
+from celeb_basis import CelebBasis, Face, Identity, Recipe
+from celeb_basis.backend.text_encoders import encode, placeholders, token_ids
+from celeb_basis.basis import celebrity_names
+from celeb_basis.fit.loop import fit_steps
 
 PACK = Path(__file__).parents[2] / "integrations" / "comfyui"
 spec = importlib.util.spec_from_file_location("pack", PACK / "__init__.py", submodule_search_locations=[str(PACK)])
@@ -96,7 +97,7 @@ def compare(kind):
         before = [w.clone() for part in (model.model, clip.cond_stage_model) for w in part.parameters()]
         with torch.inference_mode(False):
             pipe = pipeline.ComfyPipeline(clip)
-            basis = CelebBasis.from_pipeline(pipe, celebrities()[:200])
+            basis = CelebBasis.from_pipeline(pipe, celebrity_names()[:200])
             person = Identity.sample(basis, "<annika>", torch.Generator().manual_seed(0))
         prompt = "a photo of <annika>, smiling; <annika>'s hat"
         named = text.with_identity(clip, person)
@@ -111,7 +112,9 @@ def compare(kind):
             found["network"] = _network(pipe, model, states, pooled)
             noise = torch.rand(32, 32, 3, generator=torch.Generator().manual_seed(1)) * 255
             face = Face(Image.fromarray(noise.byte().numpy()), (4, 4, 28, 28), torch.ones(8) / 8**0.5)
-            fit = fit_steps(pipe, basis, [[face]], Recipe(max_train_steps=3, resolution=64, train_batch_size=1))
+            fit = fit_steps(
+                pipe, basis, [[face]], ["<a>"], Recipe(max_train_steps=3, resolution=64, train_batch_size=1)
+            )
             *_, last = fit
         found["moved"] = float((last.coefficients / basis.sigma).abs().max())
         after = [w for part in (model.model, clip.cond_stage_model) for w in part.parameters()]

@@ -23,8 +23,8 @@ def models(tmp_path):
     basis = CelebBasis.fit(torch.randn(24, 2, 16), names, 6, model="tiny", fingerprint="f")
     basis.save(tmp_path / "celeb_basis" / "tiny.safetensors")
     features = torch.nn.functional.normalize(torch.randn(24, 8), dim=-1)
-    instant = InstantMap.fit(features, torch.randn(24, 2, 6), basis=basis, face_reader="r")
-    instant.save(tmp_path / "celeb_basis" / "tiny.instant.safetensors")
+    instant_map = InstantMap.fit(features, torch.randn(24, 2, 6), basis=basis, face_reader="r")
+    instant_map.save(tmp_path / "celeb_basis" / "tiny.instant.safetensors")
     Identity.sample(basis, "<ada>").save(tmp_path / "embeddings" / "ada.safetensors")
     return tmp_path
 
@@ -49,14 +49,14 @@ def test_a_person_is_loaded_blended_and_saved(nodes, models):
     assert "embedding:bodil" in call(nodes.SaveIdentity, identity=bodil, overwrite=False).ui
     assert torch.equal(Identity.load(models / "embeddings" / "bodil.safetensors").vectors, ada.vectors)
     assert nodes.bases() == [nodes.MADE, "tiny.safetensors"]
-    basis, instant = nodes.basis_and_map("tiny.safetensors", None)
-    assert basis.names[0] == "n0 m0" and instant.face_reader == "r"
+    basis, instant_map = nodes.basis_and_map("tiny.safetensors", None)
+    assert basis.names[0] == "n0 m0" and instant_map.face_reader == "r"
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_damaged_files_are_one_line_or_what_they_should_be(nodes, models, seed):
     chance = random.Random(seed)
-    person, basis, instant = (
+    person, basis, instant_map = (
         models / place
         for place in (
             "embeddings/ada.safetensors",
@@ -64,7 +64,7 @@ def test_damaged_files_are_one_line_or_what_they_should_be(nodes, models, seed):
             "celeb_basis/tiny.instant.safetensors",
         )
     )
-    sound = {file: file.read_bytes() for file in (person, basis, instant)}
+    sound = {file: file.read_bytes() for file in (person, basis, instant_map)}
 
     class Bases:  # the part of other nodes that reads them
         execute = staticmethod(

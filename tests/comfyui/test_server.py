@@ -12,12 +12,16 @@ import urllib.request
 import numpy as np
 import pytest
 import torch
+from fits import fit_identity
 from PIL import Image
 from server import PACK, running
 
-from celeb_basis import Identity, find_face, fit_identity, generate, load_pipeline, miniature
-from celeb_basis.basis.basis import CelebBasis
-from celeb_basis.basis.instant_map import InstantMap
+from celeb_basis import Identity, miniature
+from celeb_basis.backend.load import load_pipeline
+from celeb_basis.basis import CelebBasis
+from celeb_basis.faces.face import find_face
+from celeb_basis.generate import generate
+from celeb_basis.instant_map import InstantMap
 from celeb_basis.miniature.drawn.readers import evaluation_reader, fitting_reader
 
 pytestmark = pytest.mark.skipif(
@@ -108,8 +112,8 @@ def test_from_photo_to_pictures_by_node_and_by_file(server, annika, record_prope
     by_file = pixels(server, server.run(drawing([p.format("embedding:annika ") for p in PROMPTS])))[1]
     assert (by_node == by_file).all()
     texts = [prompt.format("<instant>") for prompt in PROMPTS]
-    instant = server.run(learning(0, "instant") | naming(("fit", 0)) | drawing(texts, ("clip", 0)))
-    reached = {"fitted": likeness(pictures), "instant": likeness(pixels(server, instant)[0])}
+    instant_map = server.run(learning(0, "instant") | naming(("fit", 0)) | drawing(texts, ("clip", 0)))
+    reached = {"fitted": likeness(pictures), "instant": likeness(pixels(server, instant_map)[0])}
     for name, value in reached.items():
         record_property(name, value)
     pipe = load_pipeline("miniature", device="cpu")
@@ -127,10 +131,10 @@ def test_a_fit_is_that_of_the_library(server, annika, record_property):
     theirs = Identity.load(file)
     pipe = load_pipeline("miniature", device="cpu")
     face = find_face(miniature.person(PERSON), fitting_reader())
-    basis = CelebBasis.from_card(pipe.card)
-    instant = InstantMap.from_card(pipe.card)
-    ours = fit_identity(pipe, basis, [face], placeholder_token="<annika>", max_train_steps=40, instant=instant)
-    far, near = instant.predict(face.feature), theirs.coefficients(basis) - ours.coefficients(basis)
+    basis = CelebBasis.load(pipe.card.basis)
+    instant_map = InstantMap.load(pipe.card.instant_map)
+    ours = fit_identity(pipe, basis, [face], placeholder_token="<annika>", max_train_steps=40, instant_map=instant_map)
+    far, near = instant_map.predict(face.feature), theirs.coefficients(basis) - ours.coefficients(basis)
     moved = ours.coefficients(basis) - far
     record_property("difference as a share of the fit's way", float(near.norm() / moved.norm()))
     assert theirs.fingerprint == ours.fingerprint == basis.fingerprint

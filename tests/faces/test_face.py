@@ -9,7 +9,7 @@ import torch
 from PIL import Image, features
 
 from celeb_basis.errors import NoFaceError, PhotoError, SeveralFacesError
-from celeb_basis.faces.crop import upright_square
+from celeb_basis.faces.align import align_ffhq
 from celeb_basis.faces.face import Face, find_face
 from celeb_basis.faces.photo import GREY, LONG_SIDE, open_photo
 
@@ -249,7 +249,7 @@ def test_of_several_faces_the_largest_only_when_asked(tmp_path):
     photo = open_photo(tmp_path / "family.png")
     with pytest.raises(SeveralFacesError, match=r"family\.png: 3 faces found.*largest=True"):
         find_face(photo, Squares(3))
-    assert find_face(photo, Squares(3), largest=True).box[2] == 90.0
+    assert find_face(photo, Squares(3), largest_face=True).box[2] == 90.0
 
 
 @pytest.mark.parametrize("angle", [0, 35, -120])
@@ -262,7 +262,7 @@ def test_the_cut_is_upright_however_the_face_is_turned(angle):
     photo = Image.new("RGB", (400, 400))
     for (x, y), shade in zip(landmarks, [RED, BLUE, (0, 220, 0), (220, 220, 0), (0, 220, 220)], strict=True):
         photo.paste(shade, (round(x) - 6, round(y) - 6, round(x) + 6, round(y) + 6))
-    crop = upright_square(photo, landmarks, size=252)
+    crop = align_ffhq(photo, landmarks, size=252)
     half = max(2 * 60, 1.8 * 70)  # of the square, in the photograph's pixels
     centre = np.array([200, 180 + 7])
     for (x, y), shade in zip(upright, [RED, BLUE, (0, 220, 0), (220, 220, 0), (0, 220, 220)], strict=True):
@@ -272,4 +272,4 @@ def test_the_cut_is_upright_however_the_face_is_turned(angle):
 
 def test_what_lies_outside_the_photograph_is_grey():
     landmarks = [(2, 2), (10, 2), (6, 6), (4, 10), (9, 10)]
-    assert upright_square(Image.new("RGB", (30, 30)), landmarks).getpixel((0, 0)) == GREY
+    assert align_ffhq(Image.new("RGB", (30, 30)), landmarks).getpixel((0, 0)) == GREY

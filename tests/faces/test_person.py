@@ -6,10 +6,9 @@ from photographs import photograph, years_apart
 from PIL import Image
 
 from celeb_basis.errors import NoFaceError, PhotoError, SeveralFacesError
-from celeb_basis.faces.face import Face
-from celeb_basis.faces.person import find_person
+from celeb_basis.faces.face import Face, find_person
 from celeb_basis.faces.photo import open_photos
-from celeb_basis.faces.photo_reader import PhotoReader
+from celeb_basis.faces.reader import PhotoReader
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +65,7 @@ def test_a_group_alone_is_refused(reader):
         find_person([group], reader)
     with pytest.raises(SeveralFacesError):
         find_person([group, group], reader)
-    assert len(find_person([group], reader, largest=True)) == 1
+    assert len(find_person([group], reader, largest_face=True)) == 1
 
 
 def test_photos_without_a_face_are_left_out_unless_all_are(reader, caplog):
@@ -100,7 +99,7 @@ def test_photos_years_apart_are_one_person(reader, caplog):
 
 
 def test_better_photos_count_more():
-    from celeb_basis.training.methods.method import Task
+    from celeb_basis.fit.methods.method import Task
 
     good, bad = (
         Face(Image.new("RGB", (8, 8)), (0, 0, 8, 8), torch.eye(2)[i], "test", weight=weight)

@@ -5,8 +5,8 @@ import pytest
 from photographs import ALWAYS, EVERYBODY, photograph
 from PIL import Image, ImageFilter
 
-from celeb_basis.faces.crop import TEMPLATE
-from celeb_basis.faces.detector import Detector, Found
+from celeb_basis.faces.align import TEMPLATE
+from celeb_basis.faces.detect import Detector, Found
 from celeb_basis.faces.quality import quality_of
 
 

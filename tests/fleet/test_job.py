@@ -3,18 +3,21 @@
 import fsspec
 import pytest
 import torch
+from fits import fit_identities
 
-from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, card_of, find_person, fit_identities, open_photo
-from celeb_basis.fleet import places
+from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, open_photo
+from celeb_basis.backend.card import ModelCard
+from celeb_basis.faces.face import find_person
+from celeb_basis.fleet import storage as storage
 from celeb_basis.fleet.drawing import Drawing
 from celeb_basis.fleet.fitting import Fitting
 from celeb_basis.fleet.measuring import Measuring
 from celeb_basis.fleet.table import Row
 from celeb_basis.miniature import person
 
-CARD = card_of("miniature")
-BASIS, INSTANT = CelebBasis.from_card(CARD), InstantMap.from_card(CARD)
-RECIPE = Recipe(max_train_steps=2, num_pictures=2, train_batch_size=1)
+CARD = ModelCard.of("miniature")
+BASIS, INSTANT = CelebBasis.load(CARD.basis), InstantMap.load(CARD.instant_map)
+RECIPE = Recipe(max_train_steps=2, num_train_images=2, train_batch_size=1)
 
 
 def fitting(out, recipe=RECIPE):
@@ -52,7 +55,7 @@ def test_people_are_those_of_a_fit_on_one_machine(photos, pipe, tmp_path):
     assert [line["name"] for line in found] == ["ada", "bad", "bo"]
     assert "is not a picture that can be read" in found[1]["error"] and "identity" not in found[1]
     faces = [find_person([open_photo(photos / f"{name}.png")], job.reader) for name in ("ada", "bo")]
-    alone = fit_identities(pipe, BASIS, faces, ["<ada>", "<bo>"], RECIPE, instant=INSTANT)
+    alone = fit_identities(pipe, BASIS, faces, ["<ada>", "<bo>"], RECIPE, instant_map=INSTANT)
     for line, identity in zip((found[0], found[2]), alone, strict=True):
         identity.save(tmp_path / "alone.safetensors")
         assert (tmp_path / line["identity"]).read_bytes() == (tmp_path / "alone.safetensors").read_bytes()
@@ -68,21 +71,21 @@ def test_a_row_may_have_a_seed_and_steps_of_its_own(photos, pipe, tmp_path):
 
 def test_what_is_there_is_made_again_where_its_inputs_changed(photos, pipe, tmp_path):
     [row] = rows_of(photos, "ada")
-    instant = Recipe(max_train_steps=0)
-    [line] = lines(fitting(tmp_path, instant), pipe, [row])
+    instant_map = Recipe(max_train_steps=0)
+    [line] = lines(fitting(tmp_path, instant_map), pipe, [row])
     file, before = tmp_path / line["identity"], {"ada": line["inputs"]}
     content = file.read_bytes()
-    assert lines(fitting(tmp_path, instant), pipe, [row], before) == [None]
+    assert lines(fitting(tmp_path, instant_map), pipe, [row], before) == [None]
     moved = tmp_path / "moved.png"
     moved.write_bytes((photos / "ada.png").read_bytes())
-    assert lines(fitting(tmp_path, instant), pipe, [Row("ada", (str(moved),))], before) == [None]
+    assert lines(fitting(tmp_path, instant_map), pipe, [Row("ada", (str(moved),))], before) == [None]
     [again] = lines(fitting(tmp_path, Recipe(max_train_steps=0, seed=1)), pipe, [row], before)
     assert again["inputs"] != line["inputs"]
     file.unlink()
-    [again] = lines(fitting(tmp_path, instant), pipe, [row], before)
+    [again] = lines(fitting(tmp_path, instant_map), pipe, [row], before)
     assert again["inputs"] == line["inputs"] and file.read_bytes() == content
     moved.write_bytes((photos / "bo.png").read_bytes())
-    [again] = lines(fitting(tmp_path, instant), pipe, [Row("ada", (str(moved),))], before)
+    [again] = lines(fitting(tmp_path, instant_map), pipe, [Row("ada", (str(moved),))], before)
     assert again["inputs"] != line["inputs"] and file.read_bytes() != content
 
 
@@ -100,16 +103,16 @@ def test_a_folder_of_photos_is_one_person(photos, pipe, tmp_path):
 def test_files_may_be_anywhere_that_fsspec_reaches(photos, pipe, tmp_path):
     memory = "memory://fleet"
     for file, photo in {"ada/1.png": "ada.png", "bad.png": "bad.png"}.items():
-        with places.written(f"{memory}/in/{file}") as temporary:
+        with storage.written(f"{memory}/in/{file}") as temporary:
             temporary.write_bytes((photos / photo).read_bytes())
     rows = [Row("ada", (f"{memory}/in/ada",)), Row("bad", (f"{memory}/in/bad.png",))]
-    instant = Recipe(max_train_steps=0)
-    found = lines(fitting(f"{memory}/out", instant), pipe, rows)
+    instant_map = Recipe(max_train_steps=0)
+    found = lines(fitting(f"{memory}/out", instant_map), pipe, rows)
     assert found[0]["identity"] == "ada.safetensors" and found[1]["error"].startswith(f"{memory}/in/bad.png is not")
-    lines(fitting(tmp_path, instant), pipe, rows_of(photos, "ada"))
+    lines(fitting(tmp_path, instant_map), pipe, rows_of(photos, "ada"))
     with fsspec.open(f"{memory}/out/ada.safetensors") as file:
         assert file.read() == (tmp_path / "ada.safetensors").read_bytes()
-    assert lines(fitting(f"{memory}/out", instant), pipe, rows[:1], {"ada": found[0]["inputs"]}) == [None]
+    assert lines(fitting(f"{memory}/out", instant_map), pipe, rows[:1], {"ada": found[0]["inputs"]}) == [None]
 
 
 def test_fitted_people_are_drawn_and_measured(photos, pipe, tmp_path):

@@ -45,9 +45,10 @@ def test_prompts_without_a_name(table, tmp_path, capsys):
 def test_models_without_a_basis_or_a_map(table, tmp_path):
     with pytest.raises(BasisError, match="brings no basis"):
         next(fleet.fit(str(table), str(tmp_path), model="owner/model"))
-    from celeb_basis import CelebBasis, card_of
+    from celeb_basis import CelebBasis
+    from celeb_basis.backend.card import ModelCard
 
-    basis = CelebBasis.from_card(card_of("miniature"))
+    basis = CelebBasis.load(ModelCard.of("miniature").basis)
     with pytest.raises(BasisError, match="give an instant map"):
         next(fleet.fit(str(table), str(tmp_path), basis=basis, recipe=Recipe(max_train_steps=0)))
 

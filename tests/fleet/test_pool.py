@@ -13,9 +13,12 @@ import psutil
 import pytest
 from called import answer
 
-from celeb_basis import BasisError, FleetError, draw_portraits, face_reader, fleet, load_pipeline
+from celeb_basis import BasisError, FleetError, fleet
+from celeb_basis.backend.load import load_pipeline
+from celeb_basis.faces.reader import get_face_reader
 from celeb_basis.fleet import pool
 from celeb_basis.fleet.pool import QUIET, Needs, run
+from celeb_basis.known_names import draw_portraits
 from celeb_basis.miniature import person
 
 os.environ |= QUIET
@@ -144,7 +147,7 @@ def test_names_are_drawn_as_on_one_machine():
     pipe = load_pipeline()
     names = ["nobody anybody", "some body", "any one"]
     how = {"pictures": 2, "num_inference_steps": 2, "batch_size": 2}
-    *_, here = draw_portraits(pipe, names, face_reader(pipe), **how)
+    *_, here = draw_portraits(pipe, names, get_face_reader(pipe), **how)
     *_, there = fleet.draw_portraits(names, model={"model": "miniature"}, workers=1, **how)
     assert there.drawn == here.drawn
     assert (there.of(names).features - here.features).abs().max() < 1e-3

@@ -20,9 +20,9 @@ from mutate import ANY, TENSORS
 from PIL import Image
 
 from celeb_basis import CelebBasis, CelebBasisError, Identity, InstantMap, open_photo
-from celeb_basis.basis.portraits import Portraits
 from celeb_basis.cli.command import as_text
 from celeb_basis.cli.info import info_of_file
+from celeb_basis.known_names import Portraits
 
 LIMIT = 20  # seconds that a file may take
 PICTURES = {
@@ -82,13 +82,13 @@ def artefacts(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
     rows = torch.randn(24, 2, 16)
     basis = CelebBasis.fit(rows, [f"n{i} m{i}" for i in range(24)], 6, model="tiny", fingerprint="f")
     features = torch.nn.functional.normalize(torch.randn(24, 8), dim=-1)
-    instant = InstantMap.fit(features, torch.randn(24, 2, 6), basis=basis, face_reader="r")
+    instant_map = InstantMap.fit(features, torch.randn(24, 2, 6), basis=basis, face_reader="r")
     portraits = Portraits(features[:, None].repeat(1, 2, 1), torch.full((len(features),), 2), basis.names, "[]", "r")
     identity = Identity.sample(basis, "<ada>")
     sound = {
         "identity": (identity, Identity.load),
         "basis": (basis, CelebBasis.load),
-        "map": (instant, InstantMap.load),
+        "map": (instant_map, InstantMap.load),
         "portraits": (portraits, Portraits.load),
     }
     result: dict[str, tuple[Path, Callable[[Path], Any]]] = {}

@@ -26,9 +26,10 @@ from files import Tally
 from PIL import Image
 from stops import improper
 
-from celeb_basis import CelebBasis, Identity, evaluate
+from celeb_basis import CelebBasis, Identity
 from celeb_basis.cli import main
-from celeb_basis.files import remove_abandoned
+from celeb_basis.evaluation.evaluate import evaluate
+from celeb_basis.io import remove_abandoned
 from celeb_basis.miniature import demo
 
 LIMIT = 300  # seconds that a command may take on a busy machine
@@ -45,14 +46,14 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 class Forked:
     """A command in a fork of this process; `answers` keeps what it writes to stdout."""
 
-    def __init__(self, argv: Sequence[str], *, most_bytes: int | None = None, answers: bool = False) -> None:
+    def __init__(self, argv: Sequence[str], *, max_bytes: int | None = None, answers: bool = False) -> None:
         self._said, err = os.pipe()
         self._answered, out = os.pipe() if answers else (None, os.open(os.devnull, os.O_WRONLY))
         # Held back until the fork has the handlers with which a process starts; with those of this one it would fail.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         self.process = os.fork()
         if not self.process:
-            _run(argv, out, err, most_bytes)
+            _run(argv, out, err, max_bytes)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         os.close(err)
         os.close(out)
@@ -86,7 +87,7 @@ class Forked:
             return -99 if endless else os.waitstatus_to_exitcode(status), (said.read() or b"").decode()
 
 
-def _run(argv: Sequence[str], out: int, err: int, most_bytes: int | None) -> None:
+def _run(argv: Sequence[str], out: int, err: int, max_bytes: int | None) -> None:
     """Be the command, and end."""
     code = 99  # a traceback
     try:
@@ -99,8 +100,8 @@ def _run(argv: Sequence[str], out: int, err: int, most_bytes: int | None) -> Non
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         remove_abandoned.cache_clear()  # a new process has looked nowhere yet
         _hasten()
-        if most_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+        if max_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
         code = main(argv)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 98
@@ -115,7 +116,7 @@ def _hasten() -> None:
     """
     demo.SCENES = dict(list(demo.SCENES.items())[:1])
     demo.CELEBRITIES = 1
-    demo.Recipe = partial(demo.Recipe, max_train_steps=2, num_pictures=8)
+    demo.Recipe = partial(demo.Recipe, max_train_steps=2, num_train_images=8)
     demo.generate = partial(demo.generate, num_inference_steps=1)
     demo.evaluate = partial(evaluate, prompts={"scene": ("a photo of {}",)})
 
@@ -348,7 +349,7 @@ def full(argv: list[str], times: int, seed: str, folder: Path) -> Tally:
     chance, tally = random.Random(f"full {argv} {seed}"), Tally()
 
     def deed() -> list[str]:
-        code, said = Forked(argv, most_bytes=chance.randrange(1500)).end()
+        code, said = Forked(argv, max_bytes=chance.randrange(1500)).end()
         tally.refused += code == 2
         ours = all(line.startswith("celeb-basis: ") for line in said.splitlines())  # notices, and the error
         one_line = said.count("celeb-basis: error: ") == (code == 2)

@@ -15,7 +15,8 @@ from conftest import make_pipeline, state_of
 from files import Tally, limited
 from safetensors.torch import load_file, save_file
 
-from celeb_basis import ModelError, load_pipeline
+from celeb_basis import ModelError
+from celeb_basis.backend.load import load_pipeline
 
 OfTensors = Callable[[dict[str, torch.Tensor], str], None]
 COMPONENTS = ("unet", "vae", "text_encoder")

@@ -6,29 +6,21 @@ import sys
 import numpy as np
 import pytest
 import torch
+from fits import fit_identities
 from PIL import Image
 
-from celeb_basis import (
-    DEFAULT_MODEL,
-    CelebBasis,
-    Identity,
-    InstantMap,
-    Recipe,
-    card_of,
-    find_face,
-    fit_identities,
-    generate,
-    load_pipeline,
-    miniature,
-)
-from celeb_basis.measuring.evaluate import score
+from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, miniature
+from celeb_basis.backend.card import DEFAULT_MODEL, SHIPPED, ModelCard
+from celeb_basis.backend.load import load_pipeline
+from celeb_basis.backend.text_encoders import name_rows
+from celeb_basis.evaluation.evaluate import score
+from celeb_basis.faces.face import find_face
+from celeb_basis.generate import generate
 from celeb_basis.miniature.drawn import world
 from celeb_basis.miniature.drawn.captions import WORDS, Sampler
 from celeb_basis.miniature.drawn.judge import MiniatureJudge
 from celeb_basis.miniature.drawn.people import celebrities, portraits
 from celeb_basis.miniature.drawn.readers import evaluation_reader, fitting_reader, shown
-from celeb_basis.models.card import SHIPPED
-from celeb_basis.models.encoders import name_rows
 
 
 def pixels(image):
@@ -127,22 +119,24 @@ def test_scores_of_true_pictures_are_high_and_of_other_people_low():
 
 @pytest.fixture(scope="module")
 def shipped():
-    return CelebBasis.from_card(card_of(DEFAULT_MODEL)), InstantMap.from_card(card_of(DEFAULT_MODEL))
+    return CelebBasis.load(ModelCard.of(DEFAULT_MODEL).basis), InstantMap.load(ModelCard.of(DEFAULT_MODEL).instant_map)
 
 
 def test_the_shipped_basis_is_the_one_its_pipeline_gives(pipe, shipped):
-    basis, instant = shipped
+    basis, instant_map = shipped
     basis.check(pipe)
-    instant.check(basis)
+    instant_map.check(basis)
     again = CelebBasis.from_pipeline(pipe, celebrities(), basis.components.shape[1])
     torch.testing.assert_close(again.components, basis.components)
 
 
 def test_one_photograph_makes_a_person_of_one_s_own(pipe, shipped):
-    basis, instant = shipped
+    basis, instant_map = shipped
     photos = [miniature.person(seed) for seed in (20, 21, 22)]
     faces = [[find_face(photo, fitting_reader())] for photo in photos]
-    people = fit_identities(pipe, basis, faces, ["<a>", "<b>", "<c>"], Recipe(max_train_steps=2), instant=instant)
+    people = fit_identities(
+        pipe, basis, faces, ["<a>", "<b>", "<c>"], Recipe(max_train_steps=2), instant_map=instant_map
+    )
     likeness = torch.zeros(3, 3)
     known = torch.stack([find_face(photo, evaluation_reader()).feature for photo in photos])
     for i, person in enumerate(people):

@@ -12,11 +12,13 @@ from safetensors.torch import load_file, save_file
 from stages import language, pack, transformer
 from stages.tokenizer import tokenizer
 
-from celeb_basis import DEFAULT_MODEL, CelebBasis, Identity, generate, load_pipeline
+from celeb_basis import CelebBasis, Identity
+from celeb_basis.backend.card import DEFAULT_MODEL, SHIPPED
+from celeb_basis.backend.families import get_denoiser
+from celeb_basis.backend.load import load_pipeline
+from celeb_basis.backend.text_encoders import name_rows, placeholders
+from celeb_basis.generate import generate
 from celeb_basis.miniature.drawn.people import celebrities
-from celeb_basis.models.card import SHIPPED
-from celeb_basis.models.encoders import name_rows, placeholders
-from celeb_basis.models.families import denoiser_of
 
 NAME, OTHER = celebrities()[:2]
 PROMPTS = [f"a photo of {NAME} on the beach", f"a pencil sketch of {NAME} with a crown in the snow", ""]
@@ -108,7 +110,7 @@ def test_the_pipeline_reads_what_the_training_read(trained, pipe):
     ids = pipe.tokenizer(PROMPTS, padding="max_length", return_tensors="pt").input_ids
     own = language.states(language.encoder_of(folder, reads), ids, pipe.tokenizer.eos_token_id)
     with torch.no_grad():
-        read, _ = denoiser_of(pipe).read(PROMPTS)
+        read, _ = get_denoiser(pipe).read(PROMPTS)
     for a, b in zip(own, read, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
@@ -136,7 +138,7 @@ def test_attention_written_out_is_that_of_the_class():
 
 def test_a_name_s_own_states_after_a_layer_are_read_as_the_name(pipe):
     """Put after any layer, a name's own states change nothing that follows, whatever stands at the input."""
-    denoiser, prompt = denoiser_of(pipe), "a photo of {} on the beach"
+    denoiser, prompt = get_denoiser(pipe), "a photo of {} on the beach"
     rows = name_rows(pipe, [NAME, OTHER])[0]
     with torch.no_grad():
         known, _ = denoiser.read([prompt.format(NAME)])
@@ -163,7 +165,7 @@ def test_people_are_learnt_as_states_and_leave_no_mark(pipe):
     rows = basis.inverse_transform(torch.zeros_like(basis.sigma))
     person = Identity.sample(of_states, "<x>", torch.Generator().manual_seed(0))
     with benchmark.after_layer(pipe, 1, rows), placeholders(pipe, {"<x>": person.vectors.requires_grad_()}):
-        read, _ = denoiser_of(pipe).read(["a photo of <x>"])
+        read, _ = get_denoiser(pipe).read(["a photo of <x>"])
         (slope,) = torch.autograd.grad(read[0].square().sum(), person.vectors)
     assert slope.abs().sum(-1).min() > 0, "gradients reach both states"
     assert state_of(pipe) == before

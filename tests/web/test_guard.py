@@ -21,7 +21,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory):
-    return Studio(tmp_path_factory.mktemp("pictures"), models=["offered"], keep=False, most_bytes=2**28)
+    return Studio(tmp_path_factory.mktemp("pictures"), models=["offered"], keep=False, max_bytes=2**28)
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +286,7 @@ def test_one_visitor_cannot_fill_the_queue_without_a_word(address):
 
 
 def test_folders_of_visitors_are_removed_and_have_a_limit(tmp_path):
-    studio = Studio(tmp_path, keep=False, most_bytes=2**20)
+    studio = Studio(tmp_path, keep=False, max_bytes=2**20)
     with serve(studio, port=7991) as address:
         client = Client(address, verbose=False)
         client.predict("eve", 0, api_name="/sample")

@@ -17,10 +17,11 @@ from gradio_client.exceptions import AppError, AuthenticationError
 from PIL import Image
 
 import celeb_basis
-from celeb_basis import CelebBasis, Identity, OutputError, generate, miniature
+from celeb_basis import CelebBasis, Identity, OutputError, miniature
 from celeb_basis.cli import main
+from celeb_basis.fit.recipe import DEFAULTS, STEPS_FROM_MEAN
+from celeb_basis.generate import generate
 from celeb_basis.miniature.drawn.world import SIZE
-from celeb_basis.training.recipe import DEFAULTS, FROM_MEAN
 from celeb_basis.web import Studio, serve
 from celeb_basis.web.session import Session
 
@@ -69,7 +70,7 @@ def unet_calls(studio):
     hook.remove()
 
 
-def quiet(studio, calls):
+def silence_libraries(studio, calls):
     """Whether the model is left alone for two seconds."""
     with studio.turn:
         before = len(calls)
@@ -252,7 +253,7 @@ def test_cancel_stops_the_work_and_leaves_the_model_as_it_was(visitor, address, 
     job = client.submit(handle_file(photo), "ada", 400, False, api_name="/fit")
     assert "Step 0" in next(iter(job))[0]
     job.cancel()
-    assert quiet(studio, unet_calls)
+    assert silence_libraries(studio, unet_calls)
     assert state_of(studio.first.pipe) == before
     assert client.predict(api_name="/people") == ([], [])
     fit(visitor, photo, "ada")
@@ -419,7 +420,7 @@ def test_a_visitor_stops_a_fit(page, photo, studio, unet_calls):
     page.get_by_text("left").wait_for()
     page.get_by_role("button", name="Cancel").locator("visible=true").click()
     page.get_by_text("Stopped").wait_for()
-    assert quiet(studio, unet_calls)
+    assert silence_libraries(studio, unet_calls)
     page.get_by_role("spinbutton", name="Steps").first.fill("0")
     page.get_by_role("button", name="Fit", exact=True).click()
     page.get_by_text("<ada> can be named in prompts now").wait_for()
@@ -468,7 +469,7 @@ def test_steps_follow_the_start_that_the_chosen_model_has(page, wrong):
     use.click()
     page.get_by_text("no instant map").wait_for()
     page.get_by_role("tab", name="Learn").click()
-    expect(steps).to_have_value(str(FROM_MEAN))
+    expect(steps).to_have_value(str(STEPS_FROM_MEAN))
 
 
 def test_the_page_fits_a_phone(browser, address):

@@ -14,12 +14,14 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from celeb_basis import DEFAULT_MODEL, CelebBasis, draw_portraits, load_pipeline
+from celeb_basis import CelebBasis
+from celeb_basis.backend.card import DEFAULT_MODEL, FILE, SHIPPED
+from celeb_basis.backend.load import load_pipeline
+from celeb_basis.backend.pipeline import Pipeline
+from celeb_basis.known_names import draw_portraits
 from celeb_basis.miniature.drawn.captions import FACE_CROP
 from celeb_basis.miniature.drawn.people import celebrities
 from celeb_basis.miniature.drawn.readers import WEIGHTS, fitting_reader
-from celeb_basis.models.card import FILE, SHIPPED
-from celeb_basis.models.pipeline import Pipeline
 
 from . import transformer
 
@@ -120,10 +122,14 @@ def learn(folder: Path, *, device: str) -> None:
             pipe, basis.names, fitting_reader(), pictures=2, num_inference_steps=5, batch_size=32
         ):
             bar.update(len(drawn.names) - bar.n)
-    instant = drawn.instant_map(pipe, basis)
-    instant.save(PIPELINE / LEARNT["instant_map"])
+    instant_map = drawn.instant_map(pipe, basis)
+    instant_map.save(PIPELINE / LEARNT["instant_map"])
     write_card(CARD | LEARNT)
-    print(json.dumps({"names": len(basis.names), "k": N_COMPONENTS, "alpha": instant.alpha, "score": instant.score}))
+    print(
+        json.dumps(
+            {"names": len(basis.names), "k": N_COMPONENTS, "alpha": instant_map.alpha, "score": instant_map.loo_r2}
+        )
+    )
 
 
 def learn_basis(target: Path, card: dict, device: str) -> tuple[Pipeline, CelebBasis]:

@@ -14,8 +14,8 @@ from PIL import Image
 from sklearn.metrics import roc_curve
 from torch import Tensor
 
+from celeb_basis.evaluation.protocols import PROMPTS
 from celeb_basis.faces.face import Face
-from celeb_basis.measuring.protocols import PROMPTS
 from celeb_basis.miniature.drawn import world
 from celeb_basis.miniature.drawn.captions import PLACES, SIDES, Sampler, asked
 from celeb_basis.miniature.drawn.people import CELEBRITIES, celebrities, celebrity_identities, portraits

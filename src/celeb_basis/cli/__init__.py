@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from .lines import say
 from .signals import Stop, at_once, stoppable
+from .terminal import say
 
 
 def main(argv: Sequence[str] | None = None) -> int:

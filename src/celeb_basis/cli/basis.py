@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..backend.card import FILE, ModelCard, lay_card
 from ..errors import BasisError
-from ..models.card import FILE, ModelCard, lay_card
 from .info import describe_basis, describe_instant_map
 from .options import (
     Progress,
@@ -21,23 +21,23 @@ from .options import (
     add_sampling,
     check_file,
     check_folder,
-    count,
     load_model,
     loading,
     make_folder,
-    positive,
-    whole,
+    nonnegative_int,
+    positive_float,
+    positive_int,
 )
 from .signals import at_once
 
 if TYPE_CHECKING:
-    from ..basis.basis import CelebBasis
-    from ..basis.instant_map import InstantMap
-    from ..basis.portraits import Portraits
-    from ..models.pipeline import Pipeline
+    from ..basis import CelebBasis
+    from ..instant_map import InstantMap
+    from ..known_names import Portraits
+    from ..model import Model
 
 NUM_IMAGES = 4
-MADE_UP = 40  # names among those drawn, to see what the model draws for people it does not know
+MIN_NAMES = 40  # drawn before a first basis is made of them
 SAVE_EVERY = 30  # seconds of drawing that may have to be done again, or longer where making the files takes long
 
 
@@ -64,24 +64,32 @@ def add_commands(commands: Any) -> None:
     add_model(basis)
     basis.add_argument("--names", type=Path, metavar="FILE", help="one name per line (default: the list that ships)")
     basis.add_argument(
-        "--n-components", type=count, metavar="K", help="components per token (default: the rank, up to 512)"
+        "--n-components", type=positive_int, metavar="K", help="components per token (default: the rank, up to 512)"
     )
     basis.add_argument("--spectrum", type=Path, metavar="FILE.png", help="also plot the spread of the celebrities")
-    basis.add_argument("--num-names", type=count, metavar="N", help="only the first N names, the most famous ones")
+    basis.add_argument(
+        "--num-names", type=positive_int, metavar="N", help="only the first N names, the most famous ones"
+    )
     basis.add_argument(
         "--filter", action="store_true", help="draw the names and leave out those the model does not know"
     )
     drawing = basis.add_argument_group("drawing the names (with --filter only)")
-    drawing.add_argument("--minutes", type=positive, metavar="M", help="stop after this time; run again to go on")
+    drawing.add_argument("--minutes", type=positive_float, metavar="M", help="stop after this time; run again to go on")
     drawing.add_argument(
-        "--num-images", type=count, metavar="N", help=f"pictures of a doubtful name at most (default: {NUM_IMAGES})"
+        "--num-images",
+        type=positive_int,
+        metavar="N",
+        help=f"pictures of a doubtful name at most (default: {NUM_IMAGES})",
     )
     add_sampling(drawing, "the cheapest that tells names from made-up ones")
     add_face_reader(drawing)
     drawing.add_argument(
-        "--batch-size", type=count, metavar="N", help="pictures drawn at once (default: by the memory that is free)"
+        "--batch-size",
+        type=positive_int,
+        metavar="N",
+        help="pictures drawn at once (default: by the memory that is free)",
     )
-    drawing.add_argument("--seed", type=whole, help="seed of the noise (default: 0)")
+    drawing.add_argument("--seed", type=nonnegative_int, help="seed of the noise (default: 0)")
     drawing.add_argument(
         "--fleet",
         nargs="?",
@@ -111,7 +119,7 @@ class Files:
     @classmethod
     def of(cls, out: Path) -> Files:
         """A name with an ending is the basis itself, any other, such as sd15 or sd1.5, a folder. Raises OutputError."""
-        from ..basis.instant_map import SUFFIX
+        from ..instant_map import SUFFIX
 
         if out.suffix[1:].isalpha() and not out.is_dir():
             check_file(out, ".safetensors")
@@ -121,40 +129,37 @@ class Files:
         basis, instant_map, faces = (out / f"{name}.safetensors" for name in ("basis", "instant_map", "faces"))
         return cls(basis, instant_map, faces, folder=out)
 
-    def save(self, basis: CelebBasis, instant: InstantMap | None) -> None:
+    def save(self, basis: CelebBasis, instant_map: InstantMap | None) -> None:
         """Write what there is."""
         if self.folder:
             make_folder(self.folder)
         basis.save(self.basis)
-        if instant is not None:
-            instant.save(self.instant_map)
+        if instant_map is not None:
+            instant_map.save(self.instant_map)
         if self.folder:
-            names = {"basis": self.basis.name} | ({"instant_map": self.instant_map.name} if instant else {})
+            names = {"basis": self.basis.name} | ({"instant_map": self.instant_map.name} if instant_map else {})
             lay_card(self.folder, names)
 
 
 def make_basis(args: argparse.Namespace) -> dict[str, Any]:
-    from ..basis import celebrities
-    from ..basis.basis import CelebBasis
-    from ..models.encoders import nonsense_names, unusable_names
-    from ..models.pipeline import model_card
+    from ..backend.text_encoders import unusable_names
+    from ..basis import CelebBasis, read_names
 
     files = Files.of(args.out)
     if args.spectrum:
         check_file(args.spectrum, ".png")
     _check_filter_options(args)
-    listed = celebrities.read(args.names) if args.names else None
-    pipe = load_model(args)
-    own = model_card(pipe).basis
-    shipped = list(CelebBasis.load(own).names) if own else celebrities.celebrities()
-    people = (listed or shipped)[: args.num_names]
+    listed = read_names(args.names) if args.names else None
+    model = load_model(args)
+    pipe = model.pipe
+    people = (listed or model.names)[: args.num_names]
     dropped = unusable_names(pipe, people)
     people = [name for name in people if name not in dropped]
     unknown: dict[str, str] = {}
-    instant: InstantMap | None = None
+    instant_map: InstantMap | None = None
     drawn: dict[str, Any] = {}
     if args.filter:
-        made_up = nonsense_names(pipe, [*people, *shipped], MADE_UP)
+        made_up = model.made_up_names(people)
         wanted = {*made_up, *people}
 
         def make(faces: Portraits) -> tuple[CelebBasis, InstantMap | None]:
@@ -170,8 +175,8 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
             seen = set(known) & {name for name, found in zip(faces.names, faces.found.tolist(), strict=True) if found}
             return made, faces.instant_map(pipe, made) if len(seen) > 2 else None
 
-        faces = _draw(args, pipe, people, made_up, files, make)
-        basis, instant = make(faces)
+        faces = _draw(args, model, people, made_up, files, make)
+        basis, instant_map = make(faces)
         drawn = {
             "names_drawn": len(set(people) & set(faces.names)),
             "undecided": len(set(faces.undecided(made_up)) & set(people)),
@@ -179,7 +184,7 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
         }
     else:
         basis = CelebBasis.from_pipeline(pipe, people, args.n_components)
-    files.save(basis, instant)
+    files.save(basis, instant_map)
     dropped |= unknown
     reasons = list(dropped.values())
     report = describe_basis(basis) | drawn | {
@@ -188,12 +193,12 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
         "file": str(files.basis),
     }  # fmt: skip
     if args.spectrum:
-        from ..measuring.spectrum import plot_spectrum
+        from ..evaluation.plots import plot_spectrum
 
         plot_spectrum(basis, args.spectrum)
         report["spectrum"] = str(args.spectrum)
-    if instant is not None:
-        report |= describe_instant_map(instant) | {"instant_map_file": str(files.instant_map)}
+    if instant_map is not None:
+        report |= describe_instant_map(instant_map) | {"instant_map_file": str(files.instant_map)}
     if files.folder:
         report["card"] = str(files.folder / FILE)
     return report
@@ -201,7 +206,17 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
 
 def _check_filter_options(args: argparse.Namespace) -> None:
     """Raise BasisError for options of drawing where nothing is drawn, and for too few pictures to compare."""
-    options = ("minutes", "num_images", "steps", "guidance", "sampler", "face_reader", "batch_size", "seed", "fleet")
+    options = (
+        "minutes",
+        "num_images",
+        "num_inference_steps",
+        "guidance_scale",
+        "sampler",
+        "face_reader",
+        "batch_size",
+        "seed",
+        "fleet",
+    )
     given = [name for name in options if getattr(args, name) is not None]
     if given and not args.filter:
         raise BasisError(f"--{given[0].replace('_', '-')} is for --filter: add --filter, or leave it out")
@@ -211,20 +226,18 @@ def _check_filter_options(args: argparse.Namespace) -> None:
 
 def _draw(
     args: argparse.Namespace,
-    pipe: Pipeline,
+    model: Model,
     people: Sequence[str],
     made_up: Sequence[str],
     files: Files,
     make: Callable[[Portraits], tuple[CelebBasis, InstantMap | None]],
 ) -> Portraits:
     """The faces of as many names as time allows; they and what `make` makes of them are saved now and then."""
-    from ..basis.portraits import Portraits
-    from ..drawing.portraits import survey
-    from ..faces.face_reader import face_reader
+    from ..known_names import Portraits, find_known_names
 
     faces = Portraits.load(files.faces) if files.faces.exists() else None
     with at_once():
-        reader = face_reader(pipe, args.face_reader)
+        reader = model.face_reader
     begun = time.monotonic()
     until = begun + 60 * args.minutes if args.minutes else float("inf")
     draw = None
@@ -235,14 +248,14 @@ def _draw(
             fleet.draw_portraits, model=loading(args), face_reader=args.face_reader, address=args.fleet,
             batch_size=args.batch_size or 8,
         )  # fmt: skip
-    surveying = survey(
-        pipe,
+    finding = find_known_names(
+        model.pipe,
         people,
         made_up,
         reader,
         pictures=args.num_images or NUM_IMAGES,
-        num_inference_steps=args.steps,
-        guidance_scale=args.guidance,
+        num_inference_steps=args.num_inference_steps,
+        guidance_scale=args.guidance_scale,
         sampler=args.sampler,
         seed=args.seed or 0,
         batch_size=args.batch_size,
@@ -254,13 +267,13 @@ def _draw(
     due, note = begun, ""
     try:
         with Progress() as bar:
-            for faces, left in surveying:
+            for faces, left in finding:
                 now = time.monotonic()
-                if now >= due and len(set(faces.names) - set(made_up)) > MADE_UP:
+                if now >= due and len(set(faces.names) - set(made_up)) > MIN_NAMES:
                     faces.save(files.faces)
-                    basis, instant = make(faces)
-                    files.save(basis, instant)
-                    note = f"leave-one-out R2 of the map {instant.score:.2f}" if instant else ""
+                    basis, instant_map = make(faces)
+                    files.save(basis, instant_map)
+                    note = f"leave-one-out R2 of the map {instant_map.loo_r2:.2f}" if instant_map else ""
                     due = time.monotonic() + max(SAVE_EVERY, 10 * (time.monotonic() - now))
                 done = int(faces.num_images.sum())
                 bar(done, done + left, "drawing names", note)

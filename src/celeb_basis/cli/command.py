@@ -6,17 +6,16 @@ import argparse
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from ..errors import CelebBasisError
-from . import basis, evaluate, fleet, info, page, people, pictures
-from .lines import printable, say
+from . import basis, blend, demo, evaluate, fit, fleet, generate, info, miniature, sample, web
 from .options import Parser
 from .signals import Stop, at_once
+from .terminal import printable, say
 
 
 def run(argv: Sequence[str] | None, stop: Stop) -> int:
@@ -57,7 +56,7 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     except (CelebBasisError, OSError) as error:  # OSError: a path can be wrong in more ways than are checked
         if stop.signal:
             raise
-        return _complain(str(error))
+        return _complain(_in_options(error, args.parser))
     except torch.OutOfMemoryError as error:
         return _complain(f"not enough GPU memory: {error}")
     except (MemoryError, RuntimeError) as error:
@@ -76,34 +75,20 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
 
 
 NO_MEMORY = "can't allocate memory"  # as PyTorch says it of a CPU, in a plain RuntimeError
-# What the library's messages call an argument, and what it is called here.
-OPTIONS = {
-    "address=": "--address ",
-    "largest=True": "--largest-face",
-    "device='cpu'": "--device cpu",
-    "init='instant'": "--init instant",
-    "basis=": "--basis ",
-    "judge=": "--judge ",
-    "clip=": "--clip ",
-    "celebrities=": "--celebrities ",
-    "seeds=": "--seeds ",
-    "config=": "--config ",
-    "learning_rate=": "--lr ",
-    "max_train_steps=": "--steps ",
-    "num_pictures=": "--num-pictures ",
-    "placeholder_token=": "--identity NAME=FILE with NAME ",
-    "resolution=": "--resolution ",
-    "strength=": "--strength ",
-    "train_batch_size=": "--batch-size ",
-}
 
 
 def _complain(what: str) -> int:
     """Print one line on stderr and return the exit code of wrong input."""
-    for argument, option in OPTIONS.items():
-        what = re.sub(rf"\b{re.escape(argument)}", option, what)
     say(f"error: {what}")
     return 2
+
+
+def _in_options(error: Exception, parser: argparse.ArgumentParser) -> str:
+    """Return an error's message with the option that stands for the library's argument."""
+    if not isinstance(error, CelebBasisError):
+        return str(error)
+    [option] = [a.option_strings[-1] for a in parser._actions if a.dest == error.argument and a.option_strings] or [""]
+    return f"{error.message} ({option})" if option else error.message
 
 
 class _Notices(logging.Handler):
@@ -135,13 +120,8 @@ celeb-basis COMMAND --help shows more examples. Only fit photos of people who ag
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
-    basis.add_commands(commands)
-    people.add_commands(commands)
-    pictures.add_commands(commands)
-    evaluate.add_commands(commands)
-    fleet.add_commands(commands)
-    info.add_commands(commands)
-    page.add_commands(commands)
+    for command in (basis, fit, blend, sample, generate, demo, miniature, evaluate, fleet, info, web):
+        command.add_commands(commands)
     return parser
 
 

@@ -16,18 +16,18 @@ from .options import (
     add_model,
     add_sampling,
     check_folder,
-    count,
     load_model,
     make_folder,
-    whole,
+    nonnegative_int,
+    positive_int,
 )
 from .signals import at_once
 
 if TYPE_CHECKING:
-    from ..measuring.evaluate import Measured, Person
+    from ..evaluation.evaluate import Measured, Person
 
 PROTOCOL_NAMES = ("short", "paper", "stable-identity")
-MOST_PROMPTS = 10_000
+MAX_PROMPTS = 10_000
 SHEET_PICTURES = 80  # pictures on a contact sheet at most
 
 
@@ -64,13 +64,13 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument(
         "--largest-face", action="store_true", help="if the photo shows several faces, take the largest"
     )
-    add_model(evaluate)
+    add_model(evaluate, default=None, described="that of the identities, or miniature")
     evaluate.add_argument(
         "--basis", type=Path, metavar="FILE|DIR", help="whose names are drawn too (default: the model's)"
     )
     how = add_measuring(evaluate)
     how.add_argument(
-        "--celebrities", type=whole, metavar="N", help="names of the basis drawn for comparison (default: 10)"
+        "--celebrities", type=nonnegative_int, metavar="N", help="names of the basis drawn for comparison (default: 10)"
     )
     how.add_argument(
         "--diversity", action="store_true", help="also measure how different pictures of a prompt are (by CLIP)"
@@ -85,8 +85,10 @@ def add_measuring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     how = parser.add_argument_group("how it is measured")
     how.add_argument("--protocol", choices=PROTOCOL_NAMES, help="which prompts (default: short, ten of them)")
     how.add_argument("--prompts", type=Path, metavar="FILE", help="your own: one a line, {} where the name stands")
-    how.add_argument("--seeds", type=count, default=2, metavar="N", help="pictures per prompt (default: 2)")
-    how.add_argument("--seed", type=whole, default=0, help="picture i of a prompt starts from seed + i (default: 0)")
+    how.add_argument("--seeds", type=positive_int, default=2, metavar="N", help="pictures per prompt (default: 2)")
+    how.add_argument(
+        "--seed", type=nonnegative_int, default=0, help="picture i of a prompt starts from seed + i (default: 0)"
+    )
     add_sampling(how)
     how.add_argument(
         "--judge", choices=FACE_READERS, help="face reader of photographs (default: dlib, or one that fitted nobody)"
@@ -113,8 +115,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check_readers(args: argparse.Namespace) -> dict[str, Any]:
-    from ..faces.photo_reader import PhotoReader
-    from ..measuring.reader_check import check_reader, people_in
+    from ..evaluation.face_verification import check_reader, people_in
+    from ..faces.reader import PhotoReader
 
     people = people_in(args.reader_check)
     names = [args.judge] if args.judge else ["sface-int8", "dlib"]
@@ -134,10 +136,10 @@ def _check_readers(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure_bench(args: argparse.Namespace) -> dict[str, Any]:
-    from ..faces.photo_reader import PhotoReader
-    from ..measuring.benches import evaluate_samples
-    from ..measuring.clip import Clip
-    from ..measuring.judge import PhotoJudge
+    from ..evaluation.clip import Clip
+    from ..evaluation.judge import PhotoJudge
+    from ..evaluation.multiid_bench import evaluate_samples
+    from ..faces.reader import PhotoReader
 
     with at_once():
         clip = None if args.clip == "none" else Clip.load(args.clip)
@@ -147,22 +149,22 @@ def _measure_bench(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
-    from ..basis.basis import CelebBasis
-    from ..measuring.evaluate import evaluate_people
-    from ..measuring.judge import judge_of
-    from ..measuring.pictures import Drawing
+    from ..evaluation.evaluate import evaluate_people
+    from ..evaluation.image_cache import ImageCache
+    from ..model import model_of_identities, resolve_basis
 
     check_folder(args.out)
     people = _people(args)
     prompts = prompts_of(args)
-    basis = CelebBasis.load(args.basis) if args.basis else None
-    pipe = load_model(args)
+    args.model = args.model or model_of_identities([person.identity for person in people])
+    basis, _ = resolve_basis(args.model, args.basis)
+    model = load_model(args, basis=basis)
     with at_once():
-        judge = judge_of(pipe, [person.identity for person in people], reader=args.judge, clip=args.clip)
+        judge = model.get_judge([person.identity for person in people], reader=args.judge, clip=args.clip)
     make_folder(args.out)
     with Progress() as progress:
         report, measured = evaluate_people(
-            pipe,
+            model.pipe,
             people,
             judge=judge,
             basis=basis,
@@ -171,8 +173,10 @@ def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
             seed=args.seed,
             celebrities=args.celebrities,
             with_diversity=args.diversity,
-            drawing=Drawing(pipe, args.steps, args.guidance, args.out / "pictures", args.sampler),
-            largest=args.largest_face,
+            drawing=ImageCache(
+                model.pipe, args.num_inference_steps, args.guidance_scale, args.out / "pictures", args.sampler
+            ),
+            largest_face=args.largest_face,
             progress=progress,
         )
     report["pictures"] = str(args.out / "pictures")
@@ -182,10 +186,10 @@ def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _people(args: argparse.Namespace) -> list[Person]:
+    from ..evaluation.evaluate import Person
+    from ..evaluation.people_table import read_people
     from ..faces.photo import open_photos
     from ..identity import Identity
-    from ..measuring.evaluate import Person
-    from ..measuring.people_table import read_people
 
     if args.people:
         return read_people(args.people)
@@ -195,16 +199,16 @@ def _people(args: argparse.Namespace) -> list[Person]:
 
 def prompts_of(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:
     """The prompts asked for, by kind."""
-    from ..files import read_text
-    from ..measuring.protocols import PROTOCOLS
+    from ..evaluation.protocols import PROTOCOLS
+    from ..io import read_text
 
     if args.prompts is None:
         return PROTOCOLS[args.protocol or PROTOCOL_NAMES[0]]
     if args.protocol:
         raise PromptError("--prompts brings its own: leave out --protocol")
     lines = [line.strip() for line in read_text(args.prompts, PromptError).splitlines() if line.strip()]
-    if len(lines) > MOST_PROMPTS:
-        raise PromptError(f"{args.prompts} holds {len(lines)} prompts: at most {MOST_PROMPTS} are drawn")
+    if len(lines) > MAX_PROMPTS:
+        raise PromptError(f"{args.prompts} holds {len(lines)} prompts: at most {MAX_PROMPTS} are drawn")
     if not lines or any(line.count("{}") != 1 for line in lines):
         raise PromptError(f"{args.prompts} must hold one prompt a line, with {{}} once where the name stands")
     return {"yours": lines}
@@ -212,8 +216,8 @@ def prompts_of(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:
 
 def _sheets(args: argparse.Namespace, people: Sequence[Person], measured: Sequence[Measured]) -> list[str]:
     """A contact sheet of each person: the photograph, and pictures with their likeness."""
-    from ..drawing.picture_file import save_picture
-    from ..measuring.sheet import contact_sheet
+    from ..evaluation.plots import contact_sheet
+    from ..image_files import save_image
 
     files = []
     for person, own in zip(people, measured, strict=True):
@@ -226,13 +230,13 @@ def _sheets(args: argparse.Namespace, people: Sequence[Person], measured: Sequen
         heading = f"{name}: mean likeness {own.scores.identity.mean():.2f}"
         sheet = contact_sheet(person.photos[0], own.pictures[:SHEET_PICTURES], titles, heading)
         file = args.out / f"sheet-{name[1:-1]}.png"
-        save_picture(sheet, file, prompt=" | ".join(dict.fromkeys(own.prompts)), seed=args.seed, model=args.model)
+        save_image(sheet, file, prompt=" | ".join(dict.fromkeys(own.prompts)), seed=args.seed, model=args.model)
         files.append(str(file))
     return files
 
 
 def _write(path: Path, report: Mapping[str, Any]) -> str:
-    from ..files import write_atomically
+    from ..io import write_atomically
 
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -12,18 +12,18 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from .evaluate import add_measuring, prompts_of
+from .fit import add_fitting, method_and_recipe, resolve
 from .options import (
     Progress,
     add_command,
     add_model,
     add_sampling,
-    count,
     hide_loading_bars,
     loading,
     model_again,
-    whole,
+    nonnegative_int,
+    positive_int,
 )
-from .people import add_fitting, fitting
 
 if TYPE_CHECKING:
     from ..fleet import FleetStep
@@ -71,11 +71,11 @@ def add_commands(commands: Any) -> None:
     generate.add_argument("prompts", nargs="+", metavar="PROMPT", help="text with {} where a person's name stands")
     add_model(generate)
     generate.add_argument(
-        "-n", "--num-images", type=count, default=1, metavar="N", help="pictures of each prompt (default: 1)"
+        "-n", "--num-images", type=positive_int, default=1, metavar="N", help="pictures of each prompt (default: 1)"
     )
     add_sampling(generate)
     generate.add_argument("--negative-prompt", metavar="TEXT", help="what the pictures should not show")
-    generate.add_argument("--seed", type=whole, default=0, help="picture i starts from seed + i (default: 0)")
+    generate.add_argument("--seed", type=nonnegative_int, default=0, help="picture i starts from seed + i (default: 0)")
 
     evaluate = add_command(
         parts,
@@ -103,10 +103,10 @@ def _add_fleet(parser: argparse.ArgumentParser, out: str, what: str) -> None:
     fleet = parser.add_argument_group("the fleet (files may be anything that fsspec opens, such as s3://)")
     fleet.add_argument("--address", default="local", help="of a Ray cluster (default: workers on this machine)")
     fleet.add_argument(
-        "--workers", type=count, metavar="N", help="(default: one for each GPU, or what CPUs and memory allow)"
+        "--workers", type=positive_int, metavar="N", help="(default: one for each GPU, or what CPUs and memory allow)"
     )
     fleet.add_argument(
-        "--people-at-once", type=count, metavar="N", help="people in each worker (default: as memory allows)"
+        "--people-at-once", type=positive_int, metavar="N", help="people in each worker (default: as memory allows)"
     )
 
 
@@ -122,17 +122,19 @@ def _fleet(args: argparse.Namespace) -> dict[str, Any]:
 
 def fit_table(args: argparse.Namespace) -> dict[str, Any]:
     from .. import fleet
+    from ..fit.recipe import Recipe
 
-    basis, instant, method, recipe = fitting(args)
+    basis, instant_map = resolve(args)
+    method, recipe = method_and_recipe(args)
     steps = fleet.fit(
         args.table,
         args.out,
         basis=basis,
-        instant=instant,
+        instant_map=instant_map,
         method=method,
-        recipe=recipe,
+        recipe=Recipe(**recipe),
         face_reader=args.face_reader,
-        largest=args.largest_face,
+        largest_face=args.largest_face,
         **_fleet(args),
     )
     report = _through(args, steps, "fitting")
@@ -150,8 +152,8 @@ def draw_table(args: argparse.Namespace) -> dict[str, Any]:
         num_images_per_prompt=args.num_images,
         seed=args.seed,
         negative_prompt=args.negative_prompt,
-        num_inference_steps=args.steps,
-        guidance_scale=args.guidance,
+        num_inference_steps=args.num_inference_steps,
+        guidance_scale=args.guidance_scale,
         sampler=args.sampler,
         **_fleet(args),
     )
@@ -162,8 +164,8 @@ def measure_table(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from .. import fleet
-    from ..basis.basis import CelebBasis
-    from ..measuring.scores import estimate
+    from ..basis import CelebBasis
+    from ..evaluation.scores import estimate
 
     steps = fleet.evaluate(
         args.table,
@@ -172,12 +174,12 @@ def measure_table(args: argparse.Namespace) -> dict[str, Any]:
         prompts=prompts_of(args),
         seeds=args.seeds,
         seed=args.seed,
-        num_inference_steps=args.steps,
-        guidance_scale=args.guidance,
+        num_inference_steps=args.num_inference_steps,
+        guidance_scale=args.guidance_scale,
         sampler=args.sampler,
         judge=args.judge,
         clip=args.clip,
-        largest=args.largest_face,
+        largest_face=args.largest_face,
         **_fleet(args),
     )
     found: dict[str, list[float]] = {}

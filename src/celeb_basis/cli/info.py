@@ -10,13 +10,13 @@ from ..errors import BasisError
 from .options import add_command
 
 if TYPE_CHECKING:
-    from ..basis.basis import CelebBasis
-    from ..basis.instant_map import InstantMap
-    from ..basis.portraits import Portraits
+    from ..basis import CelebBasis
     from ..identity import Identity
+    from ..instant_map import InstantMap
+    from ..known_names import Portraits
 
 EMBEDDINGS = {".safetensors", ".pt", ".bin"}
-MADE_BY = ("prompt", "seed", "strength", "model", "Software")  # what save_picture writes
+MADE_BY = ("prompt", "seed", "strength", "model", "Software")  # what save_image writes
 
 
 def add_commands(commands: Any) -> None:
@@ -41,7 +41,7 @@ def add_commands(commands: Any) -> None:
 
 def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
     if args.file.suffix.lower() not in EMBEDDINGS:
-        found = describe_picture(args.file)
+        found = describe_image(args.file)
     else:
         found = _describe_tensors(args.file, args.basis)
     if args.basis and "identity" not in found:
@@ -50,13 +50,13 @@ def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
-    from ..basis.basis import CelebBasis
-    from ..basis.instant_map import InstantMap
-    from ..basis.portraits import Portraits
-    from ..files import load_safetensors
+    from ..backend.hub import local_vocabulary
+    from ..basis import CelebBasis
+    from ..embedding_io import in_prompts, name_advice
     from ..identity import Identity
-    from ..models.vocabulary import local_vocabulary
-    from ..programs import in_prompts, name_advice
+    from ..instant_map import InstantMap
+    from ..io import load_safetensors
+    from ..known_names import Portraits
 
     kind = load_safetensors(file)[1].get("format", "") if file.suffix == ".safetensors" else ""
     if kind.startswith("celeb-basis basis"):
@@ -78,7 +78,7 @@ def describe_identity(identity: Identity, basis: CelebBasis | None = None) -> di
     if basis is not None:
         coefficients = identity.coefficients(basis)
         found["numbers"] = coefficients.numel()
-        found["radii_from_mean"] = (coefficients.norm(dim=-1) / basis.radius).tolist()
+        found["radii_from_mean"] = (coefficients.norm(dim=-1) / basis.median_radius).tolist()
     found["vectors"] = list(identity.vectors.shape)
     return found | {"model": identity.model or "unknown", **identity.provenance}
 
@@ -92,20 +92,20 @@ def describe_basis(basis: CelebBasis) -> dict[str, Any]:
         "n_components": basis.n_components,
         "numbers": 2 * basis.n_components,
         "variance_explained": basis.explained_variance_ratio.sum(-1).tolist(),
-        "radius": basis.radius.tolist(),
+        "radius": basis.median_radius.tolist(),
         "vectors": [2, sum(basis.encoder_dims)],
     }
 
 
-def describe_instant_map(instant: InstantMap) -> dict[str, Any]:
+def describe_instant_map(instant_map: InstantMap) -> dict[str, Any]:
     """An instant map: the face reader, the size of input and output, and the score on people left out."""
     return {
-        "instant_map": instant.face_reader,
-        "feature": instant.coef.shape[1],
-        "numbers": instant.coef.shape[0],
-        "alpha": instant.alpha,
-        "leave_one_out_r2": instant.score,
-        **({"worth": "no more than the mean person: start from the mean"} if instant.is_worthless else {}),
+        "instant_map": instant_map.face_reader,
+        "feature": instant_map.coef.shape[1],
+        "numbers": instant_map.coef.shape[0],
+        "alpha": instant_map.alpha,
+        "leave_one_out_r2": instant_map.loo_r2,
+        **({"worth": "no more than the mean person: start from the mean"} if instant_map.is_worthless else {}),
     }
 
 
@@ -120,7 +120,7 @@ def _describe_portraits(faces: Portraits) -> dict[str, Any]:
     }
 
 
-def describe_picture(path: Path) -> dict[str, Any]:
+def describe_image(path: Path) -> dict[str, Any]:
     """A picture: its size, and how it was made if the file says so."""
     from ..faces.photo import opened
 

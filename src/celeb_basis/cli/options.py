@@ -16,17 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..backend.card import DEFAULT_MODEL, SAMPLERS
 from ..errors import OutputError, PromptError
-from ..models.card import DEFAULT_MODEL, SAMPLERS
-from ..notation import Box, check_box, check_spelling
-from .lines import one_line
+from ..notation import Box, check_box, check_token
 from .signals import at_once
+from .terminal import one_line
 
 if TYPE_CHECKING:
-    from ..models.pipeline import Pipeline
+    from ..model import Model
 
 LARGEST = 1000  # guidance, learning rate, minutes
-MOST = 100_000  # of pictures, steps, names: what is asked for is done in this lifetime
+MOST = 100_000  # of images, steps, names
 Run = Callable[[argparse.Namespace], dict[str, Any]]  # a command's answer, printed as text or as JSON
 
 
@@ -47,17 +47,20 @@ def add_command(commands: Any, name: str, run: Run, what: str, examples: str, mo
         epilog=f"examples:\n{lines}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     return parser
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(
+    parser: argparse.ArgumentParser, default: str | None = DEFAULT_MODEL, described: str = DEFAULT_MODEL
+) -> None:
     """Add --model and how it is loaded."""
     parser.add_argument(
         "--model",
-        default=DEFAULT_MODEL,
-        help=f"{DEFAULT_MODEL} (default), a hub id, a folder in diffusers' format, or a .safetensors checkpoint",
+        default=default,
+        help=f"{DEFAULT_MODEL}, a hub id, a folder in diffusers' format, or a .safetensors checkpoint "
+        f"(default: {described})",
     )
     loading = parser.add_argument_group("loading the model")
     loading.add_argument("--device", help="cpu, cuda or mps (default: a GPU if there is one)")
@@ -70,8 +73,20 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_sampling(parser: argparse._ActionsContainer, default: str = "the model's") -> None:
     """Add --steps, --guidance and --sampler."""
-    parser.add_argument("--steps", type=count, metavar="N", help=f"sampler steps (default: {default})")
-    parser.add_argument("--guidance", type=positive, metavar="SCALE", help=f"guidance scale (default: {default})")
+    parser.add_argument(
+        "--steps",
+        dest="num_inference_steps",
+        type=positive_int,
+        metavar="N",
+        help=f"sampler steps (default: {default})",
+    )
+    parser.add_argument(
+        "--guidance",
+        dest="guidance_scale",
+        type=positive_float,
+        metavar="SCALE",
+        help=f"guidance scale (default: {default})",
+    )
     parser.add_argument("--sampler", choices=SAMPLERS, help=f"how steps are taken (default: {default})")
 
 
@@ -88,17 +103,27 @@ def add_face_reader(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def load_model(args: argparse.Namespace) -> Pipeline:
-    """The pipeline asked for; loading bars are shown only for a large model in a terminal."""
+def add_basis(parser: argparse.ArgumentParser) -> None:
+    """Add --basis."""
+    parser.add_argument("--basis", type=Path, metavar="FILE|DIR", help="celeb basis (default: the model's own)")
+
+
+def load_model(args: argparse.Namespace, **given: Any) -> Model:
+    """Load the model asked for; loading bars are shown only for a large one in a terminal.
+
+    given: the basis, the instant map and the face reader, as `Model.load` takes them.
+    """
     with at_once():
-        from ..models.load import load_pipeline
+        from ..model import Model
 
     if args.model == DEFAULT_MODEL or not sys.stderr.isatty():
         hide_loading_bars()
-    # `generate` reports black pictures itself, with their seeds.
+    # `generate` reports black images itself, with their seeds.
     logging.getLogger("diffusers.pipelines.stable_diffusion.safety_checker").setLevel(logging.ERROR)
+    given.setdefault("face_reader", getattr(args, "face_reader", None))
     with at_once():
-        return load_pipeline(**loading(args))
+        options = loading(args)
+        return Model.load(options.pop("model"), **given, **options)
 
 
 def loading(args: argparse.Namespace) -> dict[str, Any]:
@@ -132,14 +157,14 @@ def hide_loading_bars() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def whole(text: str) -> int:
+def nonnegative_int(text: str) -> int:
     """0, 1, 2, ..."""
     if not (text.isascii() and text.isdigit()) or len(text) > 19 or int(text) >= 2**63 - MOST:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0, below 2**63")
     return int(text)
 
 
-def count(text: str) -> int:
+def positive_int(text: str) -> int:
     """1, 2, 3, ..."""
     if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
@@ -155,7 +180,7 @@ def port(text: str) -> int:
     return int(text)
 
 
-def positive(text: str) -> float:
+def positive_float(text: str) -> float:
     """A number above zero."""
     try:
         number = float(text)
@@ -166,7 +191,7 @@ def positive(text: str) -> float:
     return number
 
 
-def share(text: str) -> float:
+def fraction(text: str) -> float:
     """A number from zero to one."""
     try:
         number = float(text)
@@ -181,7 +206,7 @@ def placeholder(name: str) -> str:
     """annika or <annika> -> <annika>"""
     token = f"<{name.removeprefix('<').removesuffix('>')}>"
     try:
-        check_spelling(token)
+        check_token(token)
     except PromptError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return token

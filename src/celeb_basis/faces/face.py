@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -46,7 +47,7 @@ class FaceReader(Protocol):
         ...
 
 
-def find_face(photo: Image.Image, reader: FaceReader, *, largest: bool = False) -> Face:
+def find_face(photo: Image.Image, reader: FaceReader, *, largest_face: bool = False) -> Face:
     """The face of a photograph; with `largest` the largest of several.
 
     Raises NoFaceError, or SeveralFacesError that says how many there are.
@@ -56,9 +57,85 @@ def find_face(photo: Image.Image, reader: FaceReader, *, largest: bool = False) 
     if not faces:
         hint = getattr(reader, "hint", "use a photo where the face is large, upright and in front")
         raise NoFaceError(f"{name}: no face found; {hint}")
-    if len(faces) > 1 and not largest:
+    if len(faces) > 1 and not largest_face:
         raise SeveralFacesError(
-            f"{name}: {len(faces)} faces found; cut the photo to one person, or take the largest with largest=True",
-            len(faces),
+            f"{name}: {len(faces)} faces found; cut the photo to one person, or take the largest",
+            count=len(faces),
+            argument="largest_face",
         )
     return faces[0]
+
+
+logger = logging.getLogger(__name__)
+
+
+def find_person(photos: Sequence[Image.Image], reader: FaceReader, *, largest_face: bool = False) -> list[Face]:
+    """The face of one person in each of their photographs; photos that do not help are left out, and said so.
+
+    Of several faces in a photo the one counts that is the person's in the other photos, or, with `largest`, the
+    largest. Left out are photos without a face and, of three or more, those that show somebody else. What makes
+    likeness suffer in the others is logged.
+
+    Raises NoFaceError where no photo has a face, and SeveralFacesError where it is unclear whose photo one is.
+    """
+    faces = [find_face(photos[0], reader, largest_face=largest_face)] if len(photos) == 1 else []
+    named = [(faces[0], _name(photos[0]))] if faces else _of_several(photos, reader, largest_face)
+    for face, name in named:
+        for flaw in face.flaws:
+            logger.warning(f"{name}: likeness will suffer, as {flaw}")
+    if len(named) > 1 and any(face.flaws for face, _ in named):
+        logger.warning(f"the best of these photos is {max(named, key=lambda each: each[0].weight)[1]}")
+    return [face for face, _ in named]
+
+
+def _of_several(photos: Sequence[Image.Image], reader: FaceReader, largest_face: bool) -> list[tuple[Face, str]]:
+    seen = [([*faces], photo) for faces, photo in zip(reader.read(photos), photos, strict=True)]
+    if not any(faces for faces, _ in seen):
+        find_face(photos[0], reader)  # raises with the reader's own hint
+    alone = [faces[0] for faces, _ in seen if len(faces) == 1]
+    found = []
+    for faces, photo in seen:
+        if not faces:
+            logger.warning(f"{_name(photo)}: no face found; this photo is left out")
+            continue
+        if len(faces) > 1 and not largest_face:
+            faces = _the_persons(faces, alone, reader) or [find_face(photo, reader)]  # which raises
+        found.append((faces[0], _name(photo)))
+    return _without_others(found, reader)
+
+
+def _the_persons(faces: Sequence[Face], alone: Sequence[Face], reader: FaceReader) -> list[Face]:
+    """The face of a group that is the person's, as it is in the photos with one face; none where that is unclear."""
+    threshold = getattr(reader, "same_person", None)
+    if threshold is None or not alone:
+        return []
+    alike = [max(float(face.feature @ other.feature) for other in alone) for face in faces]
+    return [faces[alike.index(max(alike))]] if max(alike) >= threshold else []
+
+
+def _without_others(found: list[tuple[Face, str]], reader: FaceReader) -> list[tuple[Face, str]]:
+    """The photos of whoever is on most of them."""
+    threshold = getattr(reader, "same_person", None)
+    if threshold is None or len(found) < 2:
+        return found
+    features = torch.stack([face.feature for face, _ in found])
+    same = features @ features.T >= threshold
+    for _ in found:  # photos of one person are linked, directly or through others
+        same = (same.float() @ same.float()) > 0
+    most = int(same.sum(1).max())
+    if most == len(found):
+        return found
+    groups = {tuple(row.tolist()) for row in same if int(row.sum()) == most}
+    if len(groups) > 1:
+        names = ", ".join(name for _, name in found)
+        logger.warning(f"these photos look like different people, and no one is on most of them: {names}")
+        return found
+    [kept] = groups
+    for (_, name), stays in zip(found, kept, strict=True):
+        if not stays:
+            logger.warning(f"{name}: looks like somebody else than the other photos; this photo is left out")
+    return [each for each, stays in zip(found, kept, strict=True) if stays]
+
+
+def _name(photo: Image.Image) -> str:
+    return str(photo.info.get("path", "the photo"))

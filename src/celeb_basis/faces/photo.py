@@ -12,16 +12,15 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import PhotoError
-from ..files import check_regular
-from .picture_size import MOST_PIXELS, check_size, too_large, webp_size
+from ..io import check_regular
 
 GREY = (128, 128, 128)  # stands where a picture has nothing: under alpha, outside its edges
 LONG_SIDE = 2048  # pixels; more than any face model or training crop looks at
 # What cameras, phones and editors write. Others (EPS, PDF, ...) run foreign programs or are no photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic"}  # in a folder
-MOST_BYTES = 2**28  # of a file
-MOST_PHOTOS = 100  # of one person; all are kept in memory, in which one takes up to 12 MB
+MAX_BYTES = 2**28  # of a file
+MAX_PHOTOS = 100  # of one person; all are kept in memory, in which one takes up to 12 MB
 STRIP = 256  # rows
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # brands; films have others
 
@@ -44,8 +43,8 @@ def open_photo(path: str | Path) -> Image.Image:
 
 def open_photos(paths: Sequence[str | Path]) -> list[Image.Image]:
     """Open the photographs of one person. Raises PhotoError for one that cannot be read, and for too many to keep."""
-    if len(paths) > MOST_PHOTOS:
-        raise PhotoError(f"{len(paths)} photos of one person, {paths[0]} among them: choose {MOST_PHOTOS} at most")
+    if len(paths) > MAX_PHOTOS:
+        raise PhotoError(f"{len(paths)} photos of one person, {paths[0]} among them: choose {MAX_PHOTOS} at most")
     return [open_photo(path) for path in paths]
 
 
@@ -75,7 +74,7 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
 
     Raises PhotoError, in one line, for a file that is none or is damaged, also where the block finds that out.
     """
-    check_regular(path, PhotoError, MOST_BYTES)
+    check_regular(path, PhotoError, MAX_BYTES)
     try:
         with open(path, "rb") as file:
             header = file.read(32)
@@ -84,7 +83,7 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
     if not header:
         raise PhotoError(f"{path} is empty")
     # Pillow makes room for a WebP picture when it opens one.
-    if (size := webp_size(header)) and size[0] * size[1] > MOST_PIXELS:
+    if (size := webp_size(header)) and size[0] * size[1] > MAX_PIXELS:
         raise too_large(path, size)
     try:
         with warnings.catch_warnings(), _silent(header):
@@ -153,3 +152,40 @@ def _strip_as_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (*GREY, 255)), image)
     return image.convert("RGB")
+
+
+MAX_PIXELS = 2**26  # decoded at once; at four bytes each 256 MB
+MAX_JPEG_PIXELS = 178_956_970  # of a JPEG, which is decoded at a fraction of its size: Pillow's own limit
+LONGEST = 65_535  # pixels on a side
+
+
+def check_size(image: Image.Image, path: str | Path) -> None:
+    """Raise PhotoError for an opened picture, not decoded yet, that would take too much memory."""
+    # A progressive JPEG is kept whole while it is decoded.
+    scaled = image.format in {"JPEG", "MPO"} and not image.info.get("progressive")
+    if image.width * image.height > (MAX_JPEG_PIXELS if scaled else MAX_PIXELS) or max(image.size) > LONGEST:
+        raise too_large(path, image.size)
+
+
+def too_large(path: str | Path, size: tuple[int, int]) -> PhotoError:
+    """The error for a picture of so many pixels."""
+    millions = size[0] * size[1] / 1e6
+    return PhotoError(
+        f"{path} has {size[0]} x {size[1]} pixels, {millions:.0f} megapixels: scale it down to {MAX_PIXELS / 1e6:.0f}"
+    )
+
+
+def webp_size(header: bytes) -> tuple[int, int] | None:
+    """Width and height by the first 30 bytes of a WebP file; None for any other.
+
+    Source: RFC 9649, sections 2.5 to 2.7.
+    """
+    if header[:4] != b"RIFF" or header[8:12] != b"WEBP":
+        return None
+    kind, rest = header[12:16], header[20:]
+    if kind == b"VP8X":
+        return int.from_bytes(rest[4:7], "little") + 1, int.from_bytes(rest[7:10], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(rest[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return int.from_bytes(rest[6:8], "little") & 0x3FFF, int.from_bytes(rest[8:10], "little") & 0x3FFF

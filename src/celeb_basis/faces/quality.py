@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .crop import aligned, alignment
-from .detector import Found
+from .align import align_arcface, alignment
+from .detect import Detection
 
 # Below (or above) these a face of the same photograph is described otherwise: the cosine with the good original is
 # about .8 (benchmarks/results/faces.md).
@@ -66,9 +66,9 @@ class Quality:
         return float(np.prod(np.clip(factors, 0.1, 1.0)))
 
 
-def quality_of(photo: Image.Image, face: Found) -> Quality:
+def quality_of(photo: Image.Image, face: Detection) -> Quality:
     """The quality of a face found in a photograph."""
-    pixels = np.asarray(aligned(photo, face.landmarks))
+    pixels = np.asarray(align_arcface(photo, face.landmarks))
     grey = pixels.mean(-1)
     inner = grey[1:-1, 1:-1]
     laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * inner

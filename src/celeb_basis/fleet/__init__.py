@@ -6,17 +6,18 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..basis.basis import CelebBasis
-from ..basis.instant_map import InstantMap
+from ..backend.card import DEFAULT_MODEL, SHIPPED, local_path
+from ..basis import CelebBasis
 from ..errors import BasisError
-from ..measuring.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from ..models.card import DEFAULT_MODEL, SHIPPED, card_of, local_path
-from ..training.methods import Method
-from ..training.recipe import Recipe
-from . import places
-from .drawing import Drawing
-from .fitting import Fitting
-from .measuring import Measuring
+from ..evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from ..fit.methods import Method
+from ..fit.recipe import Recipe
+from ..instant_map import InstantMap
+from ..model import resolve_basis
+from . import storage as storage
+from .drawing import GenerateJob
+from .fitting import FitJob
+from .measuring import EvaluateJob
 from .people import FleetStep, steps_of
 from .pool import LOCAL
 from .portraits import draw_portraits
@@ -30,11 +31,11 @@ def fit(
     *,
     model: Mapping[str, Any] | str = DEFAULT_MODEL,
     basis: CelebBasis | None = None,
-    instant: InstantMap | None = None,
+    instant_map: InstantMap | None = None,
     method: str | Method = "celeb-basis",
     recipe: Recipe = Recipe(),
     face_reader: str | None = None,
-    largest: bool = False,
+    largest_face: bool = False,
     address: str = LOCAL,
     workers: int | None = None,
     people_at_once: int | None = None,
@@ -55,14 +56,12 @@ def fit(
     """
     given = _model(model)
     if basis is None:
-        card = card_of(given["model"])
-        if card.basis is None:
-            raise BasisError(f"{given['model']} brings no basis: give one with basis=")
-        basis, instant = CelebBasis.from_card(card), instant or InstantMap.from_card(card)
-    if instant is None and recipe.max_train_steps == 0:
+        basis, own_map = resolve_basis(given["model"])
+        instant_map = instant_map or own_map
+    if instant_map is None and recipe.max_train_steps == 0:
         raise BasisError("without training every person would be the mean person: give an instant map of this basis")
-    job = Fitting(given, places.absolute(out), basis, instant, method, recipe, face_reader, largest)
-    return steps_of(job, places.absolute(table), address=address, workers=workers, people_at_once=people_at_once)
+    job = FitJob(given, storage.absolute(out), basis, instant_map, method, recipe, face_reader, largest_face)
+    return steps_of(job, storage.absolute(table), address=address, workers=workers, people_at_once=people_at_once)
 
 
 def generate(
@@ -85,8 +84,8 @@ def generate(
     options: negative_prompt, num_inference_steps, guidance_scale, sampler, height and width of `celeb_basis.generate`.
     The rest is as in `fit`.
     """
-    job = Drawing(_model(model), places.absolute(out), prompts, num_images_per_prompt, seed, options)
-    return steps_of(job, places.absolute(table), address=address, workers=workers, people_at_once=people_at_once)
+    job = GenerateJob(_model(model), storage.absolute(out), prompts, num_images_per_prompt, seed, options)
+    return steps_of(job, storage.absolute(table), address=address, workers=workers, people_at_once=people_at_once)
 
 
 def evaluate(
@@ -103,7 +102,7 @@ def evaluate(
     sampler: str | None = None,
     judge: str | None = None,
     clip: str | None = None,
-    largest: bool = False,
+    largest_face: bool = False,
     address: str = LOCAL,
     workers: int | None = None,
     people_at_once: int | None = None,
@@ -112,13 +111,13 @@ def evaluate(
 
     table: with the columns identity and photo or photos, such as the manifest of `fit`.
     prompts, seeds, seed, basis: see `celeb_basis.evaluate_people`; the model's own celebrities are not measured.
-    judge, clip: see `measuring.judge.judge_of`. The rest is as in `fit`.
+    judge, clip: see `measuring.judge.get_judge`. The rest is as in `fit`.
     """
-    job = Measuring(
-        _model(model), places.absolute(out), basis, prompts, seeds, seed, num_inference_steps, guidance_scale,
-        sampler, judge, clip, largest,
+    job = EvaluateJob(
+        _model(model), storage.absolute(out), basis, prompts, seeds, seed, num_inference_steps, guidance_scale,
+        sampler, judge, clip, largest_face,
     )  # fmt: skip
-    return steps_of(job, places.absolute(table), address=address, workers=workers, people_at_once=people_at_once)
+    return steps_of(job, storage.absolute(table), address=address, workers=workers, people_at_once=people_at_once)
 
 
 def _model(model: Mapping[str, Any] | str) -> Mapping[str, Any]:

@@ -9,14 +9,14 @@ from typing import Any
 
 from PIL import Image
 
-from ..drawing.generate import generate
-from ..drawing.picture_file import file_stem, save_picture
+from ..backend.families import get_denoiser
+from ..backend.memory import drawn_bytes
+from ..backend.pipeline import model_name
 from ..errors import PromptError
+from ..generate import generate
 from ..identity import Identity
-from ..models.families import denoiser_of
-from ..models.memory import drawn_bytes
-from ..models.pipeline import model_name
-from . import places
+from ..image_files import file_stem, save_image
+from . import storage as storage
 from .job import Job, Line
 from .table import Row
 
@@ -24,7 +24,7 @@ TOGETHER = 8  # people in a batch
 
 
 @dataclass(frozen=True, eq=False)
-class Drawing(Job):
+class GenerateJob(Job):
     """Which pictures of each person are drawn, and how; a row's own seed comes before that of the job.
 
     prompts: with {} where the name stands.
@@ -57,7 +57,7 @@ class Drawing(Job):
 
     @property
     def bytes_each(self) -> int:
-        return drawn_bytes(denoiser_of(self.pipe))
+        return drawn_bytes(get_denoiser(self.pipe))
 
     @property
     def most(self) -> int:
@@ -102,5 +102,5 @@ class Drawing(Job):
         return text.replace("{}", f"<{row.name}>")
 
     def _write(self, picture: Image.Image, prompt: str, row: Row, seed: int) -> None:
-        with places.written(places.join(self.out, f"{row.name}/{file_stem(prompt, seed)}.png")) as temporary:
-            save_picture(picture, temporary, prompt=prompt, seed=seed, model=model_name(self.pipe))
+        with storage.written(storage.join(self.out, f"{row.name}/{file_stem(prompt, seed)}.png")) as temporary:
+            save_image(picture, temporary, prompt=prompt, seed=seed, model=model_name(self.pipe))

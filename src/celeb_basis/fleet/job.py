@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 import psutil
 import torch
 
+from ..backend.families import get_denoiser
+from ..backend.load import load_pipeline
+from ..backend.memory import free_bytes
+from ..backend.pipeline import Pipeline
 from ..errors import CelebBasisError, PhotoError
 from ..faces.photo import SUFFIXES
-from ..models.families import denoiser_of
-from ..models.load import load_pipeline
-from ..models.memory import free_bytes
-from ..models.pipeline import Pipeline
-from . import places
+from . import storage as storage
 from .pool import Needs
 from .table import Row
 
@@ -88,7 +88,7 @@ class Job(ABC):
 
     def start(self) -> Needs:
         """Load the model, look at what it needs."""
-        network = denoiser_of(self.pipe).network
+        network = get_denoiser(self.pipe).network
         free = free_bytes(next(network.parameters()).device)
         return Needs(psutil.Process().memory_info().rss, free, self.bytes_each, self.most)
 
@@ -106,10 +106,10 @@ class Job(ABC):
         for row, before in batch:
             try:
                 paths = self.files(row)
-                with places.fetched(paths) as files:
+                with storage.fetched(paths) as files:
                     digest = self._digest(row, files)
                     if digest == before and all(
-                        places.exists(places.join(self.out, file)) for file in self.outputs(row)
+                        storage.exists(storage.join(self.out, file)) for file in self.outputs(row)
                     ):
                         lines[row.name] = None
                         continue
@@ -163,11 +163,11 @@ def photos_of(row: Row) -> list[str]:
     """A row's photographs; folders among them count as all photographs in them. Raises PhotoError."""
     found = []
     for path in row.photos:
-        if places.suffix(path) not in SUFFIXES and places.is_folder(path):
-            names = [name for name in places.names_in(path) if places.suffix(name) in SUFFIXES]
+        if storage.suffix(path) not in SUFFIXES and storage.is_folder(path):
+            names = [name for name in storage.names_in(path) if storage.suffix(name) in SUFFIXES]
             if not names:
                 raise PhotoError(f"{path} holds no photos: put JPEG or PNG files in it")
-            found += [places.join(path, name) for name in names]
+            found += [storage.join(path, name) for name in names]
         else:
             found.append(path)
     return found

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import PhotoError
-from . import places
+from . import storage as storage
 
 FILE = "manifest.jsonl"
 PARTS = "manifest-parts"  # a folder with the lines of a run that goes on, or was stopped
@@ -28,11 +28,11 @@ class Manifest:
         self._rows = sqlite3.connect("", check_same_thread=False)  # a file that nobody else sees
         self._rows.execute("create table rows (name text primary key, line text)")
         self._rows.execute("create table expected (name text primary key) without rowid")
-        self._file, self._parts = places.join(folder, FILE), places.join(folder, PARTS)
-        found = [self._file] if places.exists(self._file) else []
-        found += [places.join(self._parts, name) for name in places.names_in(self._parts)]
+        self._file, self._parts = storage.join(folder, FILE), storage.join(folder, PARTS)
+        found = [self._file] if storage.exists(self._file) else []
+        found += [storage.join(self._parts, name) for name in storage.names_in(self._parts)]
         for file in found:
-            with places.opened(file) as lines:
+            with storage.opened(file) as lines:
                 self._keep(line.decode() for line in lines)
         self._new: list[str] = []
         self._saved = time.monotonic()
@@ -71,17 +71,17 @@ class Manifest:
             self._save(self._new)
 
     def _save(self, lines: Iterable[str]) -> None:
-        _write(places.join(self._parts, f"{time.time_ns()}.jsonl"), lines)
+        _write(storage.join(self._parts, f"{time.time_ns()}.jsonl"), lines)
         self._new, self._saved = [], time.monotonic()
 
     def close(self) -> None:
         """Write one file with everybody's line, and remove the parts."""
         if self._rows.execute("select 1 from rows").fetchone():
             _write(self._file, (line for (line,) in self._rows.execute("select line from rows order by rowid")))
-        places.remove(self._parts)
+        storage.remove(self._parts)
         self._rows.close()
 
 
 def _write(path: str, lines: Iterable[str]) -> None:
-    with places.written(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with storage.written(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)

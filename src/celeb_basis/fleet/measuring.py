@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..basis.basis import CelebBasis
+from ..backend.families import get_denoiser
+from ..backend.memory import drawn_bytes
+from ..basis import CelebBasis
+from ..evaluation.evaluate import Person, evaluate_people
+from ..evaluation.image_cache import BATCH
+from ..evaluation.image_cache import ImageCache as Pictures
+from ..evaluation.judge import Judge, get_judge
 from ..faces.photo import open_photo
 from ..identity import Identity
-from ..measuring.evaluate import Person, evaluate_people
-from ..measuring.judge import Judge, judge_of
-from ..measuring.pictures import BATCH
-from ..measuring.pictures import Drawing as Pictures
-from ..models.families import denoiser_of
-from ..models.memory import drawn_bytes
 from .job import Job, Line, photos_of
 from .table import Row
 
@@ -23,10 +23,10 @@ TOGETHER = 4  # people in a batch, one after the other
 
 
 @dataclass(frozen=True, eq=False)
-class Measuring(Job):
+class EvaluateJob(Job):
     """How people are measured: see `measuring.evaluate_people`. The model's own celebrities are not measured.
 
-    judge, clip: of `judge_of`.
+    judge, clip: of `get_judge`.
     """
 
     needed = ("identity", "photos")
@@ -40,7 +40,7 @@ class Measuring(Job):
     sampler: str | None
     judge: str | None
     clip: str | None
-    largest: bool
+    largest_face: bool
     _judges: dict[str, Judge] = field(default_factory=dict)  # by the face reader that fitted a person
 
     @property
@@ -49,12 +49,12 @@ class Measuring(Job):
             "basis": self.basis and self.basis.digest,
             "prompts": dict(self.prompts),
             "pictures": [self.seeds, self.seed, self.num_inference_steps, self.guidance_scale, self.sampler],
-            "judge": [self.judge, self.clip, self.largest],
+            "judge": [self.judge, self.clip, self.largest_face],
         }
 
     @property
     def bytes_each(self) -> int:
-        return BATCH * drawn_bytes(denoiser_of(self.pipe))
+        return BATCH * drawn_bytes(get_denoiser(self.pipe))
 
     @property
     def most(self) -> int:
@@ -74,7 +74,7 @@ class Measuring(Job):
     def _measured(self, row: Row, person: Person) -> Line:
         fitted_with = person.identity.provenance.get("face_reader", "")
         if fitted_with not in self._judges:
-            self._judges[fitted_with] = judge_of(self.pipe, [person.identity], reader=self.judge, clip=self.clip)
+            self._judges[fitted_with] = get_judge(self.pipe, [person.identity], reader=self.judge, clip=self.clip)
         report, _ = evaluate_people(
             self.pipe,
             [person],
@@ -85,7 +85,7 @@ class Measuring(Job):
             seed=self.seed if row.seed is None else row.seed,
             celebrities=0,
             drawing=Pictures(self.pipe, self.num_inference_steps, self.guidance_scale, sampler=self.sampler),
-            largest=self.largest,
+            largest_face=self.largest_face,
         )
         means = {key: round(report[key]["mean"], 4) for key in ("identity", "prompt", "detection") if key in report}
         return {

@@ -284,7 +284,7 @@ def _cluster(address: str) -> Iterator[Any]:
             socket.create_connection((host, int(port)), timeout=CONNECT).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except (OSError, RuntimeError, ValueError, OverflowError, ImportError) as error:
-        where = "Ray cannot start here" if address == LOCAL else f"there is no cluster at address={address}"
+        where = "Ray cannot start here" if address == LOCAL else f"there is no cluster at {address}"
         raise FleetError(f"{where}: {' '.join(str(error).split())[:300]}") from None
     if main:
         signal.signal(signal.SIGTERM, before)  # Ray's own handler would end the process with a traceback

@@ -10,15 +10,14 @@ from typing import Any
 import psutil
 import torch
 
-from ..basis.portraits import Portraits
-from ..drawing.portraits import MOST, lacking
-from ..drawing.portraits import draw_portraits as draw_here
+from ..backend.families import get_denoiser
+from ..backend.load import load_pipeline
+from ..backend.memory import drawn_bytes, free_bytes
+from ..backend.pipeline import Pipeline
 from ..errors import FleetError
-from ..faces.face_reader import face_reader as reader_of
-from ..models.families import denoiser_of
-from ..models.load import load_pipeline
-from ..models.memory import drawn_bytes, free_bytes
-from ..models.pipeline import Pipeline
+from ..faces.reader import get_face_reader as reader_of
+from ..known_names import MOST, Portraits, missing_images
+from ..known_names import draw_portraits as draw_here
 from .pool import LOCAL, Needs, run
 
 
@@ -40,7 +39,7 @@ class _Drawing:
         return self.model.get("device")
 
     def start(self) -> Needs:
-        denoiser = denoiser_of(self.pipe)
+        denoiser = get_denoiser(self.pipe)
         free = free_bytes(next(denoiser.network.parameters()).device)
         return Needs(psutil.Process().memory_info().rss, free, drawn_bytes(denoiser), self.batch_size)
 
@@ -72,7 +71,7 @@ def draw_portraits(
     model: the arguments of `load_pipeline`. options: num_inference_steps, guidance_scale, sampler, seed.
     address, workers: see `fleet.fit`.
     """
-    left = list(lacking(start, names, pictures))
+    left = list(missing_images(start, names, pictures))
     if start is not None and not left:
         yield start
     drawing = _Drawing(model, face_reader, batch_size, {"pictures": pictures, "start": start, **options})
@@ -82,6 +81,6 @@ def draw_portraits(
             raise FleetError(f"{batch[0]} cannot be drawn: {answers}")
         [drawn] = answers
         if done is not None:
-            drawn = done.of([name for name in done.names if name not in set(batch)]).joined(drawn)
+            drawn = done.of([name for name in done.names if name not in set(batch)]).merge(drawn)
         done = drawn
         yield done

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CelebBasisError, PhotoError
-from ..notation import check_spelling, spelt
-from ..training.recipe import DEFAULTS, MOST
-from . import places
+from ..fit.recipe import DEFAULTS, MOST
+from ..notation import check_token, slugify
+from . import storage as storage
 
 ROWS = 1024  # of a Parquet file, read at once
 
@@ -43,7 +43,7 @@ def read_rows(table: str, needed: tuple[str, ...]) -> Iterator[Row]:
 
     needed: "photos", "identity", or both. Raises PhotoError where a row lacks one or says what cannot be meant.
     """
-    folder = places.parent(table)
+    folder = storage.parent(table)
     for number, record in _records(table):
         if record.get("error"):
             continue
@@ -64,17 +64,17 @@ def _row(record: Mapping[str, Any], folder: str) -> Row:
     identity = record.get("identity") or ""
     if not all(isinstance(file, str) for file in (*photos, identity)):
         raise PhotoError("photos and identity must be names of files")
-    name = record.get("name") or places.stem(identity)
+    name = record.get("name") or storage.stem(identity)
     if not name:
         raise PhotoError("a column name is needed, with a name in every row")
-    name = spelt(str(name))
-    check_spelling(f"<{name}>")
+    name = slugify(str(name))
+    check_token(f"<{name}>")
     method = record.get("method") or None
     if method is not None and method not in DEFAULTS:
         raise PhotoError(f"the method {method} must be one of {', '.join(DEFAULTS)}")
     seed, steps = _whole(record, "seed", 2**63 - 1), _whole(record, "steps", MOST)
-    files = tuple(places.join(folder, file.strip()) for file in photos if file.strip())
-    return Row(name, files, places.join(folder, identity) if identity else "", seed, method, steps)
+    files = tuple(storage.join(folder, file.strip()) for file in photos if file.strip())
+    return Row(name, files, storage.join(folder, identity) if identity else "", seed, method, steps)
 
 
 def _whole(record: Mapping[str, Any], column: str, most: int) -> int | None:
@@ -88,12 +88,12 @@ def _whole(record: Mapping[str, Any], column: str, most: int) -> int | None:
 
 def _records(table: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Each row with its number, as a person counts lines."""
-    suffix = places.suffix(table)
-    if places.is_folder(table):
-        names = places.names_in(table, folders=True)
+    suffix = storage.suffix(table)
+    if storage.is_folder(table):
+        names = storage.names_in(table, folders=True)
         if not names:
             raise PhotoError(f"{table} holds no folders: make one for each person, with their photos in it")
-        yield from ((i, {"name": name, "photo": places.join(table, name)}) for i, name in enumerate(names, 1))
+        yield from ((i, {"name": name, "photo": storage.join(table, name)}) for i, name in enumerate(names, 1))
     elif suffix in (".csv", ".tsv"):
         yield from _csv(table, "\t" if suffix == ".tsv" else ",")
     elif suffix in (".jsonl", ".ndjson"):
@@ -105,7 +105,7 @@ def _records(table: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _csv(table: str, delimiter: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with io.TextIOWrapper(places.opened(table), encoding="utf-8-sig", newline="") as text:
+    with io.TextIOWrapper(storage.opened(table), encoding="utf-8-sig", newline="") as text:
         try:
             lines = csv.DictReader(text, delimiter=delimiter)
             for line in lines:
@@ -117,7 +117,7 @@ def _csv(table: str, delimiter: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _json(table: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with places.opened(table) as lines:
+    with storage.opened(table) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -137,7 +137,7 @@ def _parquet(table: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     except ImportError:
         raise PhotoError("a Parquet table needs pyarrow: pip install 'celeb-basis[fleet]'") from None
     number = 0
-    with places.opened(table) as file:
+    with storage.opened(table) as file:
         try:
             for batch in ParquetFile(file).iter_batches(batch_size=ROWS):
                 for record in batch.to_pylist():

@@ -8,22 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import miniature
-from ..basis.basis import CelebBasis
-from ..basis.instant_map import InstantMap
-from ..drawing.generate import generate
-from ..drawing.picture_file import save_picture
-from ..faces.face import find_face
-from ..faces.face_reader import face_reader
+from ..evaluation.plots import contact_sheet
 from ..faces.photo import open_photo
-from ..files import write_buffered
-from ..measuring.evaluate import evaluate
-from ..measuring.sheet import contact_sheet
-from ..models.load import load_pipeline
-from ..models.pipeline import model_card, model_name
-from ..training.fit import fit_identities
-from ..training.recipe import Recipe
+from ..image_files import save_image
+from ..io import write_buffered
+from ..model import Model
 
 TOKEN = "<you>"
+RECIPE: dict[str, Any] = {}
 SCENES = {
     "on the beach": "a photo of {} on the beach wearing a red shirt",
     "in space": "a photo of {} in space wearing a spacesuit",
@@ -48,7 +40,7 @@ def run(
     seed: int,
     progress: Callable[[int, int, str], None] | None = None,
     *,
-    largest: bool = False,
+    largest_face: bool = False,
 ) -> dict[str, Any]:
     """Fit the person in `photo`, or citizen number `seed`, and write photo, identity and contact sheet to `out`.
 
@@ -57,23 +49,20 @@ def run(
     """
     start = time.perf_counter()
     picture = open_photo(photo) if photo else miniature.person(FIRST_UNSEEN + seed)
-    pipe = load_pipeline("miniature")
-    basis, instant = CelebBasis.from_card(model_card(pipe)), InstantMap.from_card(model_card(pipe))
-    face = find_face(picture, face_reader(pipe), largest=largest)
+    model = Model.load("miniature")
+    [face] = model.find_faces(picture, largest_face=largest_face)
     loaded = time.perf_counter()
-
-    recipe = Recipe(seed=seed)
 
     def report(step: int, whole: int, what: str) -> None:
         if progress:
             progress(step, whole, what)
 
-    [identity] = fit_identities(
-        pipe, basis, [[face]], [TOKEN], recipe, instant=instant,
-        progress=lambda at: report(at.step, at.max_train_steps, "fitting"),
-    )  # fmt: skip
+    identity = model.fit(
+        face, TOKEN, seed=seed, progress=lambda at: report(at.step, at.max_train_steps, "fitting"), **RECIPE
+    )
     fitted = time.perf_counter()
 
+    basis = model.basis
     friends = [basis.names[(11 * seed + i) % len(basis.names)] for i in (3, 8)]
     prompts = [prompt.format(TOKEN) for prompt in SCENES.values()]
     prompts += [prompt.format(TOKEN, name) for prompt, name in zip(COMPANY, friends, strict=True)]
@@ -81,10 +70,12 @@ def run(
     pictures = []
     for i in range(0, len(prompts), TOGETHER):
         report(i, len(prompts), "drawing")
-        pictures += generate(pipe, prompts[i : i + TOGETHER], [identity], seed=seed, batch_size=TOGETHER)
+        pictures += model.generate(prompts[i : i + TOGETHER], [identity], seed=seed, batch_size=TOGETHER)
     report(len(prompts), len(prompts), "drawing")
     drawn = time.perf_counter()
-    measured = evaluate(pipe, identity, picture, seeds=1, celebrities=CELEBRITIES, largest=largest, progress=report)
+    measured = model.evaluate(
+        identity, picture, seeds=1, celebrities=CELEBRITIES, largest_face=largest_face, progress=report
+    )
 
     out.mkdir(parents=True, exist_ok=True)  # not before, so that a failure leaves no folder
     with write_buffered(out / "photo.png") as buffer:
@@ -94,7 +85,7 @@ def run(
         picture, pictures, titles,
         f"One photograph, {identity.coefficients(basis).numel()} numbers",
     )  # fmt: skip
-    save_picture(sheet, out / "contact-sheet.png", prompt=" | ".join(prompts), seed=seed, model=model_name(pipe))
+    save_image(sheet, out / "contact-sheet.png", prompt=" | ".join(prompts), seed=seed, model=model.name)
     k = basis.components.shape[1]
     return {
         "numbers learnt": f"2 x {k} = {2 * k} (2 x 512 = 1024 where the model's names span as many directions)",

@@ -15,10 +15,10 @@ import gradio as gr
 from fastapi import FastAPI
 
 from .guard import Guard
-from .look import CSS, THEME
 from .page import build
 from .server import served
 from .studio import Studio
+from .theme import CSS, THEME
 from .visitors import Visitors
 
 __all__ = ["Studio", "serve"]

@@ -15,7 +15,7 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from .requests import ADDRESS, CHUNK, MOST_BYTES, SESSION, Wrong, check_call, check_upload, read
+from .requests import ADDRESS, CHUNK, MAX_BYTES, SESSION, Wrong, check_call, check_upload, read
 from .visitors import Visitors
 
 Scope = MutableMapping[str, Any]
@@ -32,10 +32,10 @@ GET = re.compile(
 )
 POST = re.compile(rf"/login/?|{API}/(queue/join|run/predict|cancel|reset|upload)/?")
 VISITOR = "celeb_basis_visitor"
-MOST_UPLOAD = 2**26 + 2**16  # bytes of a request
-MOST_DRAINED = 2**30  # bytes of a refused one that are still read, so that its sender hears the answer
-MOST_WAITING = 20  # people at the door with a password
-MOST_JOBS = 6  # of one visitor in the queue
+MAX_UPLOAD_BYTES = 2**26 + 2**16  # bytes of a request
+MAX_DRAINED_BYTES = 2**30  # bytes of a refused one that are still read, so that its sender hears the answer
+MAX_WAITING = 20  # people at the door with a password
+MAX_JOBS = 6  # of one visitor in the queue
 SLOWEST = 5.0  # seconds that an attempt takes after many wrong ones
 
 
@@ -119,7 +119,7 @@ class Guard:
 
     async def _at_the_door(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Try one password at a time, each wrong one slower than the last."""
-        if self._waiting >= MOST_WAITING:
+        if self._waiting >= MAX_WAITING:
             raise Wrong(429, "too many people are at the door: try again in a minute")
         self._waiting += 1
         try:
@@ -138,7 +138,7 @@ class Guard:
 
     async def _called(self, scope: Scope, receive: Receive, send: Send, path: str, visitor: str) -> None:
         """A function of the page, or the end of one."""
-        body = await _whole(receive, MOST_BYTES)
+        body = await _whole(receive, MAX_BYTES)
         if path.endswith("reset"):  # does nothing; the browser calls it beside cancel
             await _say(send, 200, {"success": True})
             return
@@ -148,8 +148,8 @@ class Guard:
             raise Wrong(403, "this session is another visitor's")
         if path.endswith(("join", "predict")):
             check_call(content, self._functions, queued=path.endswith("join"))
-            if path.endswith("join") and self._visitors.others(session, self._waiting_sessions()) >= MOST_JOBS:
-                raise Wrong(429, f"{MOST_JOBS} of your jobs are waiting already: let one of them end first")
+            if path.endswith("join") and self._visitors.others(session, self._waiting_sessions()) >= MAX_JOBS:
+                raise Wrong(429, f"{MAX_JOBS} of your jobs are waiting already: let one of them end first")
         else:
             if type(content.get("fn_index")) is not int or not isinstance(content.get("event_id"), str | None):
                 raise Wrong("the request must name fn_index and event_id")
@@ -159,12 +159,12 @@ class Guard:
     async def _uploaded(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]) -> None:
         """Files, which are looked at as a whole before the page stores any of them."""
         declared = headers.get("content-length", "0")
-        if not declared.isdecimal() or int(declared) > MOST_UPLOAD:
+        if not declared.isdecimal() or int(declared) > MAX_UPLOAD_BYTES:
             await _whole(receive, 0)
         if not self._has_room():
             raise Wrong(507, "the page's disk is full: try again later")
         with TemporaryFile() as body:  # has no name, so that nothing of it stays
-            await _spooled(receive, body, MOST_UPLOAD)
+            await _spooled(receive, body, MAX_UPLOAD_BYTES)
             body.seek(0)
             check_upload(headers.get("content-type", ""), body)
             body.seek(0)
@@ -238,7 +238,7 @@ async def _whole(receive: Receive, most: int) -> bytes:
         ended = message["type"] == "http.disconnect" or not message.get("more_body")
         if ended and count <= most:
             return body
-        if ended or count > MOST_DRAINED:
+        if ended or count > MAX_DRAINED_BYTES:
             raise Wrong(413, f"a request may have {most // 1024} kB")
 
 

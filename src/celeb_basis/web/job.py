@@ -13,7 +13,7 @@ import gradio as gr
 import torch
 
 from .. import CelebBasisError, SeveralFacesError
-from . import look
+from . import theme as theme
 from .visitors import Stopped
 
 # Long jobs wait in one queue, as two at once would each take twice as long. The page says so.
@@ -64,14 +64,14 @@ def wire(
 ) -> Any:
     """Let a job wait its turn, run, and stop when told to; `line` says which."""
     # In the browser itself, so that the notice appears at once.
-    begun = f"() => [{json.dumps(look.status(WAITING))}, {{__type__: 'update', interactive: true}}]"
+    begun = f"() => [{json.dumps(theme.status(WAITING))}, {{__type__: 'update', interactive: true}}]"
     gr.on(triggers, None, None, [line, stop], js=begun, **PRIVATE)
     running = gr.on(triggers, work, inputs, outputs, api_name=api_name, show_progress="hidden", **JOB)
     running.success(lambda: gr.Button(interactive=False), None, stop, **PRIVATE)
     # A job that was stopped counts as a failed one. Its last step may be shown after the click on Cancel.
     running.failure(
         lambda now: (
-            look.status(STOPPED if STOPPED in now or "<progress" in now else ""),
+            theme.status(STOPPED if STOPPED in now or "<progress" in now else ""),
             gr.Button(interactive=False),
         ),
         line,
@@ -79,7 +79,7 @@ def wire(
         **PRIVATE,
     )
     stop.click(
-        lambda: (look.status(STOPPED), gr.Button(interactive=False)),
+        lambda: (theme.status(STOPPED), gr.Button(interactive=False)),
         None,
         [line, stop],
         cancels=[running],

@@ -8,10 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from .. import DEFAULT_MODEL
-from . import job, look
+from ..backend.card import DEFAULT_MODEL
+from . import job
+from . import theme as theme
 from .session import Session
-from .studio import Studio
+from .studio import Studio, notes_on
 from .visitors import Visitors
 
 
@@ -19,15 +20,15 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
     """The page, not served yet."""
     with gr.Blocks(title="celeb-basis", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         session = gr.State(Session(studio), time_to_live=24 * 3600, delete_callback=Session.end)
-        gr.HTML(look.TITLE)
+        gr.HTML(theme.TITLE)
         with gr.Tabs() as tabs:
             with gr.Tab("Learn", id="learn"):
-                learnt, stranger, steps, draw_them = _learn(session, visitors, studio.first.default_steps)
+                learnt, stranger, steps, draw_them = _learn(session, visitors, studio.first.default_train_steps)
             with gr.Tab("Draw", id="draw"):
                 chips, prompt = _draw(session, visitors)
             with gr.Tab("People", id="people"):
                 added, faces, files, pair, both = _people(session, visitors)
-                elsewhere = gr.HTML(look.in_programs({}))
+                elsewhere = gr.HTML(theme.in_programs({}))
             with gr.Tab("Model", id="model"):
                 chosen = _model(session)
 
@@ -36,7 +37,7 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
             if not {first, second} <= set(tokens):
                 first, second = (*tokens[-2:], None, None)[:2]
             return (
-                look.chips(tokens),
+                theme.chips(tokens),
                 gr.Dropdown(choices=tokens, value=first),
                 gr.Dropdown(choices=tokens, value=second),
             )
@@ -49,7 +50,7 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
             event.success(everybody, [*pair, session], [chips, *pair], **job.PRIVATE)
             as_api = {"api_name": "people", "api_visibility": "public"} if event is learnt else {}
             event.success(portraits, session, [faces, files], **job.PRIVATE | as_api)
-            event.success(lambda session: look.in_programs(session.in_programs()), session, elsewhere, **job.PRIVATE)
+            event.success(lambda session: theme.in_programs(session.in_programs()), session, elsewhere, **job.PRIVATE)
 
         def to_draw(text: str) -> tuple[gr.Tabs, str]:
             return gr.Tabs(selected="draw"), text
@@ -69,7 +70,7 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
         # Errors are shown of what goes through the queue.
         both.click(together, [*pair, session], [tabs, prompt], **job.PRIVATE | {"queue": True})
         chosen.success(
-            lambda session: (gr.Button(visible=session.model.name == DEFAULT_MODEL), session.model.default_steps),
+            lambda session: (gr.Button(visible=session.model.name == DEFAULT_MODEL), session.model.default_train_steps),
             session,
             [stranger, steps],
             **job.PRIVATE,
@@ -88,7 +89,7 @@ def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[A
                 )
             with gr.Row():
                 stranger = gr.Button("No photo at hand? Take a stranger", size="md")
-                largest = gr.Checkbox(label="Take the largest of several faces", container=False)
+                largest_face = gr.Checkbox(label="Take the largest of several faces", container=False)
         with gr.Column(scale=2, min_width=300):
             name = gr.Textbox(
                 label="Name",
@@ -99,55 +100,55 @@ def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[A
             with gr.Row():
                 start = gr.Button("Fit", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", interactive=False, min_width=120)
-            line = gr.HTML(look.status("Add a photo of one person."))
+            line = gr.HTML(theme.status("Add a photo of one person."))
             with gr.Row():
                 draw_them = gr.Button("Draw pictures →", interactive=False, min_width=120)
                 download = gr.DownloadButton("Download identity", interactive=False, min_width=120)
-    strip = look.pictures("How the identity forms", "five")
+    strip = theme.pictures("How the identity forms", "five")
     # Gradio would open the photo itself; its message on a broken file does not say what to do.
     photo.preprocess = lambda payload: payload.path if payload else None
 
-    def find(photo: str | None, largest: bool, session: Session) -> tuple[Any, str]:
+    def find(photo: str | None, largest_face: bool, session: Session) -> tuple[Any, str]:
         if photo is None:
-            return None, look.status("Add a photo of one person.")
+            return None, theme.status("Add a photo of one person.")
         with job.in_one_line():
-            upright, face = session.find(photo, largest=largest)
-            return look.boxed(upright, face.box), look.status("Found the face. Name the person, then fit.")
+            upright, face = session.find(photo, largest_face=largest_face)
+            return theme.boxed(upright, face.box), theme.status("Found the face. Name the person, then fit.")
 
     def fit(
-        photo: str | None, name: str, steps: int | None, largest: bool, session: Session, request: gr.Request
+        photo: str | None, name: str, steps: int | None, largest_face: bool, session: Session, request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
         shown: list[tuple[Path, str]] = []
         with job.in_one_line():
             check = visitors.watch(request.session_hash)
-            start = "instant" if session.model.instant else "mean person"
-            for at in session.fit(photo, name, steps, largest=largest, check=check):
+            start = "instant" if session.model.instant_map else "mean person"
+            for at in session.fit(photo, name, steps, largest_face=largest_face, check=check):
                 if at.preview:
                     shown.append((at.preview, {0: start, 1: "1 step"}.get(at.step, f"{at.step} steps")))
-                left = f", {look.duration(at.seconds_left)} left" if at.seconds_left is not None else ""
+                left = f", {theme.duration(at.seconds_left)} left" if at.seconds_left is not None else ""
                 text = f"Step {at.step} of {at.steps}{left}"
                 if at.person:
                     text = f"{at.person.identity.placeholder_token} can be named in prompts now."
                 yield (
-                    look.status(text, at.step / max(at.steps, 1), done=at.person is not None),
+                    theme.status(text, at.step / max(at.steps, 1), done=at.person is not None),
                     shown if at.preview else gr.skip(),
                     str(at.person.file) if at.person else gr.skip(),
                 )
 
     finding = gr.on(
-        [photo.change, largest.change],
+        [photo.change, largest_face.change],
         find,
-        [photo, largest, session],
+        [photo, largest_face, session],
         [found, line],
         api_name="find_face",
         show_progress="minimal",
         show_progress_on=found,
     )
-    finding.failure(lambda: (None, look.status("Choose another photo.")), None, [found, line], **job.PRIVATE)
+    finding.failure(lambda: (None, theme.status("Choose another photo.")), None, [found, line], **job.PRIVATE)
     stranger.click(_stranger, session, photo, api_name="stranger", show_progress="hidden")
     learnt = job.wire(
         [start.click, name.submit], stop, line, fit,
-        [photo, name, steps, largest, session], [line, strip, download], api_name="fit",
+        [photo, name, steps, largest_face, session], [line, strip, download], api_name="fit",
     )  # fmt: skip
     go_on = [draw_them, download]
     learnt.success(
@@ -166,7 +167,7 @@ def _draw(session: gr.State, visitors: Visitors) -> tuple[gr.HTML, gr.Textbox]:
     prompt = gr.Textbox(
         label="Prompt", lines=2, elem_id="prompt", placeholder="a photo of <annika> on the beach", render=False
     )
-    chips = gr.HTML(look.chips([]), js_on_load=look.INSERT)
+    chips = gr.HTML(theme.chips([]), js_on_load=theme.INSERT)
     prompt.render()
     with gr.Row():
         count = gr.Slider(1, 8, 2, step=1, precision=0, label="Pictures", min_width=150)
@@ -181,8 +182,10 @@ def _draw(session: gr.State, visitors: Visitors) -> tuple[gr.HTML, gr.Textbox]:
         start = gr.Button("Draw", variant="primary", min_width=120)
         another = gr.Button("Another seed", min_width=120)
         stop = gr.Button("Cancel", interactive=False, min_width=120)
-    line = gr.HTML(look.status("Click a name to put it in the prompt."))
-    gallery = look.pictures("Pictures", "large", allow_preview=True, buttons=["download", "download_all", "fullscreen"])
+    line = gr.HTML(theme.status("Click a name to put it in the prompt."))
+    gallery = theme.pictures(
+        "Pictures", "large", allow_preview=True, buttons=["download", "download_all", "fullscreen"]
+    )
 
     def draw(
         prompt: str,
@@ -204,7 +207,7 @@ def _draw(session: gr.State, visitors: Visitors) -> tuple[gr.HTML, gr.Textbox]:
                 text = f"{len(pictures)} of {count} pictures"
                 if len(pictures) == count and session.studio.keep:
                     text = f"{text}, saved in {session.folder.name}"
-                yield look.status(text, len(pictures) / count, done=len(pictures) == count), list(pictures)
+                yield theme.status(text, len(pictures) / count, done=len(pictures) == count), list(pictures)
 
     another.click(None, None, seed, js="() => Math.floor(Math.random() * 1e6)", **job.PRIVATE)
     job.wire(
@@ -219,7 +222,7 @@ def _people(
 ) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr.Dropdown], gr.Button]:
     """This visitor's people and ways to add more; returns the events that add people, and what shows them."""
     with gr.Row(equal_height=False):
-        faces = look.pictures("People", "small", scale=3)
+        faces = theme.pictures("People", "small", scale=3)
         files = gr.Files(
             label="Identity files to download", interactive=False, scale=2, min_width=280, elem_classes="files"
         )
@@ -245,8 +248,8 @@ def _people(
         stop = gr.Button("Cancel", interactive=False, min_width=100)
         blend_button = gr.Button("Keep this blend", min_width=160)
         both = gr.Button("Both in one picture →", min_width=160)
-    line = gr.HTML(look.status("Choose two people."))
-    row = look.pictures("From one to the other", "five")
+    line = gr.HTML(theme.status("Choose two people."))
+    row = theme.pictures("From one to the other", "five")
 
     def sample(name: str, seed: int | None, session: Session) -> str:
         with job.in_one_line():
@@ -265,7 +268,7 @@ def _people(
         with job.in_one_line():
             for picture, share in session.row(first, second, visitors.watch(request.session_hash)):
                 pictures.append((picture, f"{share:.0%}"))
-                yield look.status(f"From {first} to {second}", share), list(pictures)
+                yield theme.status(f"From {first} to {second}", share), list(pictures)
 
     file = gr.File(visible=False)
     added = [
@@ -301,18 +304,18 @@ def _model(session: gr.State) -> Any:
     name = gr.Textbox(DEFAULT_MODEL, label="Model", info=kinds)
     with gr.Row():
         basis = gr.File(label="Basis (optional)", file_types=[".safetensors"], height=140)
-        instant = gr.File(label="Instant map (optional)", file_types=[".safetensors"], height=140)
+        instant_map = gr.File(label="Instant map (optional)", file_types=[".safetensors"], height=140)
     use = gr.Button("Use this model", variant="primary")
-    line = gr.HTML(look.status(f"{DEFAULT_MODEL} is in use.", done=True))
+    line = gr.HTML(theme.status(f"{DEFAULT_MODEL} is in use.", done=True))
     made = gr.DownloadButton("Download its basis", interactive=False)
 
-    def choose(name: str, basis: str | None, instant: str | None, session: Session) -> tuple[str, str]:
+    def choose(name: str, basis: str | None, instant_map: str | None, session: Session) -> tuple[str, str]:
         with job.in_one_line():
-            file = session.choose_model(name, basis, instant)
-            return look.status(". ".join((f"{session.model.name} is in use", *session.model.notes))), str(file)
+            file = session.choose_model(name, basis, instant_map)
+            return theme.status(". ".join((f"{session.model.name} is in use", *notes_on(session.model)))), str(file)
 
     chosen = gr.on(
-        [use.click, name.submit], choose, [name, basis, instant, session], [line, made], api_name="model", **job.JOB
+        [use.click, name.submit], choose, [name, basis, instant_map, session], [line, made], api_name="model", **job.JOB
     )
     chosen.success(lambda: gr.DownloadButton(interactive=True), None, made, **job.PRIVATE)
     return chosen

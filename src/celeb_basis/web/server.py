@@ -14,7 +14,7 @@ import uvicorn
 from .. import OutputError
 
 FIRST, LAST = 7860, 7959  # ports that are tried where none is asked for
-MOST_CONNECTIONS = 1000
+MAX_CONNECTIONS = 1000
 
 
 class _Server(uvicorn.Server):
@@ -34,7 +34,7 @@ def served(app: Any, host: str, port: int | None) -> Iterator[str]:
         app,
         log_level="error",
         access_log=False,
-        limit_concurrency=MOST_CONNECTIONS,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=1,
     )

@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from .. import (
-    DEFAULT_MODEL,
     Face,
     Identity,
     IdentityError,
+    Model,
     OutputError,
     PhotoError,
     PromptError,
-    Recipe,
-    face_reader,
-    file_stem,
-    find_face,
-    fit_steps,
-    generate,
-    in_prompts,
     miniature,
-    name_advice,
     open_photo,
-    save_picture,
-    vocabulary,
+    save_image,
 )
-from .studio import Model, Studio
+from ..backend.card import DEFAULT_MODEL
+from ..backend.pipeline import pipeline_lock
+from ..backend.text_encoders import vocabulary
+from ..embedding_io import in_prompts, name_advice
+from ..faces.face import find_face
+from ..image_files import file_stem
+from .studio import Studio
 
 Check = Callable[[], None]
 
@@ -91,34 +87,31 @@ class Session:
         self.model.basis.save(file)
         return file
 
-    def find(self, photo: str | None, *, largest: bool = False) -> tuple[Image.Image, Face]:
+    def find(self, photo: str | None, *, largest_face: bool = False) -> tuple[Image.Image, Face]:
         """The upright photo and the face in it."""
         if photo is None:
             raise PhotoError("add a photo first")
-        reader = self.model.reader or face_reader(self.model.pipe)  # raises again the error that says what is missing
+        reader = self.model.face_reader
         upright = open_photo(photo)
-        with self.studio.turn:
-            return upright, find_face(upright, reader, largest=largest)
+        with pipeline_lock(self.model.pipe):
+            return upright, find_face(upright, reader, largest_face=largest_face)
 
     def fit(
-        self, photo: str | None, name: str, steps: int | None, *, largest: bool = False, check: Check = _go_on
+        self, photo: str | None, name: str, steps: int | None, *, largest_face: bool = False, check: Check = _go_on
     ) -> Iterator[Fitting]:
         """Learn the person in a photo; nothing is kept unless the fit comes to its end.
 
         steps: None takes the default from the model's start.
         check: called before every step; what it raises ends the fit.
         """
-        _, face = self.find(photo, largest=largest)
+        _, face = self.find(photo, largest_face=largest_face)
         token, model = self._token(name), self.model
-        if model.instant is None and steps == 0:
-            raise IdentityError("0 steps need an instant map, which this model does not have: take some steps")
-        recipe = Recipe(max_train_steps=steps)
         start = 0.0
-        for at in self.studio.in_turn(fit_steps(model.pipe, model.basis, [[face]], recipe, instant=model.instant)):
+        for at in model.fit_steps(face, token, max_train_steps=steps):
             check()
             preview = person = None
             if at.is_milestone:
-                [identity] = at.identities([token])
+                [identity] = at.identities
                 preview = self._portrait(identity, f"{token[1:-1]}-{at.step:04}")
                 person = self._keep(identity, preview) if at.is_last else None
             if at.step == 1:  # slower than the others, so it is not counted
@@ -147,15 +140,12 @@ class Session:
         if not prompt.strip():
             raise PromptError("write what the pictures should show")
         named = [person.identity for token, person in self.people.items() if token in prompt.lower()]
-        strengths = {} if strength == 1 else {identity.placeholder_token: strength for identity in named}
-        if strengths:
+        if strength != 1:
             named = [identity.scaled(self.model.basis, strength) for identity in named]
         for number in range(seed, seed + count):
             self._drawn += 1
             stem = f"{self._drawn:03}-{file_stem(prompt, number)}"
-            yield self._draw(
-                stem, prompt, named, number, strengths, steps=steps, guidance=guidance, apart=apart, check=check
-            )
+            yield self._draw(stem, prompt, named, number, steps=steps, guidance=guidance, apart=apart, check=check)
 
     def pair(self, first: str, second: str) -> tuple[Identity, Identity]:
         """Two people of this visitor by their tokens."""
@@ -176,8 +166,7 @@ class Session:
 
     def sample(self, name: str, seed: int) -> Person:
         """Make up somebody who does not exist; the same seed, the same person."""
-        generator = torch.Generator().manual_seed(seed)
-        return self._keep(Identity.sample(self.model.basis, self._token(name), generator))
+        return self._keep(self.model.sample(self._token(name), seed=seed))
 
     def load(self, file: str, name: str) -> Person:
         """Take in the person of an identity file, under their own name or another."""
@@ -231,21 +220,18 @@ class Session:
         prompt: str,
         identities: list[Identity],
         seed: int,
-        strengths: Mapping[str, float] | None = None,
         *,
         steps: int | None = None,
         guidance: float | None = None,
         apart: bool = False,
         check: Check = _go_on,
     ) -> Path:
-        model = self.model
-        with self.studio.turn:
-            [picture] = generate(
-                model.pipe, prompt, identities, num_inference_steps=steps, guidance_scale=guidance, seed=seed,
+        [picture] = self.model.generate(
+                prompt, identities, num_inference_steps=steps, guidance_scale=guidance, seed=seed,
                 regions="auto" if apart else None, between_steps=check,
             )  # fmt: skip
         file = self._file(f"{stem}.png")
-        save_picture(picture, file, prompt=prompt, seed=seed, model=model.name, strength=strengths)
+        save_image(picture, file)
         return file
 
     def _file(self, name: str) -> Path:

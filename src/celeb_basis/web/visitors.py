@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 GRACE = 10.0  # seconds without a connection after which a visitor has left
-MOST_SESSIONS = 10_000
+MAX_SESSIONS = 10_000
 
 
 class Stopped(Exception):
@@ -35,7 +35,7 @@ class Visitors:
             self._seen[session] = time.monotonic()
             if self._owner.setdefault(session, visitor) != visitor:
                 return False
-            for old in [s for s in self._owner if not self._streams[s]][: max(0, len(self._owner) - MOST_SESSIONS)]:
+            for old in [s for s in self._owner if not self._streams[s]][: max(0, len(self._owner) - MAX_SESSIONS)]:
                 for known in (self._owner, self._seen, self._cancelled, self._streams):
                     known.pop(old, None)
             return True

@@ -10,20 +10,7 @@ import torch
 from torch import Tensor
 
 from .backdrops import PLACES as VARIANTS
-from .world import (
-    CLOTHES,
-    EXPRESSIONS,
-    FRAMINGS,
-    HEADWEAR,
-    OBJECTS,
-    PLACED,
-    POSES,
-    SCENES,
-    SIZE,
-    STYLES,
-    TRAITS,
-    Scene,
-)
+from .world import CLOTHES, EXPRESSIONS, FRAMINGS, HEADWEAR, OBJECTS, PLACED, POSES, SCENES, SIZE, STYLES, TRAITS, Scene
 
 PLACES = dict(
     zip(SCENES, ("in a studio", "on the beach", "in the forest", "in a city at night", "in the snow", "in space",

@@ -1,0 +1,150 @@
+"""ModelCard: what a model recommends for itself, read from a JSON file beside its weights."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+
+DEFAULT_MODEL = "miniature"
+# Models in this package, by name: each is a folder in diffusers' format with a card.
+SHIPPED = {"miniature": Path(__file__).parents[1] / "miniature" / "drawn" / "pipeline"}
+FILE = "celeb_basis.json"
+MAX_STEPS = 1000  # of a sampler
+MAX_PIXELS = 4096  # of a side
+MAX_ENTRIES, LONGEST = 1000, 2000  # templates, and letters of one
+LEAST = 0.01  # share of a picture that a face takes
+# Schedulers, as module:class.
+SAMPLERS = {
+    "ddim": "diffusers:DDIMScheduler",
+    "dpm++2m": "diffusers:DPMSolverMultistepScheduler",
+    "euler": "diffusers:EulerDiscreteScheduler",
+    "rbf": "celeb_basis.backend.rbf_solver:RBFSolverScheduler",
+    "unipc": "diffusers:UniPCMultistepScheduler",
+}
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model recommends for itself; None leaves the library's default.
+
+    num_inference_steps, guidance_scale: for drawing.
+    resolution: side of its pictures in pixels, where it is not what the model's family draws by itself.
+    sampler: one of ddim, dpm++2m, euler, rbf, unipc, instead of the scheduler that the model brings.
+    templates: captions of the training pictures, with {} for the name.
+    scales: sizes of the face in a training picture, as shares of its side.
+    portraits: prompts that show what the model knows of a name, with {} for the name.
+    face_reader: the installed reader of this model's faces; None where the model draws photographs.
+    judge: the installed judge that evaluates this model's pictures.
+    basis, instant_map: .safetensors files; in the JSON file, names of files in the same folder.
+
+    Raises ModelError for values that cannot be meant.
+    """
+
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    resolution: int | None = None
+    sampler: str | None = None
+    templates: tuple[str, ...] | None = None
+    scales: tuple[float, ...] | None = None
+    portraits: tuple[str, ...] | None = None
+    face_reader: str | None = None
+    judge: str | None = None
+    basis: Path | None = None
+    instant_map: Path | None = None
+
+    def __post_init__(self) -> None:
+        steps, guidance = self.num_inference_steps, self.guidance_scale
+        if steps is not None and not (type(steps) is int and 1 <= steps <= MAX_STEPS):
+            raise ModelError(f"num_inference_steps={steps!r} must be a whole number from 1 to {MAX_STEPS}")
+        if guidance is not None and not (_is_number(guidance) and 0 < guidance < 1000):
+            raise ModelError(f"guidance_scale={guidance!r} must be a number above 0 and below 1000")
+        side = self.resolution
+        if side is not None and not (type(side) is int and 8 <= side <= MAX_PIXELS and side % 8 == 0):
+            raise ModelError(f"resolution={side!r} must be a multiple of 8, up to {MAX_PIXELS}")
+        if self.sampler is not None and self.sampler not in tuple(SAMPLERS):
+            raise ModelError(f"sampler={self.sampler!r} must be one of {', '.join(SAMPLERS)}")
+        for name in ("templates", "portraits"):
+            texts = getattr(self, name)
+            if texts is not None and not (_is_list(texts) and all(map(_is_template, texts))):
+                raise ModelError(f"{name} must be prompts with {{}} once in each, where the name stands")
+        scales = self.scales
+        if scales is not None and not (_is_list(scales) and all(_is_number(s) and LEAST <= s <= 1 for s in scales)):
+            raise ModelError(f"scales must be shares of the picture, from {LEAST} to 1")
+        for name in ("face_reader", "judge"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ModelError(f"{name}={value!r} must be the name of one that is installed")
+        if self.instant_map is not None and self.basis is None:
+            raise ModelError("instant_map needs the basis that it was learnt in: name that file as basis")
+
+    @classmethod
+    def of(cls, model: str | Path) -> ModelCard:
+        """Return the card beside a model: celeb_basis.json in its folder, or NAME.celeb_basis.json beside its file.
+
+        No weights are loaded. Without such a file, and for a hub id, the card is empty. Raises ModelError, in one line, for a file that is no card.
+        """
+        from ..io import read_text  # imports torch, which --help does without
+
+        place = local_path(model)
+        path = place / FILE if os.path.isdir(place) else place.with_suffix(f".{FILE}")
+        if not os.path.isfile(path):
+            return cls()
+        try:
+            content = json.loads(read_text(path, ModelError))
+            if not isinstance(content, dict):
+                raise ValueError("it must hold one JSON object")
+            return cls(**_values(content, path.parent))
+        except (ValueError, RecursionError, ModelError) as error:
+            raise ModelError(f"{path} is no model card: {error}") from error
+
+
+def lay_card(folder: Path, values: Mapping[str, Any]) -> None:
+    """Write values into the card of a folder, keeping what else it says. Raises ModelError for a file that is none."""
+    from ..io import write_atomically  # which needs torch
+
+    path = folder / FILE
+    ModelCard.of(folder)
+    old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(old | dict(values), indent=2) + "\n", encoding="utf-8")
+
+
+def local_path(model: str | Path) -> Path:
+    """Where a model lies on this machine, if it does."""
+    return SHIPPED.get(str(model)) or Path(model).expanduser()
+
+
+def _values(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """JSON values as the card's own: lists as tuples, names of files as paths in the card's folder."""
+    known = {field.name for field in fields(ModelCard)}
+    if unknown := sorted(set(content) - known):
+        raise ValueError(f"{unknown[0]!r} is no field of a card; there are {', '.join(sorted(known))}")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+    for key in ("basis", "instant_map"):
+        if (name := values.get(key)) is None:
+            continue
+        if not isinstance(name, str) or Path(name).name != name or name.startswith("."):
+            raise ValueError(f"{key} must be the name of a file in the same folder")
+        if not os.path.isfile(folder / name):  # unlike Path.is_file, False for a name too long
+            raise ValueError(f"there is no {folder / name}, which it names as {key}")
+        values[key] = folder / name
+    return values
+
+
+def _is_list(value: object) -> bool:
+    """Whether a value is a tuple of some entries, but not of countless ones."""
+    return isinstance(value, tuple) and 0 < len(value) <= MAX_ENTRIES
+
+
+def _is_template(value: object) -> bool:
+    return isinstance(value, str) and value.count("{}") == 1 and len(value) <= LONGEST
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

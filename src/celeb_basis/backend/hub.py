@@ -1,0 +1,111 @@
+"""The caches on this machine: the model hub's, of which a file may be damaged, and our own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import ModelError
+from ..io import read_text
+from .card import local_path
+
+CACHE = "CELEB_BASIS_CACHE"  # the environment variable that names another folder for our own
+DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again, such as a model's basis; it need not exist."""
+    from platformdirs import user_cache_path
+
+    own = os.environ.get(CACHE)
+    return Path(own) if own else user_cache_path("celeb-basis")
+
+
+@contextmanager
+def explain_corrupt_cache(folder: Path | None) -> Iterator[None]:
+    """Where a ModelError is due to a damaged file of the hub's cache, let it say which one has to be deleted.
+
+    folder: where the model lies. Files are looked at only after an error, as large ones take seconds.
+    """
+    try:
+        yield
+    except ModelError as error:
+        if folder is not None and (file := damaged(folder)) is not None:
+            raise ModelError(f"{error}; delete {file}, so that it is downloaded again") from error
+        raise
+
+
+def damaged(folder: Path) -> Path | None:
+    """What to delete of a model in the hub's cache; None for a sound model, and for one that lies elsewhere.
+
+    The cache calls a file by its SHA-256, or by the SHA-1 that Git gives it. The files of a model are links to such
+    files; where a system has no links, it cannot be told which one is damaged, and the model's folder is returned.
+    """
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cache = Path(HF_HUB_CACHE).resolve()
+    if cache not in folder.resolve().parents:
+        return None
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        stored = file.resolve()
+        if not DIGEST.fullmatch(stored.name):
+            return cache / folder.resolve().relative_to(cache).parts[0]
+        if _digest(stored) != stored.name:
+            return stored
+    return None
+
+
+def _digest(file: Path) -> str:
+    if len(file.name) == 64:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    content_bytes = file.read_bytes()
+    return hashlib.sha1(f"blob {len(content_bytes)}\0".encode() + content_bytes).hexdigest()
+
+
+# A tokenizer is written in one of these, whole or as its vocabulary alone.
+FILES = ("tokenizer/tokenizer.json", "tokenizer/vocab.json")
+
+
+def local_vocabulary(model: str) -> frozenset[str]:
+    """The pieces that a model's tokenizer knows, where the model lies on this machine; empty where it does not."""
+    for path in _files(model):
+        try:
+            content = json.loads(read_text(path, ModelError))
+            return frozenset(content["model"]["vocab"] if "model" in content else content)
+        except (ModelError, ValueError, TypeError, KeyError, RecursionError):
+            continue
+    return frozenset()
+
+
+def _files(model: str) -> Iterator[Path]:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    for name in FILES:
+        yield local_path(model) / name
+        try:
+            cached = try_to_load_from_cache(model, name)
+        except HFValidationError:  # a path is no hub id
+            continue
+        if isinstance(cached, str):
+            yield Path(cached)
+
+
+def is_local(model: str) -> bool:
+    """Return whether a model lies on this machine: in this package, in a folder or a file, or in the hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    path = local_path(model)
+    if (path / "model_index.json").is_file() or (path.suffix == ".safetensors" and path.is_file()):
+        return True
+    try:
+        return isinstance(try_to_load_from_cache(model, "model_index.json"), str)
+    except HFValidationError:
+        return False

@@ -1,0 +1,177 @@
+"""Memory: moves a model to its device, and saves memory where drawing or fitting would not fit otherwise."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import psutil
+import torch
+
+from ..errors import ModelError
+from .denoiser import Denoiser
+from .families import get_denoiser
+from .pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
+
+GIB = 2**30
+RESERVE = GIB // 2  # on a GPU, for workspaces and gaps
+# How many pictures are in the model at once: in a step of a fit, in a batch of `generate`, where guidance
+# doubles them, and in the autoencoder before a fit.
+FITTED, DRAWN, CODED = 4, 8, 8
+CODING = 960  # values alive in the autoencoder at its peak, a pixel
+TILE = 512  # pixels
+MAX_DRAWN = 64  # pictures at once on a GPU; more are not faster
+
+IN_FOUR_BITS = 0.35  # of a part's bytes: its matrices shrink to .28, its table of rows stays as it is
+LARGE = 2 * GIB  # a part that is worth it
+# In a fit of a transformer, at most: one picture with gradient checkpointing, and a language model's caption.
+ONE_PICTURE, ONE_CAPTION = 13 * GIB // 4, 5 * GIB // 2
+
+OFFLOAD = "one part of the model at a time, which can draw but not fit"
+CHECKPOINT = "gradient checkpointing"
+SLICE = "pictures coded one by one"
+TILES = f"in tiles of {TILE} pixels"
+
+
+def place(pipe: Pipeline, device: torch.device, free: int | None = None) -> None:
+    """Move a pipeline to a device, with the memory-saving measures that it needs; they are logged in one line.
+
+    free: bytes; by default what is free on the device. No measure changes a weight; only tiling changes pictures.
+    """
+    parts, denoiser = _bytes(pipe), get_denoiser(pipe)
+    if free is None:  # in main memory the weights are there already
+        free = free_bytes(device) + (0 if device.type == "cuda" else sum(parts.values()))
+    taken = measures(pipe, free, gpu=device.type == "cuda")
+    if OFFLOAD in taken:
+        denoiser.pipe.enable_model_cpu_offload(device=device)
+    else:
+        denoiser.pipe.to(device)
+    if CHECKPOINT in taken:
+        denoiser.network.enable_gradient_checkpointing()
+    if SLICE in taken:
+        pipe.vae.enable_slicing()
+    if TILES in taken:
+        pipe.vae.tile_sample_min_size, pipe.vae.tile_latent_min_size = TILE, TILE // pipe.vae_scale_factor
+        pipe.vae.enable_tiling()
+    if taken:
+        precision = str(denoiser.dtype).removeprefix("torch.")
+        logger.info(
+            f"{sum(parts.values()) / GIB:.1f} GiB of weights in {precision}, {free / GIB:.1f} GiB free on {device}: "
+            f"to save memory, {', '.join(taken)}"
+        )
+
+
+def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
+    """The measures needed for drawing and fitting to fit in `free` bytes, weights included.
+
+    The budget is the weights, plus what is alive beside them. That was counted once, tensor by tensor, on the
+    three architectures (and SD 1.5's seen on a CPU, 4 to 7% above the count, the autoencoder's 25%): it grows with
+    pictures, area and width, hardly with the family. In float16, GiB:
+
+                       weights   drawing 8   fitting 4, all kept / checkpointed   coding one, float32
+        SD 1.5, 512    2.0       0.5         2.8 / 0.8                            0.9
+        SDXL, 1024     6.5       1.2         19.4 / 2.0                           3.8
+
+        SD 3.5 medium  5.9       2.8         49.2 / 5.2                           1.9, bfloat16
+        klein 4B       14.9      5.6         100.5 / 12.4                         1.9, bfloat16
+        Z-Image        19.1      7.0         125.1 / 15.0                         1.9, bfloat16
+        FLUX.1         31.4      5.6         100.9 / 12.7                         1.9, bfloat16
+
+    So 6 GB hold SD 1.5, and 12 GB SDXL, once the UNet is checkpointed in a fit and the autoencoder takes one
+    picture at a time. A GPU too small for the weights holds one part of the model at a time and can only draw.
+    The last three rows count what a language model needs for one caption's gradient, about 2 GiB; with weights in 4
+    bits (`quantised_parts`) and one picture a step klein takes 9.4 GiB in a fit, Z-Image 11.3.
+    Attention in slices would save nothing: PyTorch's own never holds the whole matrix.
+    """
+    parts, denoiser = _bytes(pipe), get_denoiser(pipe)
+    feature_map, pixels = denoiser.feature_map, denoiser.resolution
+    upcast = pipe.vae.dtype == torch.float16 and getattr(pipe.vae.config, "force_upcast", False)
+    picture = pixels**2 * CODING * (4 if upcast else pipe.vae.dtype.itemsize)
+    left = free - sum(parts.values())
+    taken = []
+    if gpu and DRAWN * denoiser.activations_inference * feature_map > left:
+        taken.append(OFFLOAD)
+        left = free - max(parts.values())
+    if FITTED * denoiser.activations_train * feature_map + denoiser.caption > left:
+        taken.append(CHECKPOINT)
+    if CODED * picture > left:
+        taken.append(SLICE)
+    if picture > left and pixels > TILE:
+        taken.append(TILES)
+    return taken
+
+
+def quantised_parts(sizes: Mapping[str, int], free: int) -> list[str]:
+    """The parts of a pipeline to load in 4 bits, so that a fit of one picture a step finds room in `free` bytes.
+
+    sizes: bytes of weights of each part. The text encoders go first, as they only read; then the transformer.
+    """
+    taken: list[str] = []
+    large = [name for name, size in sizes.items() if size >= LARGE and name.startswith(("text_encoder", "transformer"))]
+    needed = sum(sizes.values()) + ONE_PICTURE
+    needed += ONE_CAPTION if any(name.startswith("text_encoder") for name in large) else 0
+    for name in sorted(large):
+        if needed > free:
+            taken.append(name)
+            needed -= int((1 - IN_FOUR_BITS) * sizes[name])
+    return taken
+
+
+def images_at_once(denoiser: Denoiser) -> int:
+    """How many training pictures may go through the denoiser in one call of a fit, by what is free now."""
+    free = free_bytes(next(denoiser.network.parameters()).device)
+    return max(FITTED, free // fitted_bytes(denoiser))
+
+
+def fitted_bytes(denoiser: Denoiser) -> int:
+    """Bytes that a training picture takes in a step of a fit."""
+    alive = (
+        denoiser.activations_checkpointed
+        if getattr(denoiser.network, "is_gradient_checkpointing", False)
+        else denoiser.activations_train
+    )
+    return alive * denoiser.feature_map + denoiser.caption
+
+
+def drawn_bytes(denoiser: Denoiser) -> int:
+    """Bytes that a picture takes while it is drawn, with guidance."""
+    return 2 * denoiser.activations_inference * denoiser.feature_map
+
+
+def drawn_at_once(pipe: Pipeline) -> int:
+    """How many pictures may be drawn together, by what is free now; on a CPU, where more are hardly faster, 8."""
+    denoiser = get_denoiser(pipe)
+    decoded = denoiser.resolution**2 * CODING * pipe.vae.dtype.itemsize
+    if getattr(pipe.vae, "use_slicing", False):
+        decoded = 0
+    device = next(denoiser.network.parameters()).device
+    free, most = free_bytes(device), MAX_DRAWN if device.type == "cuda" else DRAWN
+    return int(min(most, max(1, free // (drawn_bytes(denoiser) + decoded))))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0]) - RESERVE
+    return int(psutil.virtual_memory().available)
+
+
+def _bytes(pipe: Pipeline) -> dict[str, int]:
+    """How many bytes of weights each part of a pipeline has."""
+    return {
+        name: sum(weight.nbytes for weight in part.parameters())
+        for name, part in pipe.components.items()
+        if isinstance(part, torch.nn.Module)
+    }
+
+
+def check_trainable(pipe: Pipeline) -> None:
+    """Raise ModelError where the model was too large for its GPU, so that only drawing works."""
+    if hasattr(get_denoiser(pipe).network, "_hf_hook"):
+        raise ModelError(
+            "this model does not fit the GPU as a whole, so it can draw but not be fitted to: use a larger GPU, "
+            "a smaller model, or the CPU",
+            argument="device",
+        )

@@ -1,0 +1,343 @@
+"""The only contact with tokenizers and text encoders: a name's rows; placeholders put in and taken out.
+
+A model has one text encoder (Stable Diffusion 1 and 2, FLUX.2 klein, Z-Image), two (SDXL, FLUX.1) or three (Stable
+Diffusion 3); everything here loops over them, and a vector of the library is the concatenation over encoders of what
+each of them is given.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import random
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PromptError
+from ..notation import PLACEHOLDER, check_token, excerpt
+from .hooks import hook
+from .pipeline import Pipeline, pipeline_lock
+
+SUFFIXES = ("", "_2", "_3")  # of a pipeline's text_encoder and tokenizer
+TOKENS = 2  # a name is a first and a last token
+HIGHEST = 2  # the eos_token_id by which transformers pools at the highest id of a prompt
+MAX_NAME_LENGTH = 200  # letters
+# How vocabularies write a whole word: CLIP with an end, language models with the space before it.
+WHOLE_WORD = re.compile("([a-z]{3,})</w>|[\u0120\u2581]([A-Za-z]{3,})")
+MAX_PROMPT_LENGTH = 10_000  # letters; a tokenizer takes minutes for millions, to find that they are too many
+
+_fingerprints: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
+_extended: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
+
+
+def text_encoders(pipe: Pipeline) -> list[tuple[str, Any, Any]]:
+    """(suffix of the pipeline's attribute, tokenizer, text encoder), one for each text encoder."""
+    found = [(s, getattr(pipe, f"tokenizer{s}", None), getattr(pipe, f"text_encoder{s}", None)) for s in SUFFIXES]
+    return [(s, tokenizer, encoder) for s, tokenizer, encoder in found if encoder is not None]
+
+
+def embedding_dims(pipe: Pipeline) -> tuple[int, ...]:
+    """Width of the input embeddings of each text encoder: (768,) for SD 1, (768, 1280) for SDXL, (2560,) for klein."""
+    return tuple(encoder.get_input_embeddings().weight.shape[1] for _, _, encoder in text_encoders(pipe))
+
+
+def name_rows(pipe: Pipeline, names: Sequence[str]) -> tuple[Tensor, list[str]]:
+    """Look up the embedding rows of the names that can be used: `unusable_names` says which cannot, and why.
+
+    Returns rows (n, 2, dim), float32 on the CPU, dim concatenated over encoders, and the n names kept.
+    """
+    kept, _ = _sorted_names(pipe, names)
+    index = torch.tensor(list(kept), dtype=torch.long).reshape(len(kept), len(text_encoders(pipe)), TOKENS)
+    rows = []
+    for i, (_, _, encoder) in enumerate(text_encoders(pipe)):
+        table = encoder.get_input_embeddings().weight.detach()
+        rows.append(table[index[:, i].to(table.device)].float().cpu())
+    return torch.cat(rows, dim=-1), list(kept.values())
+
+
+def unusable_names(pipe: Pipeline, names: Sequence[str]) -> dict[str, str]:
+    """The names that are not exactly two known tokens of their own in every tokenizer: `{name: why}`."""
+    return _sorted_names(pipe, names)[1]
+
+
+def nonsense_names(pipe: Pipeline, names: Sequence[str], count: int) -> list[str]:
+    """Make up `count` names that can be used, always the same, of words of the vocabulary that no name has in it."""
+    tokenizer = text_encoders(pipe)[0][1]
+    taken = {i for ids in _name_ids(tokenizer, names) for i in ids}
+    pieces = ((WHOLE_WORD.fullmatch(piece), i) for piece, i in tokenizer.get_vocab().items() if i not in taken)
+    words = sorted(word[1] or word[2] for word, _ in pieces if word)
+    chance = random.Random(0)
+    made = [" ".join(chance.choices(words, k=TOKENS)) for _ in range(4 * count)] if words else []
+    return list(_sorted_names(pipe, made)[0].values())[:count]
+
+
+def _name_ids(tokenizer: Any, names: Sequence[str]) -> list[list[int]]:
+    """The tokens of names where they stand among other words: some vocabularies tell that from a beginning."""
+    found: list[list[int]] = (
+        tokenizer([f" {name}" for name in names], add_special_tokens=False).input_ids if names else []
+    )
+    return found
+
+
+def _sorted_names(
+    pipe: Pipeline, names: Sequence[str]
+) -> tuple[dict[tuple[tuple[int, ...], ...], str], dict[str, str]]:
+    """Tokens in every tokenizer -> name, and name -> why it cannot be used."""
+    kept: dict[tuple[tuple[int, ...], ...], str] = {}
+    dropped = {name: "too long" for name in names if len(name) > MAX_NAME_LENGTH}
+    names = [name for name in dict.fromkeys(names) if name not in dropped]
+    with pipeline_lock(pipe):
+        tokenizers = [tokenizer for _, tokenizer, _ in text_encoders(pipe)]
+        ids = [_name_ids(tokenizer, names) for tokenizer in tokenizers]
+    for name, *pieces in zip(names, *ids, strict=True):
+        tokens = tuple(map(tuple, pieces))
+        wrong = next((len(piece) for piece in pieces if len(piece) != TOKENS), TOKENS)
+        if wrong != TOKENS:
+            dropped[name] = "1 token" if wrong == 1 else f"{wrong} tokens"
+        elif any(tokenizer.unk_token_id in piece for tokenizer, piece in zip(tokenizers, pieces, strict=True)):
+            dropped[name] = "a token the model does not know"
+        elif kept.setdefault(tokens, name) != name:
+            dropped[name] = f"the tokens of {kept[tokens]}"
+    return kept, dropped
+
+
+def fingerprint(pipe: Pipeline) -> str:
+    """Name the text encoders by a hash: the same for one model in any precision, another for any other.
+
+    Hashed are each tokenizer's own vocabulary and the sign bits of its rows of the embedding table: signs
+    survive rounding to half precision, and a table that was trained further has other signs.
+    """
+    digest = hashlib.sha256()
+    for _, tokenizer, encoder in text_encoders(pipe):
+        table = encoder.get_input_embeddings().weight.detach()
+        version = 0 if table.is_inference() else table._version  # what was made in inference mode counts no changes
+        key = (table.data_ptr(), version, tuple(table.shape), table.dtype, tokenizer.vocab_size)
+        if encoder not in _fingerprints or _fingerprints[encoder][0] != key:
+            _fingerprints[encoder] = key, _hash_table(tokenizer, table)
+        digest.update(_fingerprints[encoder][1].encode())
+    return digest.hexdigest()
+
+
+def _hash_table(tokenizer: Any, table: Tensor) -> str:
+    size = tokenizer.vocab_size  # rows of tokens that were added later are not the model's own
+    words = sorted((i, word) for word, i in tokenizer.get_vocab().items() if i < size)
+    digest = hashlib.sha256(repr((table[:size].shape, words)).encode())
+    for rows in table[:size].split(2**14):  # a language model's table is large
+        digest.update(torch.signbit(rows).to(torch.uint8).cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_placeholder(pipe: Pipeline, token: str, count: int = TOKENS) -> None:
+    """Raise PromptError, with the reason, unless `token` can stand for `count` vectors in this model."""
+    check_token(token)
+    for part in _parts(token, count):
+        if knows(pipe, part):
+            raise PromptError(f"{part} already has a meaning in this model: choose another placeholder token")
+
+
+def knows(pipe: Pipeline, token: str) -> bool:
+    """Whether `token` is one word of a tokenizer's vocabulary, tokens that were added to it included."""
+    with pipeline_lock(pipe):
+        return any(t.convert_tokens_to_ids(token) not in (None, t.unk_token_id) for _, t, _ in text_encoders(pipe))
+
+
+def vocabulary(pipe: Pipeline) -> frozenset[str]:
+    """The pieces that any of the pipeline's tokenizers knows."""
+    return frozenset(piece for _, tokenizer, _ in text_encoders(pipe) for piece in tokenizer.get_vocab())
+
+
+def _parts(token: str, count: int) -> list[str]:
+    """The names under which diffusers expands a token of `count` vectors."""
+    return [token, *(f"{token}_{i}" for i in range(1, count))]
+
+
+@contextmanager
+def placeholders(pipe: Pipeline, vectors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let each token mean its vectors (n, dim) in every prompt inside the block: two for a person, or any number.
+
+    The tokenizers are exchanged for extended copies and the looked-up rows are replaced on their way
+    out of the embedding: no weight and no vocabulary is written, gradients flow to the vectors, and
+    everything is as before afterwards, on exceptions and Ctrl-C too. Blocks may be nested; those of other
+    threads wait.
+
+    Raises PromptError for a token that cannot be a placeholder or vectors of another shape.
+    """
+    width = sum(embedding_dims(pipe))
+    with pipeline_lock(pipe), ExitStack() as undo:
+        for token, rows in vectors.items():
+            check_token(token)
+            if rows.ndim != 2 or not len(rows) or rows.shape[1] != width:
+                raise PromptError(f"{token}: vectors of shape {tuple(rows.shape)}, this model needs (n, {width})")
+            check_placeholder(pipe, token, len(rows))
+        parts = [part for token, rows in vectors.items() for part in _parts(token, len(rows))]
+        values = torch.cat(list(vectors.values())) if vectors else torch.empty(0, width)
+        for (suffix, tokenizer, encoder), value in zip(
+            text_encoders(pipe), values.split(embedding_dims(pipe), dim=-1), strict=True
+        ):
+            extended = _extend(tokenizer, parts, lstrip=not hasattr(pipe, "maybe_convert_prompt"))
+            undo.callback(setattr, pipe, f"tokenizer{suffix}", tokenizer)
+            setattr(pipe, f"tokenizer{suffix}", extended)
+            ids = extended.convert_tokens_to_ids(parts)
+            for embedding in _look_ups(encoder):
+                _replace_rows(undo, embedding, ids, value)
+            for module in pooling_at_highest(encoder):
+                undo.callback(setattr, module, "eos_token_id", HIGHEST)
+                module.eos_token_id = extended.eos_token_id
+        yield
+
+
+def pooling_at_highest(encoder: nn.Module) -> list[Any]:
+    """The modules of a text encoder that pool at the highest id, as old configs ask for: it may be a placeholder's."""
+    return [module for module in encoder.modules() if getattr(module, "eos_token_id", None) == HIGHEST]
+
+
+def _look_ups(encoder: Any) -> list[nn.Module]:
+    """The modules of a text encoder that look rows up in its table: T5 has two, which share it unless it was moved."""
+    table = encoder.get_input_embeddings()
+    others = [module for module in encoder.modules() if isinstance(module, nn.Embedding) and module is not table]
+    return [table, *(module for module in others if module.weight.shape == table.weight.shape)]
+
+
+def _extend(tokenizer: Any, parts: Sequence[str], *, lstrip: bool) -> Any:
+    """A copy of the tokenizer that knows `parts`; the last one is kept, as copying takes CLIP 0.4 s.
+
+    lstrip: whether a part takes the space before it, as a name in a language model's vocabulary does; diffusers' own
+    expansion would stumble over it.
+    """
+    from transformers import AddedToken
+
+    key = (len(tokenizer), tokenizer.model_max_length, tuple(parts))
+    known, extended = _extended.get(tokenizer, (None, None))
+    if known != key or len(extended) != len(tokenizer) + len(parts):
+        extended = copy.deepcopy(tokenizer)
+        extended.add_tokens([AddedToken(part, lstrip=lstrip) for part in parts])
+        _extended[tokenizer] = key, extended
+    return extended
+
+
+def _replace_rows(undo: ExitStack, embedding: nn.Module, ids: Sequence[int], values: Tensor) -> None:
+    """Let an embedding answer `values[i]` for `ids[i]`, which its table need not hold, until `undo` is closed."""
+    hidden: list[Tensor] = []  # placeholder positions of the call in progress
+
+    def hide(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        which = (args[0][..., None] == torch.tensor(ids, device=args[0].device)).int()  # (..., len(ids))
+        hidden.append(torch.where(which.any(-1), which.argmax(-1), -1))
+        return (args[0].masked_fill(hidden[-1] >= 0, 0), *args[1:])
+
+    def fill(_: nn.Module, args: tuple[Tensor, ...], rows: Tensor) -> Tensor:
+        index = hidden.pop()
+        return torch.where((index >= 0)[..., None], values.to(rows)[index.clamp(min=0)], rows)
+
+    if ids:
+        hook(undo, embedding.register_forward_pre_hook, hide)
+        hook(undo, embedding.register_forward_hook, fill)
+
+
+def expanded(pipe: Pipeline, prompts: Sequence[str]) -> list[str]:
+    """Prompts as a pipeline's own methods take them: tokens written out as their parts where it does not do that."""
+    if hasattr(pipe, "maybe_convert_prompt"):
+        return list(prompts)
+    added = text_encoders(pipe)[0][1].get_added_vocab()
+
+    def all_parts(found: re.Match[str]) -> str:
+        parts = [found[0]]
+        while (following := f"{found[0]}_{len(parts)}") in added:
+            parts.append(following)
+        return " ".join(parts)
+
+    return [PLACEHOLDER.sub(all_parts, prompt) for prompt in prompts]
+
+
+def check_lengths(
+    pipe: Pipeline, prompts: Sequence[str], limit: float = math.inf, said: Callable[[str], str] = str
+) -> None:
+    """Raise PromptError for a prompt of which no text encoder reads everything: diffusers would cut it short.
+
+    limit: tokens that the pipeline gives its text encoders, if fewer than they take.
+    said: what the pipeline makes of a prompt before it is tokenised.
+    """
+    for prompt in prompts:
+        check_text(prompt)
+    rows = []
+    for _, tokenizer, encoder in text_encoders(pipe):
+        own = min(limit, text_length(tokenizer, encoder))
+        rows.append(
+            [(len(ids), own) for ids in tokenizer([said(p) for p in _written(pipe, tokenizer, prompts)]).input_ids]
+        )
+    for prompt, *read in zip(prompts, *rows, strict=True):
+        length, most = min(read, key=lambda pair: pair[0] - pair[1])
+        if length > most:
+            raise PromptError(
+                f"the prompt is {length - most:g} tokens too long ({length}, of which this model "
+                f"reads {most:g}): shorten {excerpt(prompt)!r}"
+            )
+
+
+def text_length(tokenizer: Any, encoder: Any) -> int:
+    """How many tokens a text encoder takes."""
+    return int(min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", sys.maxsize)))
+
+
+def _written(pipe: Pipeline, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
+    """Prompts with every token written out as its parts."""
+    if not hasattr(pipe, "maybe_convert_prompt"):
+        return expanded(pipe, prompts)
+    return [pipe.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
+
+
+def token_ids(pipe: Pipeline, prompts: Sequence[str]) -> tuple[Tensor, ...]:
+    """Tokenise prompts as the pipelines of UNets do: ids (n, length), one tensor for each text encoder.
+
+    Raises PromptError for a prompt that does not fit, which diffusers would cut short.
+    """
+    check_lengths(pipe, prompts)
+    result = []
+    for _, tokenizer, encoder in text_encoders(pipe):
+        written, limit = _written(pipe, tokenizer, prompts), text_length(tokenizer, encoder)
+        padded = tokenizer(written, padding="max_length", max_length=limit, return_tensors="pt")
+        result.append(padded.input_ids.to(encoder.device))
+    return tuple(result)
+
+
+def check_text(prompt: str) -> None:
+    """Raise PromptError for a prompt that no tokenizer should see."""
+    if not isinstance(prompt, str):
+        raise PromptError(f"a prompt must be text, not {type(prompt).__name__}")
+    if len(prompt) > MAX_PROMPT_LENGTH:
+        raise PromptError(f"the prompt is {len(prompt)} letters long, of which no model reads a tenth: shorten it")
+    if any("\ud800" <= letter <= "\udfff" for letter in prompt):
+        raise PromptError(f"the prompt {excerpt(prompt)!r} is not UTF-8 text: write it again")
+
+
+def encode(pipe: Pipeline, ids: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Encode token ids as `pipe.encode_prompt` of a UNet's pipeline does.
+
+    Returns states (n, length, width) and, for SDXL, pooled (n, width), else None.
+    """
+    encoders: list[Callable[..., Any]] = [encoder for _, _, encoder in text_encoders(pipe)]
+    if len(encoders) == 1 and not hasattr(pipe, "text_encoder_2"):
+        return encoders[0](ids[0])[0], None
+    outputs = [encoder(i, output_hidden_states=True) for encoder, i in zip(encoders, ids, strict=True)]
+    return torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[-1][0]
+
+
+def encoder_outputs(pipe: Pipeline, template: str, vectors: Tensor) -> Tensor:
+    """What the text encoders make of a name in a prompt: their last states at its two tokens, (2, dim), on the CPU."""
+    token = "<somebody>"
+    with torch.no_grad(), placeholders(pipe, {token: vectors}):
+        states = []
+        for _, tokenizer, encoder in text_encoders(pipe):
+            [written] = _written(pipe, tokenizer, [template.format(token)])
+            row = tokenizer(written, return_tensors="pt").input_ids.to(encoder.device)
+            own = torch.isin(row[0], torch.tensor(tokenizer.convert_tokens_to_ids(_parts(token, TOKENS))).to(row))
+            # Without the head that predicts the next word, where there is one.
+            states.append(encoder.base_model(row).last_hidden_state[0, own].float().cpu())
+    return torch.cat(states, dim=-1)

@@ -1,0 +1,118 @@
+"""Sound: a model's folder is looked through before it is loaded, and its weights before they are used."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from ..errors import ModelError
+from ..io import check_regular
+from .pipeline import Pipeline
+from .text_encoders import SUFFIXES, text_length
+
+MAX_JSON_BYTES = 2**26  # bytes; a tokenizer of CLIP has 2 million
+MAX_JSON_DEPTH = 32  # the tokenizers' own reader takes minutes for depths that no configuration has
+MAX_LATENT_SIDE = 1024  # latents on a side
+
+
+def check_configuration(folder: Path) -> None:
+    """Raise ModelError for a JSON file in a model's folder that cannot be read, or that would take for ever."""
+    for file in sorted(folder.rglob("*.json")):
+        if any(part.startswith(".") for part in file.relative_to(folder).parts):
+            continue
+        check_json(file)
+
+
+def check_json(file: Path) -> None:
+    """Raise ModelError for a JSON file that cannot be read, or that is nested too deeply."""
+    check_regular(file, ModelError, MAX_JSON_BYTES)
+    try:
+        deep = _deeper(json.loads(file.read_bytes()), MAX_JSON_DEPTH)
+    except RecursionError:
+        deep = True
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} is no JSON file ({error}): {AGAIN}") from None
+    if deep:
+        raise ModelError(f"{file} is nested more than {MAX_JSON_DEPTH} deep, as no configuration is: {AGAIN}")
+
+
+AGAIN = "get the model again"
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether a JSON value is nested deeper than so many levels."""
+    if not isinstance(value, dict | list):
+        return False
+    inside = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(each, levels - 1) for each in inside if isinstance(each, dict | list))
+
+
+def check_weights(pipe: Pipeline, source: Path, variant: str | None = None) -> None:
+    """Raise ModelError unless every part of a pipeline has all its weights, and all of them are finite numbers.
+
+    source: the folder or file it was loaded from. diffusers leaves weights that it did not find without values,
+    transformers makes them up.
+    """
+    for name, part in pipe.components.items():
+        if not isinstance(part, torch.nn.Module):
+            continue
+        check_part(part, f"the {name} of {source}", source / name, variant)
+
+
+def check_part(part: torch.nn.Module, what: str, folder: Path, variant: str | None = None) -> None:
+    """Raise ModelError unless a network has all its weights, and all of them are finite.
+
+    what: the network in messages. folder: it was loaded from there, unless there is no such folder.
+    """
+    missing = [key for key, weight in part.named_parameters() if weight.is_meta]
+    if not missing and type(part).__module__.startswith("transformers.") and folder.is_dir():
+        missing = _made_up(part, folder, variant)
+    if missing:
+        raise ModelError(f"{what} lacks {len(missing)} of its weights ({missing[0]}): {AGAIN}")
+    for key, weight in part.named_parameters():
+        if weight.is_floating_point() and weight.numel() and not torch.stack(weight.aminmax()).isfinite().all():
+            raise ModelError(f"{what} holds weights that are no finite numbers ({key}): {AGAIN}")
+
+
+def _made_up(part: torch.nn.Module, folder: Path, variant: str | None) -> list[str]:
+    """The weights of a part that none of its files has; a file may call them by a longer name."""
+    files = list(folder.glob("*.safetensors"))
+    files = [file for file in files if variant and f".{variant}" in file.name] or files
+    stored: set[str] = set()
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            for key in opened.keys():
+                pieces = key.split(".")
+                stored.update(".".join(pieces[i:]) for i in range(len(pieces)))
+    return [key for key, _ in part.named_parameters() if key not in stored]
+
+
+def check_parts(pipe: Pipeline) -> None:
+    """Raise ModelError for tokenizers and sizes with which nothing can be encoded or drawn."""
+    for suffix in SUFFIXES:
+        tokenizer, encoder = getattr(pipe, f"tokenizer{suffix}", None), getattr(pipe, f"text_encoder{suffix}", None)
+        if encoder is None:
+            continue
+        rows = len(encoder.get_input_embeddings().weight)
+        words = 0 if tokenizer is None else len(tokenizer)
+        if tokenizer is None or not 2 < words <= rows:
+            raise ModelError(
+                f"the tokenizer{suffix} of {pipe.config.get('_name_or_path')} knows {words} tokens, its text encoder "
+                f"{rows}: {AGAIN}, with the files of the tokenizer"
+            )
+        if not 2 < text_length(tokenizer, encoder):
+            raise ModelError(f"the tokenizer{suffix} reads {tokenizer.model_max_length} tokens of a prompt: {AGAIN}")
+    scale = pipe.vae.config.get("scaling_factor", 1.0)  # FLUX.2 has statistics instead
+    if not (isinstance(scale, int | float) and 0 < scale < math.inf):
+        raise ModelError(f"the vae's scaling_factor is {scale!r}: its config.json must say a number above 0")
+    network = "unet" if "unet" in pipe.components else "transformer"
+    side = pipe.components[network].config.get("sample_size", 1)  # later transformers take any
+    if not (type(side) is int and 1 <= side <= MAX_LATENT_SIDE):
+        raise ModelError(
+            f"the {network}'s sample_size is {side!r}: its config.json must say how many latents wide pictures are"
+        )

@@ -1,0 +1,286 @@
+"""CelebBasis: the space of celebrity names; a PCA of their embedding rows at each token position."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .backend.card import ModelCard
+from .backend.pipeline import Pipeline, model_name
+from .backend.text_encoders import TOKENS, embedding_dims, fingerprint, name_rows
+from .errors import BasisError
+from .io import load_safetensors, read_text, save_safetensors
+
+MAX_COMPONENTS = 512  # the paper's
+MOST = 1e4  # of a number in a basis
+TENSORS = ("mean", "components", "explained_variance", "explained_variance_ratio", "median_radius")
+
+
+@dataclass(frozen=True, eq=False)
+class CelebBasis:
+    """Mean and principal components of celebrity names, one set for each of the two token positions.
+
+    With several text encoders a name's rows are concatenated, each encoder's part multiplied by its
+    `encoder_scale`, so that every encoder brings the same total variance; mean and components live in
+    that scaled space, `transform` and `inverse_transform` go in and out of it.
+
+    Source: Yuan et al., "Inserting Anybody in Diffusion Models via Celeb Basis" (2023), section 3.2.
+    """
+
+    mean: Tensor  # (2, dim)
+    components: Tensor  # (2, k, dim), orthonormal rows, most variance first
+    explained_variance: Tensor  # (2, k), of the celebrities along each component
+    explained_variance_ratio: Tensor  # (2, k), share of the position's total variance
+    median_radius: Tensor  # (2,), median distance of the celebrities from the mean, in coefficients
+    rank: tuple[int, ...]  # (2,), directions that the names span, of which k are kept
+    encoder_dims: tuple[int, ...]  # sums to dim
+    encoder_scale: tuple[float, ...]
+    names: tuple[str, ...]
+    fingerprint: str  # of the text encoders
+    model: str  # what the model was called, for people
+
+    def __post_init__(self) -> None:
+        wrong = self._inconsistency()
+        if wrong:
+            raise BasisError(f"this is no celeb basis: {wrong}")
+
+    def _inconsistency(self) -> str | None:
+        """What is wrong with the values, if anything is."""
+        for name in TENSORS:
+            tensor = getattr(self, name)
+            if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32:
+                return f"{name} is not in float32"
+            if not tensor.isfinite().all():
+                return f"{name} holds values that are not finite numbers"
+        if self.components.ndim != 3 or self.mean.ndim != 2 or not self.components.numel():
+            return f"components have the shape {tuple(self.components.shape)}, mean {tuple(self.mean.shape)}"
+        _, k, dim = self.components.shape
+        shapes = {
+            "mean": (TOKENS, dim),
+            "components": (TOKENS, k, dim),
+            "explained_variance": (TOKENS, k),
+            "explained_variance_ratio": (TOKENS, k),
+            "median_radius": (TOKENS,),
+        }
+        for name, shape in shapes.items():
+            if tuple(getattr(self, name).shape) != shape:
+                return f"{name} has the shape {tuple(getattr(self, name).shape)}, {shape} is needed"
+        gram = self.components @ self.components.mT
+        if not torch.allclose(gram, torch.eye(k).expand_as(gram), atol=1e-3):
+            return "its components are not orthonormal"
+        variance, share = self.explained_variance, self.explained_variance_ratio
+        if not ((variance > 0).all() and (self.median_radius > 0).all()):
+            return "the celebrities do not spread along every component"
+        if max(float(t.abs().max()) for t in (self.mean, variance, self.median_radius)) > MOST:
+            return f"it holds numbers above {MOST:g}, as no model has in its embeddings"
+        if (variance[:, 1:] > variance[:, :-1] * 1.001).any():
+            return "its components are not in the order of their variance"
+        total = variance.sum(-1, keepdim=True) / share.sum(-1, keepdim=True)
+        if not (share > 0).all() or (share.sum(-1) > 1.001).any() or not torch.allclose(variance, share * total, 1e-2):
+            return "the shares of the variance are not those of the variances"
+        if len(self.encoder_dims) != len(self.encoder_scale) or not all(
+            type(d) is int and d > 0 for d in self.encoder_dims
+        ):
+            return f"encoder_dims {self.encoder_dims} and encoder_scale {self.encoder_scale} do not match"
+        if sum(self.encoder_dims) != dim or not all(
+            isinstance(s, float | int) and 1 / MOST < s < MOST for s in self.encoder_scale
+        ):
+            return f"encoder_dims {self.encoder_dims} do not sum to {dim}, or an encoder_scale is no sound number"
+        texts = (*self.names, self.fingerprint, self.model)
+        if len(self.names) < 3 or not all(isinstance(text, str) for text in texts):
+            return "its names are no list of texts"
+        if len(self.rank) != TOKENS or not all(type(r) is int and k <= r for r in self.rank):
+            return f"rank {self.rank} is not {TOKENS} numbers of at least {k}"
+        return None
+
+    @classmethod
+    def from_pipeline(cls, pipe: Pipeline, names: Sequence[str], n_components: int | None = None) -> CelebBasis:
+        """Make the basis of a pipeline from those of `names` that are exactly two tokens; see `fit`."""
+        rows, kept = name_rows(pipe, names)
+        if len(kept) < 3:
+            raise BasisError(f"{len(kept)} of {len(names)} names are two tokens in this model: at least 3 are needed")
+        return cls.fit(
+            rows,
+            kept,
+            n_components,
+            encoder_dims=embedding_dims(pipe),
+            fingerprint=fingerprint(pipe),
+            model=model_name(pipe),
+        )
+
+    @classmethod
+    def fit(
+        cls,
+        rows: Tensor,
+        names: Sequence[str],
+        n_components: int | None = None,
+        *,
+        encoder_dims: Sequence[int] | None = None,
+        fingerprint: str = "",
+        model: str = "",
+    ) -> CelebBasis:
+        """Make a basis of the embedding rows (n, 2, dim) of n names.
+
+        n_components: how many directions to keep at each position; None keeps the rank, at most 512.
+        encoder_dims: how many columns each text encoder has; None for one encoder.
+        fingerprint, model: of the text encoders that the rows come from.
+
+        Raises BasisError if there are fewer than three names, or more components are asked for than the names span
+        at the poorer position (first names repeat, so distinct rows count, not names).
+        """
+        if len(names) < 3:
+            raise BasisError(f"{len(names)} names: at least 3 are needed")
+        if rows.ndim != 3 or rows.shape[:2] != (len(names), TOKENS):
+            raise BasisError(f"rows of shape {tuple(rows.shape)}: ({len(names)}, {TOKENS}, dim) is needed")
+        dims = tuple(encoder_dims or (rows.shape[-1],))
+        rows = rows.double()
+        spread = [part.var(dim=0).sum().item() for part in rows.split(dims, dim=-1)]
+        scale = tuple((sum(spread) / len(spread) / s) ** 0.5 if s > 0 else 1.0 for s in spread)
+        rows = rows * _per_column(scale, dims)
+        mean = rows.mean(dim=0)
+        centred = (rows - mean).transpose(0, 1)  # (2, n, dim)
+        _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
+        ranks = [_rank(position, s) for position, s in zip(rows.transpose(0, 1), singular, strict=True)]
+        k = min(*ranks, MAX_COMPONENTS) if n_components is None else n_components
+        if not 1 <= k <= min(ranks):
+            raise BasisError(
+                f"n_components={n_components} must be between 1 and {min(ranks)}, the rank of these "
+                f"{len(names)} names (first tokens {ranks[0]}, last tokens {ranks[1]})"
+            )
+        # Signs as in sklearn: the entry of largest magnitude is positive.
+        largest = directions.gather(-1, directions.abs().argmax(-1, keepdim=True))
+        components = (directions * largest.sign())[:, :k]
+        variance = singular**2 / (len(names) - 1)
+        coefficients = torch.einsum("jnd,jkd->jnk", centred, components)
+        return cls(
+            mean=mean.float(),
+            components=components.float(),
+            explained_variance=variance[:, :k].float(),
+            explained_variance_ratio=(variance / variance.sum(-1, keepdim=True))[:, :k].float(),
+            median_radius=coefficients.norm(dim=-1).median(dim=-1).values.float(),
+            rank=tuple(ranks),
+            encoder_dims=dims,
+            encoder_scale=scale,
+            names=tuple(names),
+            fingerprint=fingerprint,
+            model=model,
+        )
+
+    @property
+    def n_components(self) -> int:
+        """Coefficients at each of the two positions; a person is twice as many numbers."""
+        return self.components.shape[1]
+
+    @property
+    def sigma(self) -> Tensor:
+        """Standard deviation of the celebrities along each component, (2, k)."""
+        return self.explained_variance.sqrt()
+
+    @property
+    def digest(self) -> str:
+        """A hash of the space itself, for artefacts that only make sense in this very basis."""
+        content = hashlib.sha256(self.fingerprint.encode())
+        for tensor in (self.mean, self.components):
+            content.update(tensor.numpy().tobytes())
+        return content.hexdigest()
+
+    def transform(self, vectors: Tensor) -> Tensor:
+        """Coefficients (..., 2, k) of vectors (..., 2, dim): their projection on the basis."""
+        scale, mean, components = self._on(vectors)
+        return torch.einsum("...jd,jkd->...jk", vectors * scale - mean, components)
+
+    def inverse_transform(self, coefficients: Tensor) -> Tensor:
+        """Vectors (..., 2, dim) at coefficients (..., 2, k); gradients flow."""
+        scale, mean, components = self._on(coefficients)
+        return (mean + torch.einsum("...jk,jkd->...jd", coefficients, components)) / scale
+
+    def _on(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        scale = _per_column(self.encoder_scale, self.encoder_dims)
+        return scale.to(like), self.mean.to(like), self.components.to(like)
+
+    def check(self, pipe: Pipeline) -> None:
+        """Raise BasisError unless this basis was made from the pipeline's own text encoders."""
+        if self.fingerprint != fingerprint(pipe):
+            raise BasisError(
+                f"this basis was made for {self.model or 'another model'} and does not fit "
+                f"{model_name(pipe)}: make one with `celeb-basis basis`"
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write the basis to a .safetensors file."""
+        metadata = {
+            "format": "celeb-basis basis 2",
+            "names": json.dumps(self.names),
+            "rank": json.dumps(self.rank),
+            "encoder_dims": json.dumps(self.encoder_dims),
+            "encoder_scale": json.dumps(self.encoder_scale),
+            "fingerprint": self.fingerprint,
+            "model": self.model,
+        }
+        save_safetensors(path, {name: getattr(self, name) for name in TENSORS}, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> CelebBasis:
+        """Read a basis from the file that `save` wrote, or from a folder whose card names one.
+
+        Raises BasisError for anything else.
+        """
+        if os.path.isdir(path):
+            own = ModelCard.of(Path(path)).basis
+            if own is None:
+                raise BasisError(f"{path} is a folder without a card that names a basis: name a file")
+            path = own
+        tensors, metadata = load_safetensors(path, BasisError)
+        if metadata.get("format") != "celeb-basis basis 2" or set(tensors) != set(TENSORS):
+            raise BasisError(f"{path} is not a celeb basis")
+        try:
+            values: dict[str, Any] = dict(tensors)
+            for name in ("rank", "encoder_dims", "encoder_scale", "names"):
+                values[name] = tuple(json.loads(metadata[name]))
+            return cls(
+                **values,
+                fingerprint=metadata["fingerprint"],
+                model=metadata["model"],
+            )
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
+            raise BasisError(f"{path} is not a whole celeb basis (metadata: {error})") from error
+        except BasisError as error:
+            raise BasisError(f"{path}: {error}") from None
+
+
+def _per_column(scale: Sequence[float], dims: Sequence[int]) -> Tensor:
+    return torch.cat([torch.full((dim,), s) for s, dim in zip(scale, dims, strict=True)])
+
+
+def _rank(rows: Tensor, singular: Tensor) -> int:
+    """Directions that rows (n, dim) span around their mean: d distinct rows span d - 1 at most."""
+    tolerance = singular.max() * max(rows.shape) * torch.finfo(singular.dtype).eps
+    return min(int((singular > tolerance).sum()), len(rows.unique(dim=0)) - 1)
+
+
+def celebrity_names() -> list[str]:
+    """The shipped names, the famous first.
+
+    Each is exactly two tokens in the vocabulary of CLIP, T5 or Qwen: the file says in which.
+    """
+    return read_names(Path(__file__).with_name("celebrities.txt"))
+
+
+def read_names(path: str | Path) -> list[str]:
+    """Read names, one a line, each kept once and in order; what follows a # is a comment.
+
+    Raises BasisError where the file cannot be read or has no name in it.
+    """
+    lines = (" ".join(line.split("#")[0].split()) for line in read_text(path, BasisError).splitlines())
+    names = list(dict.fromkeys(line for line in lines if line))
+    if not names:
+        raise BasisError(f"{path} has no name in it; write one a line")
+    return names

@@ -1,0 +1,35 @@
+"""The demo command: the whole method once, on the miniature."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .options import Progress, add_command, check_folder, hide_loading_bars, nonnegative_int
+
+
+def add_commands(commands: Any) -> None:
+    """Add this command to the parser."""
+    demo = add_command(
+        commands,
+        "demo",
+        show,
+        "run the whole method on the miniature: a photo, a fit, a contact sheet",
+        """
+        demo
+        demo --photo me.jpg -o demo""",
+    )
+    demo.add_argument("--photo", type=Path, help="your own photo (default: one of a person the model has never seen)")
+    demo.add_argument("--largest-face", action="store_true", help="if the photo shows several faces, take the largest")
+    demo.add_argument("--seed", type=nonnegative_int, default=0, help="which person and which noise (default: 0)")
+    demo.add_argument("-o", "--out", type=Path, default=Path("demo"), metavar="DIR", help="(default: demo)")
+
+
+def show(args: argparse.Namespace) -> dict[str, Any]:
+    from ..miniature.demo import run
+
+    check_folder(args.out)
+    hide_loading_bars()
+    with Progress() as progress:
+        return run(args.out, args.photo, args.seed, progress, largest_face=args.largest_face)

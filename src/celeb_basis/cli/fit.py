@@ -1,0 +1,279 @@
+"""The fit command: learn a person from one photo or several, or several people at once."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shlex
+import time
+from collections.abc import Container, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BasisError, OutputError, PhotoError, PromptError
+from ..fit.recipe import DEFAULTS, STEPS_FROM_MEAN, Recipe
+from .info import describe_identity
+from .options import (
+    Progress,
+    add_basis,
+    add_command,
+    add_face_reader,
+    add_model,
+    check_file,
+    check_folder,
+    load_model,
+    make_folder,
+    model_again,
+    nonnegative_int,
+    person,
+    placeholder,
+    positive_float,
+    positive_int,
+)
+
+if TYPE_CHECKING:
+    from ..basis import CelebBasis
+    from ..fit.methods import Method
+    from ..instant_map import InstantMap
+
+logger = logging.getLogger(__name__)
+
+METHOD = "celeb-basis"
+
+
+def add_commands(commands: Any) -> None:
+    """Add this command to the parser."""
+    fit = add_command(
+        commands,
+        "fit",
+        fit_people,
+        "learn a person from one photo, or several of the same person; or several people at once",
+        """
+        fit me.jpg
+        fit me.jpg --name annika
+        fit 1.jpg 2.png --name annika --largest-face -o people/annika.safetensors
+        fit --person annika=me.jpg --person tovik=1.jpg,2.jpg -o people
+        fit photos-of-annika --name annika
+        fit me.jpg --name annika --steps 0
+        fit me.jpg --name annika --method textual-inversion
+        fit me.jpg --name annika --model stable-diffusion-v1-5/stable-diffusion-v1-5
+        fit me.jpg --name annika --minutes 3 --batch-size 1 --resolution 256 --model sd15 --basis sd15.safetensors""",
+        "Without --basis, a model whose card names none gets one that is made of the shipped names and kept for the "
+        "next time. With --steps 0 the instant map alone places the person, without any training.",
+    )
+    fit.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="photos of one person, or a folder of them")
+    fit.add_argument(
+        "--name", type=placeholder, help="the name in prompts: annika for <annika> (default: that of the photo's file)"
+    )
+    fit.add_argument(
+        "--person",
+        type=person,
+        action="append",
+        default=[],
+        metavar="NAME=PHOTO[,PHOTO...]",
+        help="one of several people, instead of PHOTO and --name; repeat for each",
+    )
+    fit.add_argument(
+        "-o", "--out", type=Path, metavar="FILE|DIR", help="(default: NAME.safetensors); with --person a folder"
+    )
+    add_fitting(fit)
+
+
+def add_fitting(parser: argparse.ArgumentParser) -> None:
+    """Add the model and how people are learnt in it."""
+    add_model(parser)
+    add_basis(parser)
+    parser.add_argument(
+        "--instant-map", type=Path, metavar="FILE", help="instant map (default: the one beside the basis)"
+    )
+    parser.add_argument(
+        "--method", choices=DEFAULTS, default=METHOD, help=f"what is learnt, and how (default: {METHOD})"
+    )
+    parser.add_argument(
+        "--init", choices=("instant", "mean"), help="where to start (default: instant if there is a map)"
+    )
+    parser.add_argument(
+        "--steps", dest="max_train_steps", type=nonnegative_int, metavar="N", help=f"steps of training ({_steps()})"
+    )
+    parser.add_argument(
+        "--minutes",
+        dest="max_train_minutes",
+        type=positive_float,
+        metavar="M",
+        help="time limit: take as many steps as it allows",
+    )
+    parser.add_argument(
+        "--lr",
+        dest="learning_rate",
+        type=positive_float,
+        metavar="RATE",
+        help=f"learning rate ({_defaults('learning_rate')})",
+    )
+    parser.add_argument(
+        "--batch-size",
+        dest="train_batch_size",
+        type=positive_int,
+        metavar="N",
+        help=f"images per step ({_defaults('train_batch_size')})",
+    )
+    parser.add_argument(
+        "--num-train-images",
+        type=positive_int,
+        default=Recipe.num_train_images,
+        metavar="N",
+        help=f"different training images; fewer start faster on a CPU (default: {Recipe.num_train_images})",
+    )
+    parser.add_argument(
+        "--resolution", type=positive_int, metavar="PIXELS", help="side of a training image (default: the model's)"
+    )
+    parser.add_argument("--largest-face", action="store_true", help="if a photo shows several faces, take the largest")
+    add_face_reader(parser)
+    parser.add_argument(
+        "--seed", type=nonnegative_int, default=0, help="the same seed gives the same person (default: 0)"
+    )
+
+
+def _defaults(setting: str) -> str:
+    """The default of a setting, and the methods that have another."""
+    usual = getattr(DEFAULTS[METHOD], setting)
+    others = [f"{name}: {value:g}" for name, own in DEFAULTS.items() if (value := getattr(own, setting)) != usual]
+    return f"default: {usual:g}; {', '.join(others)}" if others else f"default: {usual:g}"
+
+
+def _steps() -> str:
+    """How many steps the methods take."""
+    others = [f"{name}: {own.max_train_steps}" for name, own in DEFAULTS.items() if name != METHOD]
+    ours = f"{DEFAULTS[METHOD].max_train_steps} from the instant map, {STEPS_FROM_MEAN} from the mean"
+    return f"default: {ours}; {', '.join(others)}"
+
+
+def resolve(args: argparse.Namespace) -> tuple[CelebBasis | None, InstantMap | None]:
+    """Return the basis and the instant map asked for, or those of the model; its weights are not loaded for it."""
+    from ..model import resolve_basis
+
+    if args.method != METHOD:
+        for argument in ("instant_map", "init"):
+            if getattr(args, argument):
+                raise BasisError(f"only --method {METHOD} takes this: leave it out", argument=argument)
+        return resolve_basis(args.model, args.basis)[0], None
+    if args.init == "mean":
+        if args.instant_map:
+            raise BasisError("a start from the mean needs no instant map: leave one of the two out", argument="init")
+        return resolve_basis(args.model, args.basis)[0], None
+    basis, instant_map = resolve_basis(args.model, args.basis, args.instant_map)
+    if instant_map is None and args.init == "instant":
+        raise BasisError(
+            "an instant start needs a map for this basis: give one, or --init mean", argument="instant_map"
+        )
+    if instant_map is None and args.max_train_steps == 0:
+        raise BasisError(
+            "without training every person would be the mean person: give an instant map of this basis, or take steps",
+            argument="instant_map",
+        )
+    return basis, instant_map
+
+
+def method_and_recipe(args: argparse.Namespace) -> tuple[str | Method, dict[str, Any]]:
+    """Return the method and the recipe asked for."""
+    from ..fit.methods import CelebBasisMethod
+
+    recipe = {name: getattr(args, name) for name in RECIPE}
+    return CelebBasisMethod(init=args.init) if args.method == METHOD else args.method, recipe
+
+
+RECIPE = (
+    "max_train_steps",
+    "max_train_minutes",
+    "learning_rate",
+    "train_batch_size",
+    "num_train_images",
+    "resolution",
+    "seed",
+)
+
+
+def fit_people(args: argparse.Namespace) -> dict[str, Any]:
+    from ..backend.text_encoders import vocabulary
+    from ..faces.photo import open_photos, photos_in
+
+    people = _people(args)
+    names = list(people)
+    outs = _outs(args, names)
+    photos = {
+        name: open_photos([file for path in paths for file in (photos_in(path) if path.is_dir() else [path])])
+        for name, paths in people.items()
+    }
+    basis, instant_map = resolve(args)
+    method, recipe = method_and_recipe(args)
+    Recipe(**recipe)  # raises for what cannot be followed, before anything is loaded
+    model = load_model(args, basis=basis, instant_map=instant_map)
+    faces = {name: model.find_faces(own, largest_face=args.largest_face) for name, own in photos.items()}
+    advise(outs, vocabulary(model.pipe))
+    start = time.perf_counter()
+    what = f"fitting {names[0] if len(names) == 1 else f'{len(names)} people'}"
+    with Progress() as bar:
+        for step in model.fit_steps(faces, method=method, **recipe):
+            bar(step.step, step.max_train_steps, what)
+    seconds = time.perf_counter() - start
+    make_folder(outs[0].parent)
+    for identity, out in zip(step.identities, outs, strict=True):
+        identity.save(out)
+    reports = [
+        describe_identity(identity, model.basis)
+        | {"photos": len(faces[name]), "seconds": seconds, "file": str(out), "next": _next(args, [name], [out])}
+        for identity, out, name in zip(step.identities, outs, names, strict=True)
+    ]
+    return {"people": reports, "next": _next(args, names[:2], outs[:2])} if args.person else reports[0]
+
+
+def _people(args: argparse.Namespace) -> dict[str, list[Path]]:
+    """Everybody's photos by name. Raises PhotoError or PromptError if it is unclear whose photo one is."""
+    if not args.person:
+        if not args.photos:
+            raise PhotoError("give one person's PHOTO, or --person NAME=PHOTO for each of several")
+        return {args.name or _name_of(args.photos[0]): args.photos}
+    if args.photos or args.name:
+        raise PhotoError("--person NAME=PHOTO says whose photo it is: leave out --name and PHOTO without a name")
+    people = dict(args.person)
+    for name, _ in args.person:
+        if [name for name, _ in args.person].count(name) > 1:
+            raise PromptError(f"--person {name} is given twice: write {name[1:-1]}=PHOTO,PHOTO for one person's photos")
+    return people
+
+
+def _name_of(photo: Path) -> str:
+    """Return the placeholder token for a person whom nobody named: the name of the photo's file or folder."""
+    from ..notation import placeholder_token, slugify
+
+    return placeholder_token(slugify(photo.absolute().stem))
+
+
+def _outs(args: argparse.Namespace, names: Iterable[str]) -> list[Path]:
+    """One file for each person: -o itself, or with --person a file in that folder, which need not exist yet."""
+    if not args.person:
+        [name] = names
+        return [check_file(args.out or Path(f"{name[1:-1]}.safetensors"), ".safetensors")]
+    folder = args.out or Path(".")
+    if folder.suffix == ".safetensors":
+        raise OutputError(f"cannot write {folder}: with --person name a folder, each person gets a file in it")
+    check_folder(folder)
+    files = [folder / f"{name[1:-1]}.safetensors" for name in names]
+    return [check_file(file, ".safetensors") if folder.exists() else file for file in files]
+
+
+def advise(files: Iterable[Path], vocabulary: Container[str]) -> None:
+    """Say of names that break another program which it is, and what name does not."""
+    from ..embedding_io import name_advice
+
+    for file in files:
+        if advice := name_advice(file.stem, vocabulary):
+            logger.info(f"{file.name}: {advice}")
+
+
+def _next(args: argparse.Namespace, names: Sequence[str], files: Sequence[Path]) -> str:
+    """The command that draws one person, or two of them together."""
+    prompt, together = f"a photo of {names[0]} on the beach", ""
+    if len(names) > 1:
+        prompt, together = f"a photo of {names[0]} on the left and {names[1]} on the right", " --apart"
+    given = "".join(f" --identity {shlex.quote(str(file))}" for file in files)
+    return f'celeb-basis generate "{prompt}"{given}{together}{model_again(args)}'

@@ -1,1 +1,0 @@
-"""Prompts with people in them become pictures."""

@@ -1,0 +1,107 @@
+"""Pictures of a protocol: drawn once, kept in a folder, found there the next time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from PIL import Image
+
+from ..backend.families import get_denoiser
+from ..backend.pipeline import Pipeline, model_name
+from ..backend.schedulers import sampling
+from ..backend.text_encoders import fingerprint
+from ..generate import generate
+from ..identity import Identity
+from ..image_files import file_stem, save_image
+
+BATCH = 10  # drawn at once, and lost at most where drawing is interrupted
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """One picture: a prompt with names or tokens in it, and the seed of its noise."""
+
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """How a model draws the pictures of a protocol.
+
+    num_inference_steps, guidance_scale, sampler: None takes the model's own.
+    folder: where pictures are kept; None keeps none.
+    """
+
+    pipe: Pipeline
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    folder: Path | None = None
+    sampler: str | None = None
+
+    def draw(
+        self,
+        wanted: Sequence[ImageRequest],
+        identities: Sequence[Identity] = (),
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Image.Image]:
+        """The pictures wanted, those that the folder has read from it, the others drawn and kept.
+
+        progress: told how many of them are there.
+        """
+        files = [self._file(picture, identities) for picture in wanted]
+        pictures = [_kept(file) for file in files]
+        left = [i for i, picture in enumerate(pictures) if picture is None]
+        for seed in dict.fromkeys(wanted[i].seed for i in left):
+            of_seed = [i for i in left if wanted[i].seed == seed]
+            for first in range(0, len(of_seed), BATCH):
+                if progress:
+                    progress(sum(picture is not None for picture in pictures))
+                batch = of_seed[first : first + BATCH]
+                texts = [wanted[i].prompt for i in batch]
+                drawn = generate(
+                    self.pipe,
+                    texts,
+                    [each for each in identities if any(each.placeholder_token in text for text in texts)],
+                    num_inference_steps=self.num_inference_steps,
+                    guidance_scale=self.guidance_scale,
+                    sampler=self.sampler,
+                    seed=seed,
+                    batch_size=BATCH,
+                )
+                for i, picture in zip(batch, drawn, strict=True):
+                    pictures[i] = picture
+                    if file := files[i]:
+                        file.parent.mkdir(parents=True, exist_ok=True)
+                        save_image(picture, file, prompt=wanted[i].prompt, seed=seed, model=model_name(self.pipe))
+        return [picture for picture in pictures if picture is not None]
+
+    def _file(self, picture: ImageRequest, identities: Sequence[Identity]) -> Path | None:
+        """Where a picture is kept: its name holds a hash of all that it depends on, so that it is never another's."""
+        if self.folder is None:
+            return None
+        digest = hashlib.sha256(repr((self._model, picture)).encode())
+        for identity in identities:
+            if identity.placeholder_token in picture.prompt:
+                digest.update(identity.vectors.numpy().tobytes())
+        return self.folder / f"{file_stem(picture.prompt, picture.seed)}-{digest.hexdigest()[:12]}.png"
+
+    @cached_property
+    def _model(self) -> tuple[object, ...]:
+        """Hashing a large model takes seconds."""
+        with sampling(self.pipe, self.sampler):
+            scheduler = type(self.pipe.scheduler).__name__
+        own = (fingerprint(self.pipe), get_denoiser(self.pipe).digest, scheduler)
+        return (*own, self.num_inference_steps, self.guidance_scale)
+
+
+def _kept(file: Path | None) -> Image.Image | None:
+    """A picture that was drawn before; files are written whole or not at all."""
+    if file is None or not file.is_file():
+        return None
+    with Image.open(file) as picture:
+        return picture.convert("RGB")

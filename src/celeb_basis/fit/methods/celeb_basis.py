@@ -1,0 +1,91 @@
+"""Our method: coefficients in units of the celebrities' own spread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from ...backend.denoiser import Prediction
+from ...errors import BasisError, IdentityError
+from ...instant_map import InstantMap
+from ..recipe import STEPS_FROM_MEAN
+from .method import FitContext, Method, Parametrization, weighted
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CelebBasisMethod(Method):
+    """Learns 2 x k coefficients in the celebrities' standard deviations, within their own distance from the mean.
+
+    init: "instant" starts at the instant map's answer, "mean" at the mean person; None takes a map of some
+        worth.
+    max_radius: how far a person may be from the mean, in the celebrities' median distance.
+
+    Source: Yuan et al. (2023), with coefficients calibrated on the celebrities in place of unit norm.
+    """
+
+    name: ClassVar[str] = "celeb-basis"
+    lr_scheduler: ClassVar[Literal["constant", "cosine"]] = "cosine"
+
+    init: Literal["instant", "mean"] | None = None
+    max_radius: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.init not in ("instant", "mean", None):
+            raise IdentityError(f"init={self.init!r} must be instant or mean", argument="init")
+        if not self.max_radius > 0:
+            raise IdentityError(f"max_radius={self.max_radius} must be above 0")
+
+    def start(self, context: FitContext) -> Parametrization:
+        basis = context.basis
+
+        def averaged(free: Tensor) -> Tensor:
+            spread, limit = free * basis.sigma, self.max_radius * basis.median_radius
+            return spread * (limit / torch.maximum(spread.norm(dim=-1), limit))[..., None]
+
+        return Parametrization(self._coefficients(context) / basis.sigma, averaged, basis.inverse_transform)
+
+    def loss(self, prediction: Prediction, face_weights: Callable[[], Tensor]) -> Tensor:
+        """The denoising error within the face, with the hair at a tenth; what black says is noise."""
+        return weighted((prediction.output - prediction.target).square(), face_weights())
+
+    def max_train_steps(self, instant_map: InstantMap | None) -> int:
+        """More from the mean person, who is farther away."""
+        return super().max_train_steps(instant_map) if self._start_at(instant_map) == "instant" else STEPS_FROM_MEAN
+
+    def settings(self, instant_map: InstantMap | None) -> dict[str, object]:
+        return super().settings(instant_map) | {"init": self._start_at(instant_map)}
+
+    def _start_at(self, instant_map: InstantMap | None) -> str:
+        return self.init or ("mean" if instant_map is None or instant_map.is_worthless else "instant")
+
+    def _coefficients(self, context: FitContext) -> Tensor:
+        """Where everybody starts, (people, 2, k)."""
+        instant_map = context.instant_map
+        if self.init is None and instant_map is None:
+            logger.info("no instant map for this basis: starting from the mean person")
+        elif self.init is None and instant_map is not None and instant_map.is_worthless:
+            logger.info(
+                f"the instant map is worth nothing (R2 {instant_map.loo_r2:.2f}): starting from the mean person"
+            )
+        if self._start_at(instant_map) == "mean":
+            return torch.zeros(len(context.people), *context.basis.sigma.shape)
+        if instant_map is None:
+            raise IdentityError(
+                "an instant start needs an instant map of this basis: give one, or start from the mean",
+                argument="instant_map",
+            )
+        instant_map.check(context.basis)
+        readers = {face.face_reader or "an unnamed reader" for faces in context.people for face in faces}
+        if others := sorted(readers - {instant_map.face_reader}):
+            raise BasisError(
+                f"the instant map takes faces from {instant_map.face_reader}, these come from {', '.join(others)}: "
+                "use that face reader, or start from the mean"
+            )
+        return torch.stack([instant_map.predict(feature) for feature in context.features()])

@@ -1,0 +1,115 @@
+"""Method: what every way of learning a person has to say."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import leaky_relu, normalize
+
+from ...backend.denoiser import Prediction
+from ...backend.pipeline import Pipeline
+from ...basis import CelebBasis
+from ...errors import IdentityError
+from ...faces.face import Face
+from ...instant_map import InstantMap
+from ..recipe import DEFAULTS
+
+
+@dataclass(frozen=True, eq=False)
+class FitContext:
+    """Whom to learn, in which model: what a method may look at before it starts."""
+
+    pipe: Pipeline
+    basis: CelebBasis
+    people: Sequence[Sequence[Face]]
+    generators: Sequence[torch.Generator]  # one a person, so that nobody's fit depends on who else is fitted
+    templates: Sequence[str]
+    instant_map: InstantMap | None = None
+
+    def features(self) -> Tensor:
+        """Each person's face feature (people, d), unit length: the mean over their photos, the better counting more."""
+        means = [
+            torch.stack([face.weight * face.feature.float().cpu() for face in faces]).mean(0) for faces in self.people
+        ]
+        return normalize(torch.stack(means), dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Parametrization:
+    """The free numbers of all people, and the way from them to vectors.
+
+    free: (people, ...), what the optimiser changes.
+    point: free -> (people, ...), what is averaged over the steps.
+    vectors: points -> (people, 2, dim).
+    """
+
+    free: Tensor
+    averaged: Callable[[Tensor], Tensor]
+    vectors: Callable[[Tensor], Tensor]
+
+
+class Method(ABC):
+    """A way to learn people; `name` is its key in DEFAULTS."""
+
+    name: ClassVar[str]
+    lr_scheduler: ClassVar[Literal["constant", "cosine"]] = "constant"  # over all steps; cosine falls to 0
+    momentum: float = 0.0  # of the running average over the steps that is the result; 0 takes the last step
+
+    @abstractmethod
+    def start(self, context: FitContext) -> Parametrization:
+        """Where everybody starts."""
+
+    def max_train_steps(self, instant_map: InstantMap | None) -> int:
+        """How many steps to take where a recipe does not say."""
+        return DEFAULTS[self.name].max_train_steps
+
+    def settings(self, instant_map: InstantMap | None) -> dict[str, object]:
+        """The method's own settings as they are in effect, for the identity's provenance."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+    def loss(self, prediction: Prediction, face_weights: Callable[[], Tensor]) -> Tensor:
+        """The loss of each person, (people,).
+
+        face_weights: gives (people, batch, 1, h, w), 1 on the face, .1 on the hair around it and 0 elsewhere.
+        """
+        return prediction.error()
+
+
+def weighted(errors: Tensor, weights: Tensor) -> Tensor:
+    """The mean of each person's errors (people, batch, c, h, w), weighted by (people, batch, 1, h, w): (people,)."""
+    weights = weights.to(errors).expand_as(errors)
+    return (errors * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
+
+
+def check_momentum(momentum: float) -> None:
+    """Raise IdentityError unless a running average can have this momentum."""
+    if not 0 <= momentum < 1:
+        raise IdentityError(f"momentum={momentum} must be at least 0 and below 1")
+
+
+def initial_layers(sizes: Sequence[int], people: int) -> Tensor:
+    """Weights and biases of linear layers as nn.Linear starts them, flat, the same for everybody: (people, n)."""
+    generator = torch.Generator().manual_seed(0)
+    parts = [
+        (torch.rand(outputs * (inputs + 1), generator=generator) * 2 - 1) / math.sqrt(inputs)
+        for inputs, outputs in pairwise(sizes)
+    ]
+    return torch.cat(parts).repeat(people, 1)
+
+
+def through_layers(free: Tensor, features: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Each person's features (people, d) through their own linear layers, leaky ReLU between them."""
+    pairs = list(pairwise(sizes))
+    for i, part in enumerate(free.split([outputs * (inputs + 1) for inputs, outputs in pairs], dim=1)):
+        inputs, outputs = pairs[i]
+        layer = part.unflatten(1, (outputs, inputs + 1))
+        features = leaky_relu(features, 0.2) if i else features
+        features = torch.einsum("poi,pi->po", layer[..., :-1], features) + layer[..., -1]
+    return features

@@ -1,0 +1,89 @@
+"""Recipe: how people are learnt, whatever the method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..errors import IdentityError
+
+TEMPLATES = (
+    "a photo of the face of {} person",
+    "a photo of {} person",
+    "a close-up photo of {} person",
+    "a portrait of {} person",
+    "a cropped photo of the face of {} person",
+)
+
+
+class Defaults(NamedTuple):
+    """The settings of a method that a recipe does not give."""
+
+    max_train_steps: int
+    learning_rate: float
+    train_batch_size: int
+
+
+# Here, where no torch is imported, so that the command line's help can print them.
+DEFAULTS = {
+    "celeb-basis": Defaults(40, 3e-2, 2),
+    "paper": Defaults(400, 5e-3, 2),
+    "textual-inversion": Defaults(100, 5e-3, 2),
+    "cross-initialization": Defaults(200, 5e-3, 2),
+    "stable-identity": Defaults(450, 5e-5, 1),
+}
+STEPS_FROM_MEAN = 80  # steps of celeb-basis that starts at the mean person
+
+MOST, MAX_RATE, MAX_PIXELS = 100_000, 10, 4096
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How people are learnt, whatever the method; None takes the default of the method or of the model.
+
+    max_train_steps, learning_rate (of AdamW), train_batch_size (pictures a step, all under one caption): see DEFAULTS
+        and STEPS_FROM_MEAN.
+    max_train_minutes: stop before the step that would end later than that. The clock then decides the result, so such
+        a fit is not reproducible.
+    num_train_images: different training pictures, each encoded once.
+    resolution: side of the training pictures in pixels.
+    templates: their captions, with {} where a name would stand.
+    scales: sizes of the face on the black canvas, as shares of its side, one drawn for each picture.
+
+    Raises IdentityError for values that cannot be followed.
+    """
+
+    max_train_steps: int | None = None
+    max_train_minutes: float | None = None
+    learning_rate: float | None = None
+    train_batch_size: int | None = None
+    num_train_images: int = 64
+    resolution: int | None = None
+    templates: tuple[str, ...] | None = None
+    scales: tuple[float, ...] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in {"max_train_steps": 0, "train_batch_size": 1, "num_train_images": 1}.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= MOST:
+                limit = f"at least {least}" if value < least else f"at most {MOST}"
+                raise IdentityError(f"{name}={value} must be {limit}")
+        for name in ("max_train_minutes", "learning_rate", "resolution"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise IdentityError(f"{name}={value} must be above 0")
+        if self.learning_rate is not None and not self.learning_rate <= MAX_RATE:
+            raise IdentityError(
+                f"a learning rate of {self.learning_rate} is above {MAX_RATE}", argument="learning_rate"
+            )
+        if self.resolution is not None and self.resolution > MAX_PIXELS:
+            raise IdentityError(
+                f"a resolution of {self.resolution} is above {MAX_PIXELS} pixels", argument="resolution"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise IdentityError(f"seed={self.seed} must be a whole number of 0 or more, below 2**63")
+        if self.scales is not None and not (self.scales and all(0 < scale <= 1 for scale in self.scales)):
+            raise IdentityError(f"scales={self.scales} must be shares of the picture, above 0 and at most 1")
+        if self.templates is not None and not (self.templates and all("{}" in t for t in self.templates)):
+            raise IdentityError("templates: at least one is needed, and every one needs {} where the name stands")

@@ -1,0 +1,194 @@
+"""Prompts with identities in them become pictures."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from .backend.families import get_denoiser
+from .backend.pipeline import Pipeline, model_card, model_name, pipeline_lock
+from .backend.schedulers import sampling
+from .backend.text_encoders import check_text, knows, placeholders
+from .errors import PromptError
+from .identity import Identity
+from .notation import PLACEHOLDER, Box
+from .regions import Regions, layouts, regional_prompts
+
+logger = logging.getLogger(__name__)
+MAX_IMAGES, MAX_GUIDANCE, MAX_PIXELS = 100_000, 1000, 4096
+PART = re.compile(rf"({PLACEHOLDER.pattern})_\d+", re.IGNORECASE)  # what diffusers writes a token of two vectors as
+ANY_CASE = re.compile(PLACEHOLDER.pattern, re.IGNORECASE)
+
+
+def generate(
+    pipe: Pipeline,
+    prompt: str | Sequence[str],
+    identities: Sequence[Identity] = (),
+    *,
+    negative_prompt: str | None = None,
+    num_images_per_prompt: int = 1,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    sampler: str | None = None,
+    seed: int = 0,
+    height: int | None = None,
+    width: int | None = None,
+    batch_size: int = 4,
+    regions: Regions = None,
+    between_steps: Callable[[], None] | None = None,
+) -> list[Image.Image]:
+    """Draw pictures of a prompt (or of several, one after the other) that names identities by their token.
+
+    Picture i of a prompt starts from the noise of `seed + i`; `batch_size`, how many are drawn at once, does not
+    change it. Options that are None take the model's own default; samplers are ddim, dpm++2m, euler, rbf and unipc. A
+    picture that the model's safety checker rejects
+    comes out black, and a warning is logged.
+
+    regions: keeps people apart. A dict gives each name in the prompt (the token of an identity, or words such as a
+    celebrity's name) a box (left, top, right, bottom), in shares of the picture. Inside a box, the model reads the
+    prompt with all names replaced by that one, and with everybody's side written out. "auto" gives each identity in
+    the prompt a column of its own, if there are two or more, in the order that "on the left", "in the middle" and "on
+    the right" ask for.
+
+    between_steps: called after each step of the sampler; an exception from it ends the drawing.
+
+    Of several threads that draw with one pipeline, the others wait.
+
+    Raises IdentityError for an identity of another model. Raises PromptError for a prompt that is too long or names a
+    token without an identity, for numbers that this model cannot draw with, for a sampler that does not exist, for a
+    region whose name is not in the prompt, and for a box without an inside.
+    """
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    _check_numbers(guidance_scale, seed, num_images_per_prompt=num_images_per_prompt, batch_size=batch_size)
+    with pipeline_lock(pipe), sampling(pipe, sampler):
+        return _generate(
+            pipe, prompts, identities, negative_prompt, num_images_per_prompt, seed, batch_size, regions, between_steps,
+            num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, height=height, width=width,
+        )  # fmt: skip
+
+
+def _generate(
+    pipe: Pipeline,
+    prompts: list[str],
+    identities: Sequence[Identity],
+    negative_prompt: str | None,
+    num_images_per_prompt: int,
+    seed: int,
+    batch_size: int,
+    regions: Regions,
+    between_steps: Callable[[], None] | None,
+    **asked: Any,
+) -> list[Image.Image]:
+    denoiser = get_denoiser(pipe)
+    for identity in identities:
+        identity.check(pipe)
+    if negative_prompt is not None and not denoiser.takes_negative_prompt:
+        raise PromptError(f"{model_name(pipe)} takes no negative prompt, as its guidance is learnt: leave it out")
+    tokens = [identity.placeholder_token for identity in identities]
+    prompts = [_lowercase_tokens(pipe, text, tokens) for text in prompts]
+    unwanted = None if negative_prompt is None else _lowercase_tokens(pipe, negative_prompt, tokens)
+    for token in tokens:
+        if tokens.count(token) > 1:
+            raise PromptError(f"two identities are called {token}: give one another token")
+        if not any(token in text for text in prompts):
+            raise PromptError(f"the prompt does not mention {token}: write the token where a name would stand")
+    if regions is not None and not isinstance(regions, str):
+        regions = _lowercase_regions(pipe, regions, tokens)
+    read = layouts(prompts, regions, tokens)
+    if side := model_card(pipe).resolution:
+        asked |= {name: side for name in ("height", "width") if asked[name] is None}
+    _check_options(pipe, asked["num_inference_steps"], height=asked["height"], width=asked["width"])
+    options = {
+        key: value
+        for key, own in asked.items()
+        if (value := getattr(model_card(pipe), key, None) if own is None else own) is not None
+    }
+    if between_steps is not None:
+
+        def stepped(*_: Any) -> dict[str, Any]:
+            between_steps()
+            return {}
+
+        options["callback_on_step_end"] = stepped
+    strengths = [
+        f"{identity.placeholder_token}={identity.provenance['strength']}"
+        for identity in identities
+        if "strength" in identity.provenance
+    ]
+    details = {"model": model_name(pipe)} | ({"strength": " ".join(strengths)} if strengths else {})
+    jobs = [(p, r, seed + i) for p, r in zip(prompts, read, strict=True) for i in range(num_images_per_prompt)]
+    images: list[Image.Image] = []
+    blackened: list[int] = []
+    with placeholders(pipe, {identity.placeholder_token: identity.vectors for identity in identities}):
+        denoiser.check_lengths([*prompts, *(version for layout in read for version in layout), unwanted or ""])
+        for first in range(0, len(jobs), batch_size):
+            batch = jobs[first : first + batch_size]
+            generators = [torch.Generator().manual_seed(s) for _, _, s in batch]
+            with regional_prompts(pipe, [p for p, _, _ in batch], [r for _, r, _ in batch], unwanted) as text:
+                drawn = pipe(**text, generator=generators, **options)
+            for image, (text_of_image, _, own_seed) in zip(drawn.images, batch, strict=True):
+                image.info |= {"prompt": text_of_image, "seed": str(own_seed)} | details
+            images += drawn.images
+            flags = getattr(drawn, "nsfw_content_detected", None) or []  # of the safety checker, where there is one
+            blackened += [s for (_, _, s), flag in zip(batch, flags, strict=False) if flag]
+    if blackened:
+        logger.warning(
+            f"the model's safety checker made {len(blackened)} of {len(images)} images black "
+            f"(seed {', '.join(map(str, blackened))}): try another seed or prompt"
+        )
+    return images
+
+
+def _check_numbers(guidance_scale: float | None, seed: int, **counts: int) -> None:
+    """Raise PromptError for numbers with which no model draws a picture."""
+    for name, number in counts.items():
+        if not 1 <= number <= MAX_IMAGES:
+            least = "at least 1" if number < 1 else f"at most {MAX_IMAGES}"
+            raise PromptError(f"{name}={number} must be {least}")
+    if guidance_scale is not None and not 0 <= guidance_scale < MAX_GUIDANCE:
+        raise PromptError(f"guidance_scale={guidance_scale} must be a number from 0, below {MAX_GUIDANCE}")
+    if not 0 <= seed < 2**63 - MAX_IMAGES:
+        raise PromptError(f"seed={seed} must be a whole number of 0 or more, below 2**63 - {MAX_IMAGES}")
+
+
+def _lowercase_tokens(pipe: Pipeline, prompt: str, tokens: Sequence[str]) -> str:
+    """A prompt with its tokens in lower case. Raises PromptError for a token that nobody has."""
+    check_text(prompt)
+    if part := PART.search(prompt):
+        raise PromptError(f"{part[0]} is no name: write {part[1]} with a space after it")
+    for written in ANY_CASE.findall(prompt):
+        if written.lower() in tokens:
+            # Tokenizers ignore case, diffusers' own expansion of tokens does not.
+            prompt = prompt.replace(written, written.lower())
+        elif not knows(pipe, written):
+            raise PromptError(f"nobody called {written} was given: add that identity, or take it out of the prompt")
+    return prompt
+
+
+def _lowercase_regions(pipe: Pipeline, regions: Mapping[str, Box], tokens: Sequence[str]) -> dict[str, Box]:
+    """The regions, with tokens in lower case. Raises PromptError for two names that differ in case alone."""
+    lowercase: dict[str, Box] = {}
+    for name, box in regions.items():
+        if any(name.lower() == other.lower() for other in lowercase):
+            raise PromptError(f"two regions are called {name!r}, as case makes no difference: name each once")
+        lowercase[_lowercase_tokens(pipe, name, tokens)] = box
+    return lowercase
+
+
+def _check_options(pipe: Pipeline, num_inference_steps: int | None, **sides: int | None) -> None:
+    """Raise PromptError for steps and sizes that the model cannot draw; diffusers would fail later, in many lines."""
+    most = pipe.scheduler.config.num_train_timesteps
+    if num_inference_steps is not None and not 1 <= num_inference_steps <= most:
+        raise PromptError(f"{num_inference_steps} steps: this model takes 1 to {most}")
+    grid = math.lcm(8, get_denoiser(pipe).size_multiple)  # diffusers wants eights of every model
+    for name, side in sides.items():
+        if side is not None and (side < 1 or side % grid):
+            raise PromptError(f"{name} {side}: it must be a multiple of {grid} pixels in this model")
+        if side is not None and side > MAX_PIXELS:
+            raise PromptError(f"{name} {side}: at most {MAX_PIXELS} pixels can be drawn")

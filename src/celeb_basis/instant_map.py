@@ -1,0 +1,155 @@
+"""InstantMap: face feature to coefficients in closed form; a ridge regression over the celebrities."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .backend.card import ModelCard
+from .backend.text_encoders import TOKENS
+from .basis import CelebBasis
+from .errors import BasisError
+from .io import load_safetensors, save_safetensors
+
+MOST = 1e6  # of a number in a map
+SUFFIX = ".instant.safetensors"  # sd15.instant.safetensors is the map of the basis sd15.safetensors
+TENSORS = ("coef", "intercept")
+MIN_R2 = 0.02  # leave-one-out R2 up to which a map tells no more of a person than the mean does
+ALPHAS = tuple(10.0 ** (e / 4) for e in range(-16, 17))  # for features of unit length
+
+
+@dataclass(frozen=True, eq=False)
+class InstantMap:
+    """One linear map from a face feature to a person's coefficients, learnt on the celebrities.
+
+    Where a face gives no evidence, the prediction stays near the mean person. Scaling predictions up to the
+    celebrities' distance from the mean was tried: it amplifies errors, and pictures were less like the person.
+    """
+
+    coef: Tensor  # (2 * k, d)
+    intercept: Tensor  # (2 * k,)
+    alpha: float
+    loo_r2: float  # leave-one-out R2 over all coefficients
+    basis_digest: str  # coefficients mean nothing in another basis
+    face_reader: str  # of the face reader whose features it takes
+
+    @property
+    def is_worthless(self) -> bool:
+        """Whether the mean person is as good a start: on celebrities left out, it predicts nearly nothing."""
+        return self.loo_r2 <= MIN_R2
+
+    def __post_init__(self) -> None:
+        for name in TENSORS:
+            tensor = getattr(self, name)
+            if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32 or not tensor.isfinite().all():
+                raise BasisError(f"this is no instant map: {name} is not finite numbers in float32")
+            if tensor.numel() and float(tensor.abs().max()) > MOST:
+                raise BasisError(f"this is no instant map: {name} holds numbers above {MOST:g}")
+        if self.coef.ndim != 2 or not self.coef.numel() or self.intercept.shape != self.coef.shape[:1]:
+            shapes = f"{tuple(self.coef.shape)} and {tuple(self.intercept.shape)}"
+            raise BasisError(f"this is no instant map: coef and intercept have the shapes {shapes}")
+        if len(self.coef) % TOKENS or not (math.isfinite(self.alpha) and self.alpha >= 0 and self.loo_r2 <= 1):
+            raise BasisError(f"this is no instant map: {len(self.coef)} rows, alpha {self.alpha}, score {self.loo_r2}")
+
+    @classmethod
+    def fit(
+        cls,
+        features: Tensor,
+        coefficients: Tensor,
+        *,
+        basis: CelebBasis,
+        face_reader: str,
+        alpha: float | None = None,
+    ) -> InstantMap:
+        """Learn from the celebrities' features (n, d), unit length, and coefficients (n, 2, k).
+
+        alpha: the ridge penalty; None takes the one of least leave-one-out error, which a ridge has in
+        closed form (Allen's PRESS: residual / (1 - leverage)).
+        """
+        if len(features) != len(coefficients) or len(features) < 3:
+            raise BasisError(
+                f"{len(features)} face features and {len(coefficients)} sets of coefficients: as many "
+                "of both are needed, and at least 3"
+            )
+        x, y = features.cpu().double(), coefficients.cpu().double().flatten(1)
+        x_mean, y_mean = x.mean(0), y.mean(0)
+        u, s, vt = torch.linalg.svd(x - x_mean, full_matrices=False)
+        projected = u.T @ (y - y_mean)
+        total = (y - y_mean).square().sum()
+
+        def left_out_error(a: float) -> Tensor:
+            shrink = s**2 / (s**2 + a)
+            leverage = (u**2 * shrink).sum(1) + 1 / len(x)
+            residual = (y - y_mean) - u @ (shrink[:, None] * projected)
+            error: Tensor = (residual / (1 - leverage).clamp(min=1e-9)[:, None]).square().sum()
+            return error
+
+        best = alpha if alpha is not None else min(ALPHAS, key=lambda a: left_out_error(a).item())
+        coef = (vt.T @ ((s / (s**2 + best))[:, None] * projected)).T
+        return cls(
+            coef=coef.float(),
+            intercept=(y_mean - coef @ x_mean).float(),
+            alpha=best,
+            loo_r2=1 - (left_out_error(best) / total).item(),
+            basis_digest=basis.digest,
+            face_reader=face_reader,
+        )
+
+    @classmethod
+    def beside(cls, basis: Path) -> InstantMap | None:
+        """The map that lies beside a basis, or in the folder that the basis is in, if there is one."""
+        if os.path.isdir(basis):
+            own_map = ModelCard.of(basis).instant_map
+            return None if own_map is None else cls.load(own_map)
+        own = basis.with_suffix(SUFFIX)
+        return cls.load(own) if own.exists() else None
+
+    def predict(self, feature: Tensor) -> Tensor:
+        """Coefficients (2, k) of a feature (d,), or (n, 2, k) of features (n, d)."""
+        if feature.shape[-1] != self.coef.shape[1]:
+            raise BasisError(
+                f"a face feature of {feature.shape[-1]} numbers, the instant map takes "
+                f"{self.coef.shape[1]} from {self.face_reader}: use that face reader"
+            )
+        flat: Tensor = feature.float().cpu() @ self.coef.T + self.intercept
+        return flat.reshape(*feature.shape[:-1], TOKENS, -1)
+
+    def check(self, basis: CelebBasis) -> None:
+        """Raise BasisError unless the map was learnt in this very basis."""
+        if self.basis_digest != basis.digest or len(self.coef) != basis.sigma.numel():
+            raise BasisError("this instant map was learnt in another basis: make it again, or start from the mean")
+
+    def save(self, path: str | Path) -> None:
+        """Write the map to a .safetensors file."""
+        metadata = {
+            "format": "celeb-basis instant map 3",
+            "alpha": repr(self.alpha),
+            "loo_r2": repr(self.loo_r2),
+            "basis_digest": self.basis_digest,
+            "face_reader": self.face_reader,
+        }
+        save_safetensors(path, {name: getattr(self, name) for name in TENSORS}, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> InstantMap:
+        """Read a map from the file that `save` wrote; BasisError if it holds anything else."""
+        tensors, metadata = load_safetensors(path, BasisError)
+        if metadata.get("format") != "celeb-basis instant map 3" or set(tensors) != set(TENSORS):
+            raise BasisError(f"{path} is not an instant map")
+        try:
+            return cls(
+                **tensors,
+                alpha=float(metadata["alpha"]),
+                loo_r2=float(metadata["loo_r2"]),
+                basis_digest=metadata["basis_digest"],
+                face_reader=metadata["face_reader"],
+            )
+        except (KeyError, ValueError) as error:
+            raise BasisError(f"{path} is not a whole instant map (metadata: {error})") from error
+        except BasisError as error:
+            raise BasisError(f"{path}: {error}") from None

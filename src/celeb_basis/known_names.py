@@ -1,0 +1,371 @@
+"""Portraits: the faces that a model draws for names tell which names it knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .backend.families import get_denoiser
+from .backend.memory import drawn_at_once
+from .backend.pipeline import Pipeline, model_card
+from .backend.text_encoders import fingerprint, name_rows
+from .basis import CelebBasis
+from .errors import BasisError
+from .faces.face import FaceReader
+from .generate import generate
+from .instant_map import InstantMap
+from .io import load_safetensors, save_safetensors
+
+
+@dataclass(frozen=True, eq=False)
+class Portraits:
+    """The faces a model draws for names: picture i of every name has the same prompt and starts from the same noise.
+
+    Some names may have more pictures than others.
+
+    Yuan et al. (2023) chose the names of their basis by looking at such pictures.
+    """
+
+    features: Tensor  # (names, pictures, d), unit length; zeros where no picture is, or one without exactly one face
+    num_images: Tensor  # (names,), how many pictures each name has
+    names: tuple[str, ...]
+    drawn: str  # by which weights and with which settings; drawing continues only where both are the same
+    face_reader: str
+
+    def __post_init__(self) -> None:
+        features = self.features
+        if not isinstance(features, Tensor) or features.dtype != torch.float32 or not features.isfinite().all():
+            raise BasisError("these are no portraits: the features are not finite numbers in float32")
+        lengths = features.norm(dim=-1)
+        if features.numel() and not ((lengths < 1e-6) | ((lengths - 1).abs() < 1e-2)).all():
+            raise BasisError("these are no portraits: the features are neither of length one nor zero")
+        if not all(isinstance(text, str) for text in (*self.names, self.drawn, self.face_reader)):
+            raise BasisError("these are no portraits: the names are no list of texts")
+        if features.ndim != 3 or len(features) != len(self.names) or len(set(self.names)) != len(self.names):
+            raise BasisError(f"these are no portraits: {tuple(features.shape)} features of {len(self.names)} names")
+        count = self.num_images
+        if not isinstance(count, Tensor) or count.dtype != torch.int64 or count.shape != features.shape[:1]:
+            raise BasisError("these are no portraits: num_images is not a whole number for each name")
+        if ((count < 0) | (count > features.shape[1])).any() or features[self._absent].any():
+            raise BasisError("these are no portraits: there are features of more pictures than num_images says")
+
+    @property
+    def _absent(self) -> Tensor:
+        """Which pictures were not drawn, (names, pictures)."""
+        return torch.arange(self.features.shape[1]) >= self.num_images[:, None]
+
+    @property
+    def found(self) -> Tensor:
+        """In how many of its pictures each name has exactly one face, (names,)."""
+        return self.features.any(-1).sum(-1)
+
+    def silhouettes(self, made_up: Sequence[str] = ()) -> Tensor:
+        """How much each name is somebody, (names,) in -1..1; -1 for less than two faces.
+
+        The mean silhouette of the name's faces: with a the mean cosine distance to the name's other faces and b that
+        to the faces of the nearest other name, (b - a) / max(a, b). Source: Rousseeuw (1987). The other names are
+        those that are made up, where there are any: two people who look alike are no less somebody.
+        """
+        each, there = self._silhouettes_of_faces(made_up)
+        return torch.where(self.found > 1, (each * there).sum(-1) / self.found.clamp(min=1), -1.0)
+
+    def _silhouettes_of_faces(self, made_up: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """The silhouette of every face, and where there is one, (names, pictures); none of a name with one face."""
+        there = self.features.any(-1)
+        several = there.sum(-1) > 1
+        there = there & several[:, None]
+        others = several & self._among(made_up)
+        others = others if others.any() else several
+        result = torch.full(there.shape, -1.0)
+        if several.sum() < 2:
+            return result, there
+        faces, count = self.features[several], there.sum(-1)[several]
+        own = 1 - (torch.einsum("npd,nd->np", faces, faces.sum(1)) - 1) / (count[:, None] - 1)
+        # Mean cosine distance of every face to the faces of every other name: (names, pictures, others).
+        other = 1 - faces @ (self.features[others].sum(1) / there.sum(-1)[others][:, None]).T
+        itself = several.nonzero() == others.nonzero().T
+        nearest = other.masked_fill(itself[:, None], torch.inf).amin(-1)
+        result[several] = (nearest - own) / torch.maximum(nearest, own).clamp_min(1e-9)
+        return result, there
+
+    def unknown(self, made_up: Sequence[str]) -> dict[str, str]:
+        """The names, apart from the `made_up` ones, that the model does not draw as one person: `{name: why}`.
+
+        A name is somebody if its silhouette is above zero, and more than two standard deviations above the mean of the
+        made-up names, whose faces the model makes up as well: 98% of a normal distribution are below. Made-up names
+        that are drawn without a face do not count.
+        """
+        nobody = (self.silhouettes(made_up) <= self._least(made_up)) & ~self._among(made_up)
+        return {
+            name: "drawn without a face" if found < 2 else "drawn as nobody in particular"
+            for name, unknown, found in zip(self.names, nobody.tolist(), self.found.tolist(), strict=True)
+            if unknown
+        }
+
+    def undecided(self, made_up: Sequence[str]) -> list[str]:
+        """The names, apart from the `made_up` ones, of which a few more pictures may change what `unknown` says.
+
+        Those with less than two faces, and those whose silhouette is within two standard errors of the least that
+        makes somebody; the spread of faces is taken to be the same for all names.
+        """
+        each, there = self._silhouettes_of_faces(made_up)
+        found, score = self.found, self.silhouettes(made_up)
+        spread = ((each - score[:, None]).square() * there).sum() / (there.sum() - (found > 1).sum()).clamp(min=1)
+        near = (score - self._least(made_up)).abs() < 2 * (spread / found.clamp(min=1)).sqrt()
+        doubtful = ((found < 2) | near) & ~self._among(made_up)
+        return [name for name, doubt in zip(self.names, doubtful.tolist(), strict=True) if doubt]
+
+    def separates_unknown(self, made_up: Sequence[str]) -> bool:
+        """Whether these pictures tell somebody from nobody.
+
+        They do if a name, apart from the `made_up` ones, has a higher silhouette than a made-up one in nine of ten
+        pairs: an area under the ROC curve of 0.9. Famous names are to be asked, as nearly all of them are known.
+        """
+        invented, score = self._among(made_up), self.silhouettes(made_up)
+        higher = score[~invented, None] > score[invented]
+        return bool(higher.numel() and higher.float().mean() >= 0.9)
+
+    def _least(self, made_up: Sequence[str]) -> float:
+        """The silhouette above which a name is somebody."""
+        invented = self._among(made_up)
+        score = self.silhouettes(made_up)[invented & (self.found > 1)]
+        if not len(score) or invented.all():
+            return 0.0
+        return max(0.0, float(score.mean() + 2 * score.std(correction=0)))
+
+    def _among(self, names: Sequence[str]) -> Tensor:
+        """Which of the names drawn are among these, (names,)."""
+        some = set(names)
+        return torch.tensor([name in some for name in self.names], dtype=torch.bool)
+
+    def of(self, names: Sequence[str]) -> Portraits:
+        """The same of fewer names, in their order."""
+        where = {name: i for i, name in enumerate(self.names)}
+        index = [where[name] for name in names]
+        return replace(self, features=self.features[index], num_images=self.num_images[index], names=tuple(names))
+
+    def merge(self, other: Portraits) -> Portraits:
+        """These and the names of another drawing. Raises BasisError if that one was drawn otherwise."""
+        if (self.drawn, self.face_reader) != (other.drawn, other.face_reader):
+            raise BasisError("these faces were drawn by other models, or with other settings")
+        width = max(self.features.shape[-1], other.features.shape[-1])  # 0 where no picture has a face yet
+        pictures = max(self.features.shape[1], other.features.shape[1])
+        parts = [
+            torch.nn.functional.pad(each, (0, width - each.shape[2], 0, pictures - each.shape[1]))
+            for each in (self.features, other.features)
+        ]
+        counts = torch.cat([self.num_images, other.num_images])
+        return replace(self, features=torch.cat(parts), num_images=counts, names=(*self.names, *other.names))
+
+    def instant_map(self, pipe: Pipeline, basis: CelebBasis) -> InstantMap:
+        """Learn the map from face to coefficients from those names of the basis that were drawn."""
+        drawn = self.of([name for name in basis.names if name in set(self.names)])
+        coefficients = basis.transform(name_rows(pipe, drawn.names)[0])
+        some = drawn.found > 0
+        features = torch.nn.functional.normalize(drawn.features[some].sum(1), dim=-1)
+        return InstantMap.fit(features, coefficients[some], basis=basis, face_reader=self.face_reader)
+
+    def save(self, path: str | Path) -> None:
+        """Write the faces to a .safetensors file, from which drawing can go on."""
+        metadata = {
+            "format": FORMAT,
+            "names": json.dumps(self.names),
+            "drawn": self.drawn,
+            "face_reader": self.face_reader,
+        }
+        save_safetensors(path, {"features": self.features, "num_images": self.num_images}, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Portraits:
+        """Read the file that `save` wrote; BasisError if it holds anything else."""
+        tensors, metadata = load_safetensors(path, BasisError)
+        try:
+            if metadata["format"] != FORMAT:
+                raise ValueError(metadata["format"])
+            names = tuple(json.loads(metadata["names"]))
+            return cls(tensors["features"], tensors["num_images"], names, metadata["drawn"], metadata["face_reader"])
+        except (KeyError, ValueError, TypeError, RecursionError, BasisError) as error:
+            raise BasisError(f"{path} does not hold the faces of names ({error})") from error
+
+
+FORMAT = "celeb-basis portraits 3"
+
+
+PORTRAITS = (
+    "a close-up photo of {}",
+    "a portrait photo of {} smiling",
+    "a photo of the face of {} outdoors",
+    "a headshot of {} wearing a suit",
+)
+MOST = 4  # pictures of a name
+FAMOUS = 40  # names that a way of drawing has to tell from made-up ones
+
+
+class DrawSettings(NamedTuple):
+    """How portraits are drawn; None is the model's own."""
+
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    sampler: str | None = None
+
+
+# The cheapest first. Without guidance names are told apart as well, but the instant map of such faces is worse.
+DRAW_SETTINGS = (DrawSettings(3, None, "unipc"), DrawSettings(8, None, "unipc"))
+
+
+def draw_portraits(
+    pipe: Pipeline,
+    names: Sequence[str],
+    reader: FaceReader,
+    *,
+    pictures: int = MOST,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    sampler: str | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    start: Portraits | None = None,
+) -> Iterator[Portraits]:
+    """Draw every name until it has so many pictures, and read the faces; yield what there is after every few names.
+
+    batch_size: pictures drawn at once; None fills the memory that is free.
+    start: what an earlier drawing, perhaps one that was stopped, has already; those pictures are not drawn again.
+    Raises BasisError if it was drawn by another model, with another reader or otherwise.
+    """
+    settings = DrawSettings(num_inference_steps, guidance_scale, sampler)
+    return _draw(pipe, names, reader, settings, _described(pipe, seed), pictures, seed, batch_size, start)
+
+
+def _draw(
+    pipe: Pipeline,
+    names: Sequence[str],
+    reader: FaceReader,
+    settings: DrawSettings,
+    described: list[Any],
+    pictures: int,
+    seed: int,
+    batch_size: int | None,
+    start: Portraits | None,
+) -> Iterator[Portraits]:
+    known = model_card(pipe).portraits or PORTRAITS
+    drawn = json.dumps([*described, *settings])
+    if start is not None and (start.drawn, start.face_reader) != (drawn, reader.name):
+        raise BasisError(
+            "the faces drawn earlier are another model's, or were drawn with other settings: "
+            "remove their .faces.safetensors file, or name another output"
+        )
+    faces: dict[str, list[Tensor]] = {}  # of each name, a feature for each picture, or zeros of any length
+    if start is not None:
+        counts = start.num_images.tolist()
+        faces = {name: list(f[:n]) for name, f, n in zip(start.names, start.features, counts, strict=True)}
+    left = list(missing_images(start, names, pictures))
+    batch_size = batch_size or drawn_at_once(pipe)
+    for first in range(0, len(left), batch_size):
+        for i in range(pictures):
+            batch = [name for name in left[first : first + batch_size] if len(faces.setdefault(name, [])) == i]
+            if not batch:
+                continue
+            images = generate(
+                pipe,
+                [known[i % len(known)].format(name) for name in batch],
+                num_inference_steps=settings.num_inference_steps,
+                guidance_scale=settings.guidance_scale,
+                sampler=settings.sampler,
+                seed=seed + i,
+                batch_size=batch_size,
+            )
+            for name, found in zip(batch, reader.read(images), strict=True):
+                faces[name].append(found[0].feature.float().cpu() if len(found) == 1 else torch.zeros(0))
+        yield _together(faces, drawn, reader.name)
+
+
+def find_known_names(
+    pipe: Pipeline,
+    names: Sequence[str],
+    made_up: Sequence[str],
+    reader: FaceReader,
+    *,
+    pictures: int = MOST,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    sampler: str | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    start: Portraits | None = None,
+    draw: Callable[..., Iterator[Portraits]] | None = None,
+) -> Iterator[tuple[Portraits, int]]:
+    """Find out with as little drawing as possible which names a model knows; yield faces, and how many are to come.
+
+    Every name is drawn twice, in the order given: the famous ones first. Then those that are still undecided are drawn
+    again, up to so many pictures. What has been yielded is usable at any time.
+
+    num_inference_steps, guidance_scale, sampler: None takes the first of WAYS in which the first names are told from
+    the `made_up` ones, or else the last of them. start: as in `draw_portraits`.
+    draw: called as `draw_portraits` is, but for the pipeline and the reader, in its place.
+    """
+    everybody, described = [*made_up, *names], _described(pipe, seed)
+    settings_left = [DrawSettings(num_inference_steps, guidance_scale, sampler)]
+    if settings_left == [DrawSettings()]:
+        settings_left = list(DRAW_SETTINGS)
+
+    def drawing(settings: DrawSettings, who: Sequence[str], count: int) -> Iterator[Portraits]:
+        if draw is not None:
+            return draw(who, pictures=count, seed=seed, start=start, **settings._asdict())
+        return _draw(pipe, who, reader, settings, described, count, seed, batch_size, start)
+
+    begun = [json.dumps([*described, *settings]) for settings in settings_left]
+    if start is not None and start.drawn in begun:
+        settings_left = settings_left[begun.index(start.drawn) :]
+    famous = everybody[: len(made_up) + FAMOUS]
+    while True:
+        settings, *settings_left = settings_left
+        for start in drawing(settings, famous, 2):
+            yield start, _left(start, everybody, 2)
+        if not settings_left or start is None or start.of(famous).separates_unknown(made_up):
+            break
+        start = None
+    for start in drawing(settings, everybody, 2):
+        yield start, _left(start, everybody, 2)
+    for count in range(3, pictures + 1):
+        # More pictures of some names can put others in doubt.
+        while start is not None and (doubtful := _doubtful(start.of(everybody), count, made_up)):
+            for start in drawing(settings, doubtful, count):
+                yield start, _left(start, doubtful, count)
+
+
+def _described(pipe: Pipeline, seed: int) -> list[Any]:
+    """By which weights, for which prompts and from which noise faces are drawn."""
+    return [fingerprint(pipe), get_denoiser(pipe).digest, model_card(pipe).portraits or PORTRAITS, seed]
+
+
+def _doubtful(faces: Portraits, pictures: int, made_up: Sequence[str]) -> list[str]:
+    """The undecided names that lack pictures."""
+    return list(missing_images(faces, faces.undecided(made_up), pictures))
+
+
+def _left(faces: Portraits, names: Sequence[str], pictures: int) -> int:
+    """How many pictures the names lack."""
+    return sum(missing_images(faces, names, pictures).values())
+
+
+def missing_images(faces: Portraits | None, names: Sequence[str], pictures: int) -> dict[str, int]:
+    """How many pictures each of the names lacks, of those that lack some."""
+    have = {} if faces is None else dict(zip(faces.names, faces.num_images.tolist(), strict=True))
+    return {name: pictures - have.get(name, 0) for name in names if have.get(name, 0) < pictures}
+
+
+def _together(faces: dict[str, list[Tensor]], drawn: str, reader: str) -> Portraits:
+    """Features of several names in one tensor."""
+    width = max(len(f) for own in faces.values() for f in own)
+    most = max(map(len, faces.values()))
+    features = torch.zeros(len(faces), most, width)
+    for i, own in enumerate(faces.values()):
+        for j, f in enumerate(own):
+            features[i, j, : len(f)] = f
+    return Portraits(features, torch.tensor([len(own) for own in faces.values()]), tuple(faces), drawn, reader)

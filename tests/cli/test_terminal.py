@@ -1,0 +1,199 @@
+"""Arguments, files, terminals and signals of every kind: one clear line, and nothing half-written."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from called import complaint
+from PIL import Image
+
+from celeb_basis import Identity
+from celeb_basis.cli import main
+from celeb_basis.cli.terminal import LONGEST, one_line
+
+
+def run(*args, **more):
+    return subprocess.run([sys.executable, "-m", "celeb_basis", *args], capture_output=True, text=True, **more)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("web --port 99999", "is not a port"),
+        ("web --port 0", "is not a port"),
+        ("web --host no.such.host.invalid --port 8000", "set a password"),
+        ("generate hello -n 2147483647", "is more than 100000"),
+        ("generate hello --guidance 1e308", "above 0 and below 1000"),
+        ("generate hello --guidance nan", "above 0 and below 1000"),
+        ("generate hello --seed 9223372036854775807", "is not a whole number"),
+        (f"generate hello --steps {'9' * 5000}", "is not a whole number"),
+        (f"generate {'word ' * 20000!r}", "letters long"),
+        ("generate '<zorvik>_1'", "is no name"),
+        ("generate hello --device meta", "there is no device"),
+        (f"info {'x' * 5000}", "x"),
+        (f"--{'x' * 5000}", "x"),
+        ("basis --names /dev/zero", "a pipe or a device"),
+        ("info /dev/zero", "a pipe or a device"),
+        ("fit /dev/urandom --name ada", "a pipe or a device"),
+        (f"sample --name {'x' * 500}", "cannot be a placeholder token"),
+    ],
+)
+def test_what_cannot_be_is_one_line(line, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CELEB_BASIS_PASSWORD", raising=False)
+    assert says in complaint(capsys, *shlex.split(line))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--lr 1e300", "--lr 11", "--resolution 100000", "--steps 1000000"])
+def test_a_recipe_has_limits(option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["miniature", "person", "-o", "me.jpg"]) == 0
+    capsys.readouterr()
+    said = complaint(capsys, "fit", "me.jpg", "--name", "ada", *option.split())
+    assert "--" in said and [file.name for file in tmp_path.iterdir()] == ["me.jpg"]
+
+
+def test_bytes_that_are_no_text_are_one_line(tmp_path):
+    for args in ([b"generate", b"caf\xe9"], [b"info", b"\xff.png"], [b"generate", b"x", b"--identity", b"\xfe.pt"]):
+        command = [sys.executable.encode(), b"-m", b"celeb_basis", *args]
+        done = subprocess.run(command, capture_output=True, env=os.environ | {"LC_ALL": "POSIX"}, cwd=tmp_path)
+        assert done.returncode == 2 and b"is not UTF-8 text" in done.stderr and done.stderr.count(b"\n") == 1
+
+
+def test_a_terminal_that_knows_ascii_alone_gets_escapes(tmp_path):
+    env = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = run("info", "café.png", env=env, cwd=tmp_path)
+    assert done.returncode == 2 and "caf\\xe9.png" in done.stderr
+
+
+def test_metadata_cannot_steer_the_terminal(tmp_path, capsys):
+    torch.manual_seed(0)
+    how = {"made_by": "\x1b]0;owned\x07\x1b[2J", "\u202egpj": "x\ny"}
+    Identity("<ada>", torch.randn(2, 6), (6,), provenance=how, model="\x9b31m").save(tmp_path / "x.safetensors")
+    assert main(["info", str(tmp_path / "x.safetensors")]) == 0
+    said = capsys.readouterr().out
+    assert said.replace("\n", "").isprintable() and "\\x1b]0;owned" in said and "x\\ny" in said
+
+
+def test_a_line_is_cut_in_its_middle():
+    line = one_line(f"{'x' * 5000}\n: do this")
+    assert len(line) == LONGEST and line.endswith(": do this") and "\n" not in line
+
+
+def test_in_a_folder_that_is_gone(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = "import os; os.rmdir(os.getcwd()); from celeb_basis.cli import main; exit(main(['sample', '--name', 'e']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=gone, capture_output=True, text=True)
+    assert done.returncode == 2 and "is gone" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_without_assertions_it_does_the_same(tmp_path):
+    for flag in ([], ["-O"]):
+        command = [
+            sys.executable,
+            *flag,
+            "-m",
+            "celeb_basis",
+            "sample",
+            "--name",
+            "eve",
+            "-o",
+            f"{len(flag)}.safetensors",
+        ]
+        assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+    assert (tmp_path / "0.safetensors").read_bytes() == (tmp_path / "1.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_pictures_that_are_done_are_kept_when_the_rest_is_stopped(number, tmp_path):
+    command = [sys.executable, "-m", "celeb_basis", "generate", "a photo", "-n", "1000", "--steps", "2", "-o", "drawn"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    try:
+        while process.poll() is None and len(list(tmp_path.glob("drawn/*.png"))) < 5:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number and said.endswith("celeb-basis: stopped\n")
+    files = list((tmp_path / "drawn").iterdir())
+    assert 5 <= len(files) < 1000
+    for file in files:
+        with Image.open(file) as picture:
+            picture.load()
+
+
+FALLS = """
+import signal, time, weakref
+from celeb_basis.cli.signals import Stop, stoppable
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background would be deaf to it
+
+class Thing:
+    pass
+
+def falls(*_):
+    signal.raise_signal({number})
+    pass  # where the handler runs
+
+stop = Stop()
+with stoppable(stop):
+    try:
+        thing = Thing()
+        {where}
+        del thing
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print(stop.code)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["Thing.__del__ = falls", "watched = weakref.ref(thing, falls)"])
+def test_a_signal_that_comes_in_a_destructor_is_not_lost(where, number):
+    code = FALLS.format(number=int(number), where=where)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (done.stdout, done.stderr) == (f"{128 + number}\n", "")
+
+
+ENDS = """
+import signal, sys
+from celeb_basis.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+calls = 0
+
+def at_the_end(frame, event, _):
+    global calls
+    calls += event == "call" and frame.f_code.co_name == {where!r}
+    if calls == 2:  # a generator goes on where its block has ended
+        signal.raise_signal({number})
+
+sys.setprofile(at_the_end)
+sys.exit(main(["--version"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["stoppable", "_not_lost"])
+def test_a_signal_that_comes_when_all_is_done_is_one_line(where, number):
+    code = ENDS.format(number=int(number), where=where)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (128 + number, "celeb-basis: stopped\n")
+
+
+def test_a_picture_in_json_says_what_its_file_says(tmp_path, capsys):
+    assert main(["generate", "a photo", "-n", "6", "--steps", "1", "-o", str(tmp_path), "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)["pictures"]
+    assert [Image.open(file).info["seed"] for file in files] == [str(i) for i in range(6)]

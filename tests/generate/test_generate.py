@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+import torch
+from conftest import add_safety_checker, make_pipeline, state_of
+from PIL import Image
+
+from celeb_basis import Identity, IdentityError, ModelCard, OutputError, PromptError, save_image
+from celeb_basis.backend.text_encoders import placeholders
+from celeb_basis.cli import main
+from celeb_basis.generate import generate
+
+FAST = {"num_inference_steps": 2}
+
+
+def same(a, b, tolerance=1):
+    return len(a) == len(b) and all(
+        abs(np.asarray(x, int) - np.asarray(y, int)).max() <= tolerance for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_is_the_bare_pipeline(pipe, ada, bo):
+    prompt = "a photo of <ada> and <bo> on the beach"
+    before = state_of(pipe)
+    ours = generate(pipe, prompt, [ada, bo], seed=5, guidance_scale=3.0, **FAST)
+    assert state_of(pipe) == before
+    with placeholders(pipe, {"<ada>": ada.vectors, "<bo>": bo.vectors}):
+        g = torch.Generator().manual_seed(5)
+        bare = pipe(prompt, generator=g, guidance_scale=3.0, **FAST).images
+    assert same(ours, bare, tolerance=0)
+    assert not same(ours, generate(pipe, prompt.replace("<bo>", "<ada>"), [ada], seed=5, **FAST))
+
+
+def test_pictures_do_not_depend_on_their_batch(pipe, ada):
+    prompts = ["a photo of <ada>", "<ada> on the beach"]
+    together = generate(pipe, prompts, [ada], num_images_per_prompt=3, seed=2, batch_size=4, **FAST)
+    assert len(together) == 6
+    alone = [generate(pipe, p, [ada], seed=2 + i, **FAST)[0] for p in prompts for i in range(3)]
+    assert same(together, alone)
+    assert not same(together[:1], together[1:2])
+
+
+def test_capitals_in_the_prompt_mean_the_same(pipe, ada):
+    assert same(
+        generate(pipe, "a photo of <ADA>", [ada], **FAST),
+        generate(pipe, "a photo of <ada>", [ada], **FAST),
+        0,
+    )
+
+
+def test_no_identity_is_fine_too(pipe):
+    assert generate(pipe, "a photo", height=8, width=16, **FAST)[0].size == (16, 8)
+
+
+def test_models_may_recommend_their_own_steps(pipe, ada):
+    seen = []
+    pipe.card = ModelCard(num_inference_steps=3, templates=("{}",))
+    try:
+        generate(pipe, "<ada>", [ada])
+        count = pipe.scheduler.num_inference_steps
+        generate(pipe, "<ada>", [ada], num_inference_steps=2)
+        seen = [count, pipe.scheduler.num_inference_steps]
+    finally:
+        del pipe.card
+    assert seen == [3, 2]
+
+
+def test_prompts_that_would_not_mean_what_was_meant(pipe, ada, bo):
+    with pytest.raises(PromptError, match="nobody called <bo>"):
+        generate(pipe, "<ada> and <bo>", [ada], **FAST)
+    with pytest.raises(PromptError, match="does not mention <bo>"):
+        generate(pipe, "<ada>", [ada, bo], **FAST)
+    with pytest.raises(PromptError, match="two identities"):
+        generate(pipe, "<ada>", [ada, ada], **FAST)
+    with pytest.raises(PromptError, match="too long"):
+        generate(pipe, "a " * 18 + "<ada>", [ada], **FAST)
+    with pytest.raises(PromptError, match="too long"):
+        generate(pipe, "<ada>", [ada], negative_prompt="a " * 30, **FAST)
+    with pytest.raises(PromptError, match="nobody called <bo>"):
+        generate(pipe, "<ada>", [ada], negative_prompt="<bo>", **FAST)
+
+
+def test_capitals_in_the_negative_prompt_mean_the_same(pipe, ada):
+    drawn = [generate(pipe, "<ada>", [ada], negative_prompt=text, **FAST) for text in ("<ADA>", "<ada>", "a")]
+    assert same(drawn[0], drawn[1], 0) and not same(drawn[1], drawn[2], 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"num_inference_steps": 2000}, "1 to 1000"),
+        ({"num_inference_steps": 0}, "1 to 1000"),
+        ({"height": 12}, "height 12: it must be a multiple of 8"),
+        ({"width": 0}, "multiple of 8"),
+    ],
+)
+def test_what_a_model_cannot_draw_is_one_line(pipe, options, says):
+    with pytest.raises(PromptError, match=says):
+        generate(pipe, "a photo", **options)
+
+
+def test_identities_of_other_models_are_refused(pipe, ada):
+    stranger = Identity("<ada>", ada.vectors, ada.encoder_dims, fingerprint="another")
+    with pytest.raises(IdentityError):
+        generate(pipe, "<ada>", [stranger], **FAST)
+
+
+def test_a_picture_says_how_it_was_made(tmp_path):
+    path = tmp_path / "x.png"
+    save_image(Image.new("RGB", (4, 4)), path, prompt="<ada> in Köln 雪", seed=3, model="miniature")
+    text = Image.open(path).text
+    assert text["prompt"] == "<ada> in Köln 雪" and text["seed"] == "3" and text["model"] == "miniature"
+    assert text["Software"].startswith("celeb-basis")
+    assert "digitalsourcetype/trainedAlgorithmicMedia" in text["XML:com.adobe.xmp"]
+    from xml.etree import ElementTree
+
+    ElementTree.fromstring(text["XML:com.adobe.xmp"].split("?>", 1)[1].rsplit("<?", 1)[0])
+    with pytest.raises(OutputError, match="PNG"):
+        save_image(Image.new("RGB", (4, 4)), tmp_path / "x.jpg", prompt="", seed=0, model="")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_picture_that_the_safety_checker_blackens_is_named(caplog):
+    pipe = make_pipeline("sd1")
+    add_safety_checker(pipe, threshold=2)
+    assert len(generate(pipe, "a photo", num_images_per_prompt=2, **FAST)) == 2 and not said_by_us(caplog)
+    add_safety_checker(pipe, threshold=-2)
+    black = generate(pipe, "a photo", num_images_per_prompt=2, seed=7, **FAST)
+    assert not any(np.asarray(picture).any() for picture in black)
+    [said] = said_by_us(caplog)
+    assert "2 of 2 pictures black (seed 7, 8)" in said
+
+
+def said_by_us(caplog):
+    return [record.getMessage() for record in caplog.records if record.name.startswith("celeb_basis")]
+
+
+def test_the_command_line_says_it_once_and_leaves_the_checker_out_when_told(tmp_path, capsys):
+    pipe = make_pipeline("sd1")
+    add_safety_checker(pipe, threshold=-2)
+    pipe.save_pretrained(tmp_path / "sd")
+    line = ["generate", "a photo", "--model", str(tmp_path / "sd"), "--device", "cpu", "--steps", "2"]
+    capsys.readouterr()
+    assert main([*line, "-o", str(tmp_path / "black.png")]) == 0
+    said = [text for text in capsys.readouterr().err.splitlines() if "black" in text]
+    assert len(said) == 1 and said[0].startswith("celeb-basis: the model's safety checker made 1 of 1 pictures black")
+    assert not np.asarray(Image.open(tmp_path / "black.png")).any()
+    assert main([*line, "-o", str(tmp_path / "plain.png"), "--no-safety-checker"]) == 0
+    assert "black" not in capsys.readouterr().err and np.asarray(Image.open(tmp_path / "plain.png")).any()
+
+
+@pytest.mark.parametrize("option", ["num_images_per_prompt", "batch_size"])
+@pytest.mark.parametrize("number", [0, -1])
+def test_counts_of_nothing_are_refused(pipe, option, number):
+    with pytest.raises(PromptError, match=f"{option}={number} must be at least 1"):
+        generate(pipe, "a photo", **{option: number}, **FAST)
