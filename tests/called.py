@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from celeb_basis.cli import main
-from celeb_basis.cli.terminal import LONGEST
+from celeb_basis.cli.terminal import MAX_MESSAGE_LENGTH
 
 
 def answer(capsys: Any, *args: object) -> Any:
@@ -26,5 +26,5 @@ def complaint(capsys: Any, *args: object) -> str:
     said = capsys.readouterr()
     assert code == 2 and said.out == ""
     assert said.err.startswith("celeb-basis: error: ") and said.err.count("\n") == 1, said.err
-    assert len(said.err) < LONGEST + 100
+    assert len(said.err) < MAX_MESSAGE_LENGTH + 100
     return said.err

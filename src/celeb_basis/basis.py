@@ -18,9 +18,9 @@ from .backend.pipeline import Pipeline, model_name
 from .backend.text_encoders import TOKENS, embedding_dims, fingerprint, name_rows
 from .errors import BasisError
 from .io import load_safetensors, read_text, save_safetensors
+from .limits import MAX_BASIS_VALUE
 
 MAX_COMPONENTS = 512  # the paper's
-MOST = 1e4  # of a number in a basis
 TENSORS = ("mean", "components", "explained_variance", "explained_variance_ratio", "median_radius")
 
 
@@ -79,8 +79,8 @@ class CelebBasis:
         variance, share = self.explained_variance, self.explained_variance_ratio
         if not ((variance > 0).all() and (self.median_radius > 0).all()):
             return "the celebrities do not spread along every component"
-        if max(float(t.abs().max()) for t in (self.mean, variance, self.median_radius)) > MOST:
-            return f"it holds numbers above {MOST:g}, as no model has in its embeddings"
+        if max(float(t.abs().max()) for t in (self.mean, variance, self.median_radius)) > MAX_BASIS_VALUE:
+            return f"it holds numbers above {MAX_BASIS_VALUE:g}, as no model has in its embeddings"
         if (variance[:, 1:] > variance[:, :-1] * 1.001).any():
             return "its components are not in the order of their variance"
         total = variance.sum(-1, keepdim=True) / share.sum(-1, keepdim=True)
@@ -91,7 +91,7 @@ class CelebBasis:
         ):
             return f"encoder_dims {self.encoder_dims} and encoder_scale {self.encoder_scale} do not match"
         if sum(self.encoder_dims) != dim or not all(
-            isinstance(s, float | int) and 1 / MOST < s < MOST for s in self.encoder_scale
+            isinstance(s, float | int) and 1 / MAX_BASIS_VALUE < s < MAX_BASIS_VALUE for s in self.encoder_scale
         ):
             return f"encoder_dims {self.encoder_dims} do not sum to {dim}, or an encoder_scale is no sound number"
         texts = (*self.names, self.fingerprint, self.model)

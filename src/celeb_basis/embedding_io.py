@@ -19,14 +19,12 @@ from .backend.pipeline import model_name
 from .backend.text_encoders import check_placeholder, embedding_dims, pooling_at_highest, text_encoders
 from .errors import IdentityError, ModelError
 from .io import check_regular, load_safetensors
+from .limits import MAX_PICKLE_BYTES, MAX_VECTOR_DIM, MAX_VECTORS
 from .notation import PLACEHOLDER, slugify
 
 logger = logging.getLogger(__name__)
 
 PICKLES = (".pt", ".bin")
-MAX_PICKLE_BYTES = 2**26  # bytes
-MAX_WIDTH = 2**16  # numbers in a vector
-MAX_VECTORS = 1000
 # What the text encoders of SDXL, Stable Diffusion 3 and FLUX.1 are called, in the order in which their vectors are
 # concatenated.
 TOGETHER = (
@@ -71,7 +69,7 @@ def read_embedding(path: Path, name: str | None = None) -> Embedding:
         tensor = tensors[key]
         if tensor.is_nested or not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
             raise IdentityError(f"{path} is not an identity: its vectors are {tensor.dtype}, {tensor.layout}")
-        if tensor.shape[-1:] > (MAX_WIDTH,) or tensor.numel() > MAX_VECTORS * MAX_WIDTH:
+        if tensor.shape[-1:] > (MAX_VECTOR_DIM,) or tensor.numel() > MAX_VECTORS * MAX_VECTOR_DIM:
             raise IdentityError(f"{path} is not an identity: its vectors are {tuple(tensor.shape)}")
     parts = tuple(torch.atleast_2d(tensors[key].float().contiguous()) for key in keys)
     whole = len(parts) == 1 or keys in TOGETHER

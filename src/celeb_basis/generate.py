@@ -17,11 +17,11 @@ from .backend.schedulers import sampling
 from .backend.text_encoders import check_text, knows, placeholders
 from .errors import PromptError
 from .identity import Identity
+from .limits import MAX_COUNT, MAX_GUIDANCE, MAX_SIDE
 from .notation import PLACEHOLDER, Box
 from .regions import Regions, layouts, regional_prompts
 
 logger = logging.getLogger(__name__)
-MAX_IMAGES, MAX_GUIDANCE, MAX_PIXELS = 100_000, 1000, 4096
 PART = re.compile(rf"({PLACEHOLDER.pattern})_\d+", re.IGNORECASE)  # what diffusers writes a token of two vectors as
 ANY_CASE = re.compile(PLACEHOLDER.pattern, re.IGNORECASE)
 
@@ -148,13 +148,13 @@ def _generate(
 def _check_numbers(guidance_scale: float | None, seed: int, **counts: int) -> None:
     """Raise PromptError for numbers with which no model draws a picture."""
     for name, number in counts.items():
-        if not 1 <= number <= MAX_IMAGES:
-            least = "at least 1" if number < 1 else f"at most {MAX_IMAGES}"
+        if not 1 <= number <= MAX_COUNT:
+            least = "at least 1" if number < 1 else f"at most {MAX_COUNT}"
             raise PromptError(f"{name}={number} must be {least}")
     if guidance_scale is not None and not 0 <= guidance_scale < MAX_GUIDANCE:
         raise PromptError(f"guidance_scale={guidance_scale} must be a number from 0, below {MAX_GUIDANCE}")
-    if not 0 <= seed < 2**63 - MAX_IMAGES:
-        raise PromptError(f"seed={seed} must be a whole number of 0 or more, below 2**63 - {MAX_IMAGES}")
+    if not 0 <= seed < 2**63 - MAX_COUNT:
+        raise PromptError(f"seed={seed} must be a whole number of 0 or more, below 2**63 - {MAX_COUNT}")
 
 
 def _lowercase_tokens(pipe: Pipeline, prompt: str, tokens: Sequence[str]) -> str:
@@ -190,5 +190,5 @@ def _check_options(pipe: Pipeline, num_inference_steps: int | None, **sides: int
     for name, side in sides.items():
         if side is not None and (side < 1 or side % grid):
             raise PromptError(f"{name} {side}: it must be a multiple of {grid} pixels in this model")
-        if side is not None and side > MAX_PIXELS:
-            raise PromptError(f"{name} {side}: at most {MAX_PIXELS} pixels can be drawn")
+        if side is not None and side > MAX_SIDE:
+            raise PromptError(f"{name} {side}: at most {MAX_SIDE} pixels can be drawn")

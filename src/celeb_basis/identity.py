@@ -16,6 +16,7 @@ from .basis import CelebBasis
 from .embedding_io import load_token, read_embedding, unload_token
 from .errors import IdentityError
 from .io import save_safetensors
+from .limits import MAX_STRENGTH, MAX_VECTOR_LENGTH, MIN_VECTOR_LENGTH
 from .notation import check_token, slugify
 
 # What other programs look for: one tensor for one text encoder, these two for SDXL, three for Stable Diffusion 3.
@@ -23,8 +24,6 @@ KEYS = {1: ("emb_params",), 2: ("clip_l", "clip_g"), 3: ("clip_l", "clip_g", "t5
 # And for text encoders of these widths: FLUX.1, and the language models of 4 and 8 billion weights.
 KEYS_BY_WIDTH = {(768, 4096): ("clip_l", "t5xxl"), (2560,): ("qwen3_4b",), (4096,): ("qwen3_8b",)}
 FORMAT = "celeb-basis identity 1"
-MAX_STRENGTH = 1.5  # farther from the mean person than any celebrity
-LENGTHS = (1e-3, 1e3)  # of a vector; the rows of CLIP's tables have about .4, embeddings learnt far away some 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +55,7 @@ class Identity:
             )
         lengths = torch.stack([part.norm(dim=-1) for part in self.vectors.detach().split(self.encoder_dims, dim=-1)])
         # A row of zeros alone is a word that a model never met; a name of nothing else is nobody.
-        if not (LENGTHS[0] < lengths.max() < LENGTHS[1]):
+        if not (MIN_VECTOR_LENGTH < lengths.max() < MAX_VECTOR_LENGTH):
             raise IdentityError(
                 f"{self.placeholder_token}: vectors of length {lengths.min():.3g} to {lengths.max():.3g} stand for "
                 "nobody in any model: fit the person again"

@@ -15,8 +15,8 @@ from .backend.text_encoders import TOKENS
 from .basis import CelebBasis
 from .errors import BasisError
 from .io import load_safetensors, save_safetensors
+from .limits import MAX_MAP_VALUE
 
-MOST = 1e6  # of a number in a map
 SUFFIX = ".instant.safetensors"  # sd15.instant.safetensors is the map of the basis sd15.safetensors
 TENSORS = ("coef", "intercept")
 MIN_R2 = 0.02  # leave-one-out R2 up to which a map tells no more of a person than the mean does
@@ -48,8 +48,8 @@ class InstantMap:
             tensor = getattr(self, name)
             if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32 or not tensor.isfinite().all():
                 raise BasisError(f"this is no instant map: {name} is not finite numbers in float32")
-            if tensor.numel() and float(tensor.abs().max()) > MOST:
-                raise BasisError(f"this is no instant map: {name} holds numbers above {MOST:g}")
+            if tensor.numel() and float(tensor.abs().max()) > MAX_MAP_VALUE:
+                raise BasisError(f"this is no instant map: {name} holds numbers above {MAX_MAP_VALUE:g}")
         if self.coef.ndim != 2 or not self.coef.numel() or self.intercept.shape != self.coef.shape[:1]:
             shapes = f"{tuple(self.coef.shape)} and {tuple(self.intercept.shape)}"
             raise BasisError(f"this is no instant map: coef and intercept have the shapes {shapes}")

@@ -19,10 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from .errors import CelebBasisError, OutputError
+from .limits import MAX_FILE_BYTES, MAX_HEADER_BYTES, MAX_TEXT_BYTES
 
-MAX_BYTES = 2**28  # of an artefact; the basis of SDXL has 8 million
-MAX_HEADER_BYTES = 2**23  # of these, names and metadata
-MAX_TEXT_BYTES = 2**24  # of a list of names, prompts or people, or of a card
 DIGEST = "sha256"  # in the metadata: of everything else in the file
 # Temporary files name machine and process, so that another run can tell those that nobody writes any more.
 OURS = f".celeb-basis-{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]}-"
@@ -92,7 +90,7 @@ def temporary_folder(where: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def check_regular(path: str | Path, error: type[CelebBasisError], most: int = MAX_BYTES) -> None:
+def check_regular(path: str | Path, error: type[CelebBasisError], most: int = MAX_FILE_BYTES) -> None:
     """Raise `error` unless `path` is an ordinary file of at most `most` bytes: a pipe or a device may never end."""
     try:
         found = os.stat(path)

@@ -155,9 +155,9 @@ class Portraits:
         if (self.drawn, self.face_reader) != (other.drawn, other.face_reader):
             raise BasisError("these faces were drawn by other models, or with other settings")
         width = max(self.features.shape[-1], other.features.shape[-1])  # 0 where no picture has a face yet
-        pictures = max(self.features.shape[1], other.features.shape[1])
+        num_images = max(self.features.shape[1], other.features.shape[1])
         parts = [
-            torch.nn.functional.pad(each, (0, width - each.shape[2], 0, pictures - each.shape[1]))
+            torch.nn.functional.pad(each, (0, width - each.shape[2], 0, num_images - each.shape[1]))
             for each in (self.features, other.features)
         ]
         counts = torch.cat([self.num_images, other.num_images])
@@ -203,7 +203,7 @@ PORTRAITS = (
     "a photo of the face of {} outdoors",
     "a headshot of {} wearing a suit",
 )
-MOST = 4  # pictures of a name
+NUM_IMAGES = 4  # pictures of a name
 FAMOUS = 40  # names that a way of drawing has to tell from made-up ones
 
 
@@ -224,7 +224,7 @@ def draw_portraits(
     names: Sequence[str],
     reader: FaceReader,
     *,
-    pictures: int = MOST,
+    num_images: int = NUM_IMAGES,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
     sampler: str | None = None,
@@ -239,7 +239,7 @@ def draw_portraits(
     Raises BasisError if it was drawn by another model, with another reader or otherwise.
     """
     settings = DrawSettings(num_inference_steps, guidance_scale, sampler)
-    return _draw(pipe, names, reader, settings, _described(pipe, seed), pictures, seed, batch_size, start)
+    return _draw(pipe, names, reader, settings, _described(pipe, seed), num_images, seed, batch_size, start)
 
 
 def _draw(
@@ -248,7 +248,7 @@ def _draw(
     reader: FaceReader,
     settings: DrawSettings,
     described: list[Any],
-    pictures: int,
+    num_images: int,
     seed: int,
     batch_size: int | None,
     start: Portraits | None,
@@ -264,10 +264,10 @@ def _draw(
     if start is not None:
         counts = start.num_images.tolist()
         faces = {name: list(f[:n]) for name, f, n in zip(start.names, start.features, counts, strict=True)}
-    left = list(missing_images(start, names, pictures))
+    left = list(missing_images(start, names, num_images))
     batch_size = batch_size or drawn_at_once(pipe)
     for first in range(0, len(left), batch_size):
-        for i in range(pictures):
+        for i in range(num_images):
             batch = [name for name in left[first : first + batch_size] if len(faces.setdefault(name, [])) == i]
             if not batch:
                 continue
@@ -291,7 +291,7 @@ def find_known_names(
     made_up: Sequence[str],
     reader: FaceReader,
     *,
-    pictures: int = MOST,
+    num_images: int = NUM_IMAGES,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
     sampler: str | None = None,
@@ -316,7 +316,7 @@ def find_known_names(
 
     def drawing(settings: DrawSettings, who: Sequence[str], count: int) -> Iterator[Portraits]:
         if draw is not None:
-            return draw(who, pictures=count, seed=seed, start=start, **settings._asdict())
+            return draw(who, num_images=count, seed=seed, start=start, **settings._asdict())
         return _draw(pipe, who, reader, settings, described, count, seed, batch_size, start)
 
     begun = [json.dumps([*described, *settings]) for settings in settings_left]
@@ -332,7 +332,7 @@ def find_known_names(
         start = None
     for start in drawing(settings, everybody, 2):
         yield start, _left(start, everybody, 2)
-    for count in range(3, pictures + 1):
+    for count in range(3, num_images + 1):
         # More pictures of some names can put others in doubt.
         while start is not None and (doubtful := _doubtful(start.of(everybody), count, made_up)):
             for start in drawing(settings, doubtful, count):
@@ -344,20 +344,20 @@ def _described(pipe: Pipeline, seed: int) -> list[Any]:
     return [fingerprint(pipe), get_denoiser(pipe).digest, model_card(pipe).portraits or PORTRAITS, seed]
 
 
-def _doubtful(faces: Portraits, pictures: int, made_up: Sequence[str]) -> list[str]:
+def _doubtful(faces: Portraits, num_images: int, made_up: Sequence[str]) -> list[str]:
     """The undecided names that lack pictures."""
-    return list(missing_images(faces, faces.undecided(made_up), pictures))
+    return list(missing_images(faces, faces.undecided(made_up), num_images))
 
 
-def _left(faces: Portraits, names: Sequence[str], pictures: int) -> int:
+def _left(faces: Portraits, names: Sequence[str], num_images: int) -> int:
     """How many pictures the names lack."""
-    return sum(missing_images(faces, names, pictures).values())
+    return sum(missing_images(faces, names, num_images).values())
 
 
-def missing_images(faces: Portraits | None, names: Sequence[str], pictures: int) -> dict[str, int]:
+def missing_images(faces: Portraits | None, names: Sequence[str], num_images: int) -> dict[str, int]:
     """How many pictures each of the names lacks, of those that lack some."""
     have = {} if faces is None else dict(zip(faces.names, faces.num_images.tolist(), strict=True))
-    return {name: pictures - have.get(name, 0) for name in names if have.get(name, 0) < pictures}
+    return {name: num_images - have.get(name, 0) for name in names if have.get(name, 0) < num_images}
 
 
 def _together(faces: dict[str, list[Tensor]], drawn: str, reader: str) -> Portraits:

@@ -7,9 +7,9 @@ import unicodedata
 import zlib
 
 from .errors import PromptError
+from .limits import MAX_TOKEN_LENGTH
 
 PLACEHOLDER = re.compile(r"<[a-z0-9_-]+>")
-MAX_TOKEN_LENGTH = 100  # letters, so that it can name a file
 
 
 def check_token(token: str) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from celeb_basis import Identity
 from celeb_basis.cli import main
-from celeb_basis.cli.terminal import LONGEST, one_line
+from celeb_basis.cli.terminal import MAX_MESSAGE_LENGTH, one_line
 
 
 def run(*args, **more):
@@ -84,7 +84,7 @@ def test_metadata_cannot_steer_the_terminal(tmp_path, capsys):
 
 def test_a_line_is_cut_in_its_middle():
     line = one_line(f"{'x' * 5000}\n: do this")
-    assert len(line) == LONGEST and line.endswith(": do this") and "\n" not in line
+    assert len(line) == MAX_MESSAGE_LENGTH and line.endswith(": do this") and "\n" not in line
 
 
 def test_in_a_folder_that_is_gone(tmp_path):

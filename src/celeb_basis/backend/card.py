@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from ..limits import MAX_SAMPLER_STEPS, MAX_SIDE, MAX_TEMPLATE_LENGTH, MAX_TEMPLATES, MIN_FACE_SCALE
 
 DEFAULT_MODEL = "miniature"
 # Models in this package, by name: each is a folder in diffusers' format with a card.
 SHIPPED = {"miniature": Path(__file__).parents[1] / "miniature" / "drawn" / "pipeline"}
 FILE = "celeb_basis.json"
-MAX_STEPS = 1000  # of a sampler
-MAX_PIXELS = 4096  # of a side
-MAX_ENTRIES, LONGEST = 1000, 2000  # templates, and letters of one
-LEAST = 0.01  # share of a picture that a face takes
 # Schedulers, as module:class.
 SAMPLERS = {
     "ddim": "diffusers:DDIMScheduler",
@@ -60,13 +57,13 @@ class ModelCard:
 
     def __post_init__(self) -> None:
         steps, guidance = self.num_inference_steps, self.guidance_scale
-        if steps is not None and not (type(steps) is int and 1 <= steps <= MAX_STEPS):
-            raise ModelError(f"num_inference_steps={steps!r} must be a whole number from 1 to {MAX_STEPS}")
+        if steps is not None and not (type(steps) is int and 1 <= steps <= MAX_SAMPLER_STEPS):
+            raise ModelError(f"num_inference_steps={steps!r} must be a whole number from 1 to {MAX_SAMPLER_STEPS}")
         if guidance is not None and not (_is_number(guidance) and 0 < guidance < 1000):
             raise ModelError(f"guidance_scale={guidance!r} must be a number above 0 and below 1000")
         side = self.resolution
-        if side is not None and not (type(side) is int and 8 <= side <= MAX_PIXELS and side % 8 == 0):
-            raise ModelError(f"resolution={side!r} must be a multiple of 8, up to {MAX_PIXELS}")
+        if side is not None and not (type(side) is int and 8 <= side <= MAX_SIDE and side % 8 == 0):
+            raise ModelError(f"resolution={side!r} must be a multiple of 8, up to {MAX_SIDE}")
         if self.sampler is not None and self.sampler not in tuple(SAMPLERS):
             raise ModelError(f"sampler={self.sampler!r} must be one of {', '.join(SAMPLERS)}")
         for name in ("templates", "portraits"):
@@ -74,8 +71,10 @@ class ModelCard:
             if texts is not None and not (_is_list(texts) and all(map(_is_template, texts))):
                 raise ModelError(f"{name} must be prompts with {{}} once in each, where the name stands")
         scales = self.scales
-        if scales is not None and not (_is_list(scales) and all(_is_number(s) and LEAST <= s <= 1 for s in scales)):
-            raise ModelError(f"scales must be shares of the picture, from {LEAST} to 1")
+        if scales is not None and not (
+            _is_list(scales) and all(_is_number(s) and MIN_FACE_SCALE <= s <= 1 for s in scales)
+        ):
+            raise ModelError(f"scales must be shares of the picture, from {MIN_FACE_SCALE} to 1")
         for name in ("face_reader", "judge"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
@@ -139,11 +138,11 @@ def _values(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _is_list(value: object) -> bool:
     """Whether a value is a tuple of some entries, but not of countless ones."""
-    return isinstance(value, tuple) and 0 < len(value) <= MAX_ENTRIES
+    return isinstance(value, tuple) and 0 < len(value) <= MAX_TEMPLATES
 
 
 def _is_template(value: object) -> bool:
-    return isinstance(value, str) and value.count("{}") == 1 and len(value) <= LONGEST
+    return isinstance(value, str) and value.count("{}") == 1 and len(value) <= MAX_TEMPLATE_LENGTH
 
 
 def _is_number(value: object) -> bool:

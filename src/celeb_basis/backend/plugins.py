@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from ..errors import CelebBasisError, ModelError
-
-LONGEST = 300  # letters of what others' code says when it fails
+from ..limits import MAX_PLUGIN_MESSAGE_LENGTH
 
 
 def load_plugin(kind: str, name: str, has: Mapping[str, Any]) -> Any:
@@ -55,4 +54,6 @@ def plugin_errors(what: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         said = " ".join(traceback.format_exception_only(error)[-1].split())
-        raise ModelError(f"{what} does not work ({said[:LONGEST]}): ask those who wrote it") from error
+        raise ModelError(
+            f"{what} does not work ({said[:MAX_PLUGIN_MESSAGE_LENGTH]}): ask those who wrote it"
+        ) from error

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PromptError
+from ..limits import MAX_NAME_LENGTH, MAX_PROMPT_LENGTH
 from ..notation import PLACEHOLDER, check_token, excerpt
 from .hooks import hook
 from .pipeline import Pipeline, pipeline_lock
@@ -29,10 +30,8 @@ from .pipeline import Pipeline, pipeline_lock
 SUFFIXES = ("", "_2", "_3")  # of a pipeline's text_encoder and tokenizer
 TOKENS = 2  # a name is a first and a last token
 HIGHEST = 2  # the eos_token_id by which transformers pools at the highest id of a prompt
-MAX_NAME_LENGTH = 200  # letters
 # How vocabularies write a whole word: CLIP with an end, language models with the space before it.
 WHOLE_WORD = re.compile("([a-z]{3,})</w>|[\u0120\u2581]([A-Za-z]{3,})")
-MAX_PROMPT_LENGTH = 10_000  # letters; a tokenizer takes minutes for millions, to find that they are too many
 
 _fingerprints: WeakKeyDictionary[nn.Module, tuple[Any, str]] = WeakKeyDictionary()
 _extended: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()

@@ -12,12 +12,9 @@ from safetensors import safe_open
 
 from ..errors import ModelError
 from ..io import check_regular
+from ..limits import MAX_JSON_BYTES, MAX_JSON_DEPTH, MAX_LATENT_SIDE
 from .pipeline import Pipeline
 from .text_encoders import SUFFIXES, text_length
-
-MAX_JSON_BYTES = 2**26  # bytes; a tokenizer of CLIP has 2 million
-MAX_JSON_DEPTH = 32  # the tokenizers' own reader takes minutes for depths that no configuration has
-MAX_LATENT_SIDE = 1024  # latents on a side
 
 
 def check_configuration(folder: Path) -> None:

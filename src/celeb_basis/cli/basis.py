@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..known_names import Portraits
     from ..model import Model
 
-NUM_IMAGES = 4
+NUM_IMAGES = 4  # as in known_names, which imports torch
 MIN_NAMES = 40  # drawn before a first basis is made of them
 SAVE_EVERY = 30  # seconds of drawing that may have to be done again, or longer where making the files takes long
 
@@ -253,7 +253,7 @@ def _draw(
         people,
         made_up,
         reader,
-        pictures=args.num_images or NUM_IMAGES,
+        num_images=args.num_images or NUM_IMAGES,
         num_inference_steps=args.num_inference_steps,
         guidance_scale=args.guidance_scale,
         sampler=args.sampler,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CelebBasisError, PhotoError, PromptError
+from ..limits import MAX_PROMPTS
 from .options import (
     FACE_READERS,
     Progress,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ..evaluation.evaluate import Measured, Person
 
 PROTOCOL_NAMES = ("short", "paper", "stable-identity")
-MAX_PROMPTS = 10_000
 SHEET_PICTURES = 80  # pictures on a contact sheet at most
 
 

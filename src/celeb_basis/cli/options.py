@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..backend.card import DEFAULT_MODEL, SAMPLERS
 from ..errors import OutputError, PromptError
+from ..limits import MAX_COUNT, MAX_GUIDANCE
 from ..notation import Box, check_box, check_token
 from .signals import at_once
 from .terminal import one_line
@@ -25,8 +26,6 @@ from .terminal import one_line
 if TYPE_CHECKING:
     from ..model import Model
 
-LARGEST = 1000  # guidance, learning rate, minutes
-MOST = 100_000  # of images, steps, names
 Run = Callable[[argparse.Namespace], dict[str, Any]]  # a command's answer, printed as text or as JSON
 
 
@@ -159,7 +158,7 @@ def hide_loading_bars() -> None:
 
 def nonnegative_int(text: str) -> int:
     """0, 1, 2, ..."""
-    if not (text.isascii() and text.isdigit()) or len(text) > 19 or int(text) >= 2**63 - MOST:
+    if not (text.isascii() and text.isdigit()) or len(text) > 19 or int(text) >= 2**63 - MAX_COUNT:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0, below 2**63")
     return int(text)
 
@@ -168,8 +167,8 @@ def positive_int(text: str) -> int:
     """1, 2, 3, ..."""
     if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    if int(text) > MOST:
-        raise argparse.ArgumentTypeError(f"{text} is more than {MOST}")
+    if int(text) > MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MAX_COUNT}")
     return int(text)
 
 
@@ -186,8 +185,8 @@ def positive_float(text: str) -> float:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0 < number < LARGEST:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and below {LARGEST}")
+    if not 0 < number < MAX_GUIDANCE:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and below {MAX_GUIDANCE}")
     return number
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 
-LONGEST = 800  # letters of an error
+from ..limits import MAX_MESSAGE_LENGTH
+
 END = 200  # of these, the last ones: what to do stands there
 
 
@@ -17,7 +18,7 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """A message as one line of bearable length."""
     text = printable(" ".join(text.split()))
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - END - 5]} ... {text[-END:]}"
+    return text if len(text) <= MAX_MESSAGE_LENGTH else f"{text[: MAX_MESSAGE_LENGTH - END - 5]} ... {text[-END:]}"
 
 
 def say(text: str) -> None:

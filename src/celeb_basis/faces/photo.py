@@ -13,14 +13,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import PhotoError
 from ..io import check_regular
+from ..limits import MAX_FILE_BYTES, MAX_JPEG_PIXELS, MAX_PHOTO_PIXELS, MAX_PHOTO_SIDE, MAX_PHOTOS
 
 GREY = (128, 128, 128)  # stands where a picture has nothing: under alpha, outside its edges
 LONG_SIDE = 2048  # pixels; more than any face model or training crop looks at
 # What cameras, phones and editors write. Others (EPS, PDF, ...) run foreign programs or are no photographs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "PPM")
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic"}  # in a folder
-MAX_BYTES = 2**28  # of a file
-MAX_PHOTOS = 100  # of one person; all are kept in memory, in which one takes up to 12 MB
 STRIP = 256  # rows
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # brands; films have others
 
@@ -74,7 +73,7 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
 
     Raises PhotoError, in one line, for a file that is none or is damaged, also where the block finds that out.
     """
-    check_regular(path, PhotoError, MAX_BYTES)
+    check_regular(path, PhotoError, MAX_FILE_BYTES)
     try:
         with open(path, "rb") as file:
             header = file.read(32)
@@ -83,7 +82,7 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
     if not header:
         raise PhotoError(f"{path} is empty")
     # Pillow makes room for a WebP picture when it opens one.
-    if (size := webp_size(header)) and size[0] * size[1] > MAX_PIXELS:
+    if (size := webp_size(header)) and size[0] * size[1] > MAX_PHOTO_PIXELS:
         raise too_large(path, size)
     try:
         with warnings.catch_warnings(), _silent(header):
@@ -154,16 +153,14 @@ def _strip_as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-MAX_PIXELS = 2**26  # decoded at once; at four bytes each 256 MB
-MAX_JPEG_PIXELS = 178_956_970  # of a JPEG, which is decoded at a fraction of its size: Pillow's own limit
-LONGEST = 65_535  # pixels on a side
-
-
 def check_size(image: Image.Image, path: str | Path) -> None:
     """Raise PhotoError for an opened picture, not decoded yet, that would take too much memory."""
     # A progressive JPEG is kept whole while it is decoded.
     scaled = image.format in {"JPEG", "MPO"} and not image.info.get("progressive")
-    if image.width * image.height > (MAX_JPEG_PIXELS if scaled else MAX_PIXELS) or max(image.size) > LONGEST:
+    if (
+        image.width * image.height > (MAX_JPEG_PIXELS if scaled else MAX_PHOTO_PIXELS)
+        or max(image.size) > MAX_PHOTO_SIDE
+    ):
         raise too_large(path, image.size)
 
 
@@ -171,7 +168,7 @@ def too_large(path: str | Path, size: tuple[int, int]) -> PhotoError:
     """The error for a picture of so many pixels."""
     millions = size[0] * size[1] / 1e6
     return PhotoError(
-        f"{path} has {size[0]} x {size[1]} pixels, {millions:.0f} megapixels: scale it down to {MAX_PIXELS / 1e6:.0f}"
+        f"{path} has {size[0]} x {size[1]} pixels, {millions:.0f} megapixels: scale it down to {MAX_PHOTO_PIXELS / 1e6:.0f}"
     )
 
 

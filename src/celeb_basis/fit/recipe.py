@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..errors import IdentityError
+from ..limits import MAX_COUNT, MAX_LEARNING_RATE, MAX_SIDE
 
 TEMPLATES = (
     "a photo of the face of {} person",
@@ -33,8 +34,6 @@ DEFAULTS = {
     "stable-identity": Defaults(450, 5e-5, 1),
 }
 STEPS_FROM_MEAN = 80  # steps of celeb-basis that starts at the mean person
-
-MOST, MAX_RATE, MAX_PIXELS = 100_000, 10, 4096
 
 
 @dataclass(frozen=True)
@@ -66,21 +65,19 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, least in {"max_train_steps": 0, "train_batch_size": 1, "num_train_images": 1}.items():
             value = getattr(self, name)
-            if value is not None and not least <= value <= MOST:
-                limit = f"at least {least}" if value < least else f"at most {MOST}"
+            if value is not None and not least <= value <= MAX_COUNT:
+                limit = f"at least {least}" if value < least else f"at most {MAX_COUNT}"
                 raise IdentityError(f"{name}={value} must be {limit}")
         for name in ("max_train_minutes", "learning_rate", "resolution"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise IdentityError(f"{name}={value} must be above 0")
-        if self.learning_rate is not None and not self.learning_rate <= MAX_RATE:
+        if self.learning_rate is not None and not self.learning_rate <= MAX_LEARNING_RATE:
             raise IdentityError(
-                f"a learning rate of {self.learning_rate} is above {MAX_RATE}", argument="learning_rate"
+                f"a learning rate of {self.learning_rate} is above {MAX_LEARNING_RATE}", argument="learning_rate"
             )
-        if self.resolution is not None and self.resolution > MAX_PIXELS:
-            raise IdentityError(
-                f"a resolution of {self.resolution} is above {MAX_PIXELS} pixels", argument="resolution"
-            )
+        if self.resolution is not None and self.resolution > MAX_SIDE:
+            raise IdentityError(f"a resolution of {self.resolution} is above {MAX_SIDE} pixels", argument="resolution")
         if not 0 <= self.seed < 2**63:
             raise IdentityError(f"seed={self.seed} must be a whole number of 0 or more, below 2**63")
         if self.scales is not None and not (self.scales and all(0 < scale <= 1 for scale in self.scales)):

@@ -16,7 +16,7 @@ from ..backend.memory import drawn_bytes, free_bytes
 from ..backend.pipeline import Pipeline
 from ..errors import FleetError
 from ..faces.reader import get_face_reader as reader_of
-from ..known_names import MOST, Portraits, missing_images
+from ..known_names import NUM_IMAGES, Portraits, missing_images
 from ..known_names import draw_portraits as draw_here
 from .pool import LOCAL, Needs, run
 
@@ -58,7 +58,7 @@ def draw_portraits(
     model: Mapping[str, Any],
     face_reader: str | None = None,
     batch_size: int = 8,
-    pictures: int = MOST,
+    num_images: int = NUM_IMAGES,
     start: Portraits | None = None,
     address: str = LOCAL,
     workers: int | None = None,
@@ -71,10 +71,10 @@ def draw_portraits(
     model: the arguments of `load_pipeline`. options: num_inference_steps, guidance_scale, sampler, seed.
     address, workers: see `fleet.fit`.
     """
-    left = list(missing_images(start, names, pictures))
+    left = list(missing_images(start, names, num_images))
     if start is not None and not left:
         yield start
-    drawing = _Drawing(model, face_reader, batch_size, {"pictures": pictures, "start": start, **options})
+    drawing = _Drawing(model, face_reader, batch_size, {"pictures": num_images, "start": start, **options})
     done = start
     for batch, answers in run(drawing, left, len(left), address=address, workers=workers) if left else ():
         if isinstance(answers, FleetError):

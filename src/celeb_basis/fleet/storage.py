@@ -13,7 +13,8 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from ..errors import CelebBasisError, OutputError, PhotoError
-from ..io import MAX_BYTES, check_regular, write_atomically
+from ..io import check_regular, write_atomically
+from ..limits import MAX_FILE_BYTES
 
 
 def absolute(path: str) -> str:
@@ -145,8 +146,8 @@ def _fetch(path: str, folder: Path) -> Path:
         if isinstance(fs, LocalFileSystem):
             check_regular(inside, PhotoError)
             return Path(inside)
-        if (fs.size(inside) or 0) > MAX_BYTES:
-            raise PhotoError(f"{path} has more than {MAX_BYTES / 1e6:,.0f} MB: it cannot be what it should")
+        if (fs.size(inside) or 0) > MAX_FILE_BYTES:
+            raise PhotoError(f"{path} has more than {MAX_FILE_BYTES / 1e6:,.0f} MB: it cannot be what it should")
         folder.mkdir()
         copy = folder / Path(inside).name
         fs.get_file(inside, str(copy))

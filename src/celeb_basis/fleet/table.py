@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CelebBasisError, PhotoError
-from ..fit.recipe import DEFAULTS, MOST
+from ..fit.recipe import DEFAULTS
+from ..limits import MAX_COUNT
 from ..notation import check_token, slugify
 from . import storage as storage
 
@@ -72,7 +73,7 @@ def _row(record: Mapping[str, Any], folder: str) -> Row:
     method = record.get("method") or None
     if method is not None and method not in DEFAULTS:
         raise PhotoError(f"the method {method} must be one of {', '.join(DEFAULTS)}")
-    seed, steps = _whole(record, "seed", 2**63 - 1), _whole(record, "steps", MOST)
+    seed, steps = _whole(record, "seed", 2**63 - 1), _whole(record, "steps", MAX_COUNT)
     files = tuple(storage.join(folder, file.strip()) for file in photos if file.strip())
     return Row(name, files, storage.join(folder, identity) if identity else "", seed, method, steps)
 

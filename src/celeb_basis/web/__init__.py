@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 
+from ..limits import MAX_QUEUE, MAX_UPLOAD_MB
 from .guard import Guard
 from .page import build
 from .server import served
@@ -24,8 +25,6 @@ from .visitors import Visitors
 __all__ = ["Studio", "serve"]
 
 UPLOADS = "GRADIO_TEMP_DIR"
-MAX_UPLOAD = "64mb"  # of one photo, basis or identity file; a basis of SDXL takes 8
-WAITING = 128  # jobs in the queue
 
 
 @contextmanager
@@ -64,7 +63,7 @@ def serve(
         os.environ[UPLOADS] = str(uploads)
         visitors = Visitors()
         page = build(studio, visitors)
-        page.queue(max_size=WAITING, api_open=False)
+        page.queue(max_size=MAX_QUEUE, api_open=False)
         outer = gr.mount_gradio_app(
             FastAPI(openapi_url=None),
             page,
@@ -75,7 +74,7 @@ def serve(
             theme=THEME,
             css=CSS,
             footer_links=["api", "settings"],
-            max_file_size=MAX_UPLOAD,
+            max_file_size=f"{MAX_UPLOAD_MB}mb",
             run_history=False,
             enable_monitoring=False,
             ssr_mode=False,

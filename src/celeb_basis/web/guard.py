@@ -15,7 +15,8 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from .requests import ADDRESS, CHUNK, MAX_BYTES, SESSION, Wrong, check_call, check_upload, read
+from ..limits import MAX_DRAINED_BYTES, MAX_JOBS, MAX_PASSWORD_TRIES, MAX_REQUEST_BYTES, MAX_UPLOAD_BYTES
+from .requests import ADDRESS, CHUNK, SESSION, Wrong, check_call, check_upload, read
 from .visitors import Visitors
 
 Scope = MutableMapping[str, Any]
@@ -32,10 +33,6 @@ GET = re.compile(
 )
 POST = re.compile(rf"/login/?|{API}/(queue/join|run/predict|cancel|reset|upload)/?")
 VISITOR = "celeb_basis_visitor"
-MAX_UPLOAD_BYTES = 2**26 + 2**16  # bytes of a request
-MAX_DRAINED_BYTES = 2**30  # bytes of a refused one that are still read, so that its sender hears the answer
-MAX_WAITING = 20  # people at the door with a password
-MAX_JOBS = 6  # of one visitor in the queue
 SLOWEST = 5.0  # seconds that an attempt takes after many wrong ones
 
 
@@ -119,7 +116,7 @@ class Guard:
 
     async def _at_the_door(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Try one password at a time, each wrong one slower than the last."""
-        if self._waiting >= MAX_WAITING:
+        if self._waiting >= MAX_PASSWORD_TRIES:
             raise Wrong(429, "too many people are at the door: try again in a minute")
         self._waiting += 1
         try:
@@ -138,7 +135,7 @@ class Guard:
 
     async def _called(self, scope: Scope, receive: Receive, send: Send, path: str, visitor: str) -> None:
         """A function of the page, or the end of one."""
-        body = await _whole(receive, MAX_BYTES)
+        body = await _whole(receive, MAX_REQUEST_BYTES)
         if path.endswith("reset"):  # does nothing; the browser calls it beside cancel
             await _say(send, 200, {"success": True})
             return

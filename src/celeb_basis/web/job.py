@@ -13,13 +13,13 @@ import gradio as gr
 import torch
 
 from .. import CelebBasisError, SeveralFacesError
+from ..limits import MAX_MESSAGE_LENGTH
 from . import theme as theme
 from .visitors import Stopped
 
 # Long jobs wait in one queue, as two at once would each take twice as long. The page says so.
 WAITING = "Starting when no other job is running ..."
 STOPPED = "Stopped."
-LONGEST = 600  # letters of an error
 SHOWN: dict[str, Any] = {"duration": 20, "print_exception": False}
 JOB: dict[str, Any] = {"concurrency_id": "job", "concurrency_limit": 1}
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
@@ -49,7 +49,9 @@ def _as_error(message: str) -> gr.Error:
     line = " ".join(re.sub(r"\S*/[0-9a-f]{64}/", "", message).split())
     line = re.sub(r"(?<![\w.:/<'\"])/(?:[^\s/'\"]+/)+", "", line)  # the server's own folders mean nothing either
     # The browser takes it for HTML.
-    return gr.Error(escape(line if len(line) <= LONGEST else f"{line[:LONGEST]} ...", quote=False), **SHOWN)
+    return gr.Error(
+        escape(line if len(line) <= MAX_MESSAGE_LENGTH else f"{line[:MAX_MESSAGE_LENGTH]} ...", quote=False), **SHOWN
+    )
 
 
 def wire(

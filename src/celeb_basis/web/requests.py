@@ -10,9 +10,8 @@ from typing import Any, BinaryIO
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-MAX_BYTES = 2**20  # of a request that is no upload
-MAX_FILES = 8  # of an upload; the page itself sends one at a time
-MAX_TEXT_LENGTH = 20_000  # letters
+from ..limits import MAX_REQUEST_TEXT, MAX_UPLOADED_FILES
+
 CHUNK = 2**16  # bytes
 SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*:|//|\\\\)")
@@ -57,7 +56,7 @@ def check_call(content: dict[str, Any], functions: dict[int, Any], *, queued: bo
 
 def _fits(kind: str, value: Any) -> bool:
     if kind in {"Textbox", "Dropdown", "HTML", "Markdown"}:
-        return isinstance(value, str) and len(value) <= MAX_TEXT_LENGTH
+        return isinstance(value, str) and len(value) <= MAX_REQUEST_TEXT
     if kind in {"Number", "Slider"}:
         return type(value) in (int, float) and abs(value) < 2**63 and math.isfinite(value)
     if kind == "Checkbox":
@@ -111,8 +110,8 @@ class _Parts:
     def _begin(self) -> None:
         self._count += 1
         self._disposition = b""
-        if self._count > MAX_FILES:
-            raise Wrong(413, f"an upload may have {MAX_FILES} files")
+        if self._count > MAX_UPLOADED_FILES:
+            raise Wrong(413, f"an upload may have {MAX_UPLOADED_FILES} files")
 
     def _add_field(self, data: bytes, start: int, end: int) -> None:
         self._field += data[start:end]

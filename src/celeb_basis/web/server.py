@@ -12,9 +12,9 @@ from typing import Any
 import uvicorn
 
 from .. import OutputError
+from ..limits import MAX_CONNECTIONS
 
 FIRST, LAST = 7860, 7959  # ports that are tried where none is asked for
-MAX_CONNECTIONS = 1000
 
 
 class _Server(uvicorn.Server):

@@ -13,9 +13,9 @@ from weakref import WeakValueDictionary
 from .. import Model, ModelError
 from ..backend.card import DEFAULT_MODEL
 from ..backend.load import load_pipeline
+from ..limits import MAX_DISK_BYTES
 from ..model import resolve_basis
 
-MAX_BYTES = 4 * 2**30
 Step = TypeVar("Step")
 
 
@@ -36,7 +36,7 @@ class Studio:
         *,
         models: Sequence[str] | None = None,
         keep: bool = True,
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int = MAX_DISK_BYTES,
     ) -> None:
         self.out = out.absolute()
         self.folders: list[str] = []

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from ..limits import MAX_SESSIONS
+
 GRACE = 10.0  # seconds without a connection after which a visitor has left
-MAX_SESSIONS = 10_000
 
 
 class Stopped(Exception):
