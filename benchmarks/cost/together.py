@@ -1,7 +1,7 @@
 """What several people in one job and in one picture cost: a fit of all beside a fit of one, regions beside none.
 
-    python benchmarks/together.py --out benchmarks/results/cost.jsonl
-    python benchmarks/together.py --model sd1 --people 2 --steps 2 --resolution 256
+    python benchmarks together --out benchmarks/cost/results/cost.jsonl
+    python benchmarks together --model sd1 --people 2 --steps 2 --resolution 256
 
 Contenders take turns. On a published architecture the weights are random: costs, shapes and errors are real, likeness
 is not.

@@ -1,8 +1,8 @@
 """What an identity's strength does: identity and prompt between the mean person and the fitted one, and beyond.
 
-    python benchmarks/strength.py
+    python benchmarks strength
 
-On the miniature, with people for tuning. Writes a table and a plot to benchmarks/results.
+On the miniature, with people for tuning. Writes a table and a plot to results/.
 """
 
 from __future__ import annotations

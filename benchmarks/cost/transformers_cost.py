@@ -1,6 +1,6 @@
 """Transformers with the published shapes: the basis of true vocabularies, what a fit costs, and what it leaves behind.
 
-    python benchmarks/transformers_cost.py --model flux --layers 2 --tokenizers clip=DIR t5=DIR qwen=DIR
+    python benchmarks transformers_cost --model flux --layers 2 --tokenizers clip=DIR t5=DIR qwen=DIR
 
 The weights are random and, with --layers, the stacks shorter: shapes, files and equality are real, pictures are not.
 A step of a fit takes turns with its floor: two passes without gradients through text encoders and transformer.

@@ -1,9 +1,9 @@
 """How far pictures of few sampler steps are from those of many, from the same noise, for each sampler.
 
-    python benchmarks/samplers.py --model miniature --names 20 --people 20
+    python benchmarks samplers --model miniature --names 20 --people 20
 
 Any model: names of its basis are drawn, and, where it has an instant map and a judge of its own, new people of the
-miniature's world. Writes lines of JSON and a plot to benchmarks/results; run again, it goes on where it stopped.
+miniature's world. Writes lines of JSON and a plot to results/; run again, it goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where a text encoder takes a new person: at its input rows, or as the states after one of its layers.
 
-    python benchmarks/states.py runs/miniature/pipeline-text runs/miniature/pipeline-language
+    python benchmarks states runs/miniature/pipeline-text runs/miniature/pipeline-language
 
 Models are the miniature and those of its world (tools/train_miniature.py). A celeb basis of states is a PCA of what a
 layer makes of the celebrities' names, at each of their two tokens; people are learnt in it by the same recipe, and the

@@ -1,8 +1,8 @@
 """How many passes through the UNet a fit needs: likeness on the way, before and now, from both starts.
 
-    python benchmarks/fitting.py --people 20
+    python benchmarks fitting --people 20
 
-Writes lines of JSON and a plot to benchmarks/results; run again, it goes on where it stopped.
+Writes lines of JSON and a plot to results/; run again, it goes on where it stopped.
 """
 
 from __future__ import annotations

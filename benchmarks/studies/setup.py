@@ -1,10 +1,10 @@
 """What setting up a model costs: names told from made-up ones and the instant map's identity, against UNet evaluations.
 
-    python benchmarks/setup.py --model miniature --every 3
+    python benchmarks setup --model miniature --every 3
 
 Any model with a judge of its own world, whose basis lists the names it knows. Names that nobody has are planted among
 them. Every contender draws its portraits once (kept in --work); its curve is what it would have had after fewer names.
-Writes lines of JSON and a plot to benchmarks/results; run again, it goes on where it stopped.
+Writes lines of JSON and a plot to results/; run again, it goes on where it stopped.
 """
 
 from __future__ import annotations

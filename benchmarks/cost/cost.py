@@ -1,6 +1,6 @@
 """What a fit costs on the published architectures: time and memory beside the physical floor and the usual loop.
 
-    python benchmarks/cost.py --model sd1 --resolution 256 --out benchmarks/results/cost.jsonl
+    python benchmarks cost --model sd1 --resolution 256 --out benchmarks/cost/results/cost.jsonl
 
 The weights are random, which changes no time. Contenders take turns, so that a busy machine is busy for all of them.
 """

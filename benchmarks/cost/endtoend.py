@@ -1,6 +1,6 @@
 """The whole method on a published architecture, from names to a picture that stock diffusers draws as well.
 
-    python benchmarks/endtoend.py --model sd1 --out benchmarks/results/cost.jsonl
+    python benchmarks endtoend --model sd1 --out benchmarks/cost/results/cost.jsonl
 
 The weights are random: times, memory, files and bit-identity are real, pictures and likeness are not.
 """
