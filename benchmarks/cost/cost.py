@@ -49,7 +49,7 @@ def floor(pipe: Any, latents: torch.Tensor) -> Callable[[], None]:
 
 def ours(pipe: Any, basis: CelebBasis, face: Face, recipe: Recipe) -> Callable[[], None]:
     """A step of the library's own fit, training pictures encoded beforehand."""
-    steps = fit_steps(pipe, basis, [[face]], recipe)
+    steps = fit_steps(pipe, basis, [[face]], ["<annika>"], recipe)
     next(steps)
 
     def step() -> None:

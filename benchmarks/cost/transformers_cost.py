@@ -87,7 +87,7 @@ def cost(pipe: Any, basis: CelebBasis, resolution: int, rounds: int) -> dict[str
     """Seconds of a step and of its floor, in turns, after one of each that does not count."""
     denoiser = get_denoiser(pipe)
     recipe = Recipe(resolution=resolution, train_batch_size=1, num_train_images=1)
-    steps = fit_steps(pipe, basis, [[stand_in(REPORTED)]], recipe)
+    steps = fit_steps(pipe, basis, [[stand_in(REPORTED)]], ["<annika>"], recipe)
     next(steps)
     pixels = torch.zeros(1, 3, resolution, resolution)
     latents = denoiser.encode(pixels)[None]

@@ -119,7 +119,7 @@ def learn(folder: Path, *, device: str) -> None:
     pipe, basis = learn_basis(PIPELINE, CARD, device)
     with tqdm(total=len(basis.names), desc="portraits") as bar:
         for drawn in draw_portraits(
-            pipe, basis.names, fitting_reader(), pictures=2, num_inference_steps=5, batch_size=32
+            pipe, basis.names, fitting_reader(), num_images=2, num_inference_steps=5, batch_size=32
         ):
             bar.update(len(drawn.names) - bar.n)
     instant_map = drawn.instant_map(pipe, basis)
