@@ -31,7 +31,7 @@ from work import REPORTED, TOKENS, Person, Work
 
 from celeb_basis import CelebBasis, InstantMap, Recipe
 from celeb_basis.backend.families import get_denoiser
-from celeb_basis.backend.hooks import hook
+from celeb_basis.backend.pipeline import hook
 from celeb_basis.backend.load import load_pipeline
 from celeb_basis.backend.pipeline import model_card, model_name
 from celeb_basis.backend.text_encoders import fingerprint, name_rows

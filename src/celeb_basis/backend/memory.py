@@ -94,7 +94,7 @@ def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
     if gpu and DRAWN * denoiser.activations_inference * feature_map > left:
         taken.append(OFFLOAD)
         left = free - max(parts.values())
-    if FITTED * denoiser.activations_train * feature_map + denoiser.caption > left:
+    if FITTED * denoiser.activations_train * feature_map + denoiser.caption_bytes > left:
         taken.append(CHECKPOINT)
     if CODED * picture > left:
         taken.append(SLICE)
@@ -132,7 +132,7 @@ def fitted_bytes(denoiser: Denoiser) -> int:
         if getattr(denoiser.network, "is_gradient_checkpointing", False)
         else denoiser.activations_train
     )
-    return alive * denoiser.feature_map + denoiser.caption
+    return alive * denoiser.feature_map + denoiser.caption_bytes
 
 
 def drawn_bytes(denoiser: Denoiser) -> int:

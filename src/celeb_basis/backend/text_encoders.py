@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from ..errors import PromptError
 from ..limits import MAX_NAME_LENGTH, MAX_PROMPT_LENGTH
 from ..notation import PLACEHOLDER, check_token, excerpt
-from .hooks import hook
-from .pipeline import Pipeline, pipeline_lock
+from .pipeline import Pipeline, hook, pipeline_lock
 
 SUFFIXES = ("", "_2", "_3")  # of a pipeline's text_encoder and tokenizer
 TOKENS = 2  # a name is a first and a last token
