@@ -100,7 +100,7 @@ def test_little_memory_gives_the_same_person_and_picture(kind, caplog):
     assert not caplog.messages and not pipe.unet.is_gradient_checkpointing
     place(pipe, CPU, free=0)
     [said] = caplog.messages
-    assert "gradient checkpointing, pictures coded one by one" in said and "float32" in said
+    assert "gradient checkpointing, images encoded and decoded one by one" in said and "float32" in said
     assert pipe.unet.is_gradient_checkpointing and pipe.vae.use_slicing
     assert not pipe.vae.use_tiling  # its pictures are smaller than a tile
     before = state_of(pipe)
