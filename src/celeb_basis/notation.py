@@ -30,7 +30,7 @@ def placeholder_token(name: str) -> str:
 
 
 def excerpt(text: str, length: int = 120) -> str:
-    """The beginning of a text, for a message."""
+    """Return the beginning of a text, for a message."""
     return text if len(text) <= length else f"{text[: length - 4]} ..."
 
 
@@ -39,7 +39,7 @@ LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th",
 
 
 def slugify(text: str) -> str:
-    """A name as a placeholder token can hold it, without brackets: "Zoë Łuk" is zoe-luk.
+    """Return a name as a placeholder token can hold it, without brackets: "Zoë Łuk" is zoe-luk.
 
     A name without any Latin letter or digit becomes "person" and four letters that only this name gives.
     """
