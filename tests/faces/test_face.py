@@ -247,7 +247,7 @@ def test_a_reader_may_say_what_it_can_read():
 def test_of_several_faces_the_largest_only_when_asked(tmp_path):
     two_halves().save(tmp_path / "family.png")
     photo = open_photo(tmp_path / "family.png")
-    with pytest.raises(SeveralFacesError, match=r"family\.png: 3 faces found.*largest=True"):
+    with pytest.raises(SeveralFacesError, match=r"family\.png: 3 faces found.*largest_face"):
         find_face(photo, Squares(3))
     assert find_face(photo, Squares(3), largest_face=True).box[2] == 90.0
 

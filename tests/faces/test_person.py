@@ -99,11 +99,11 @@ def test_photos_years_apart_are_one_person(reader, caplog):
 
 
 def test_better_photos_count_more():
-    from celeb_basis.fit.methods.method import Task
+    from celeb_basis.fit.methods.method import FitContext
 
     good, bad = (
         Face(Image.new("RGB", (8, 8)), (0, 0, 8, 8), torch.eye(2)[i], "test", weight=weight)
         for i, weight in enumerate((1.0, 0.25))
     )
-    [feature] = Task(None, None, [[good, bad]], [], ()).features()
+    [feature] = FitContext(None, None, [[good, bad]], [], ()).features()
     assert feature.tolist() == pytest.approx([4 / 17**0.5, 1 / 17**0.5])
