@@ -104,6 +104,23 @@ def test_the_miniature_is_a_folder_with_a_card():
         ('{"scales": true}', "scales"),
         ('{"templates": ["a photo"]}', "templates must be prompts"),
         ('{"templates": []}', "templates must be prompts"),
+        *(
+            (json.dumps({field: [template]}), f"{field} must be prompts")
+            for field in ("templates", "portraits")
+            for template in (
+                "{} {x}",
+                "{} {0}",
+                "{} {",
+                "{} }",
+                "{{}}",
+                "{:>1000000000} {}",
+                "{:{}}",
+                "{!z} {}",
+                "{} {}",
+                "}{",
+                ["{}"],
+            )
+        ),
         ('{"portraits": "a photo of {}"}', "portraits must be prompts"),
         ('{"scales": [0]}', "scales"),
         ('{"face_reader": 3}', "face_reader"),

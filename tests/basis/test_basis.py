@@ -128,7 +128,11 @@ def spoilt(tensor, how):
 @pytest.mark.parametrize(
     ("name", "how"),
     [
-        *((name, how) for name in ("mean", "components", "median_radius") for how in ("nan", "infinite", "half", "short")),
+        *(
+            (name, how)
+            for name in ("mean", "components", "median_radius")
+            for how in ("nan", "infinite", "half", "short")
+        ),
         ("components", "scaled"),
         ("components", "flat"),
         ("explained_variance", "negative"),

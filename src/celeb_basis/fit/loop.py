@@ -215,7 +215,7 @@ def optimize(
     # Gradients of a half-precision model would round to zero: they travel multiplied.
     scale = 1024.0 if denoiser.dtype == torch.float16 else 1.0
     with placeholders(pipe, dict(zip(tokens, vectors_of(free.detach()), strict=True))):
-        denoiser.check_lengths([template.format(tokens[0]) for template in templates])
+        denoiser.check_lengths([template.replace("{}", tokens[0]) for template in templates])
 
     at_once = max(1, images_at_once(denoiser) // train_batch_size)
     everybody = list(range(len(pictures)))
@@ -226,7 +226,7 @@ def optimize(
         index, captions = [], []
         for own, token, g in zip(pictures, tokens, generators, strict=True):
             index.append(torch.randint(len(own), (train_batch_size,), generator=g))
-            captions.append(templates[int(torch.randint(len(templates), (), generator=g))].format(token))
+            captions.append(templates[int(torch.randint(len(templates), (), generator=g))].replace("{}", token))
         total, gradient = 0.0, torch.zeros_like(free)
         for group in groups:
             batch = torch.stack([pictures[i][index[i]] for i in group])

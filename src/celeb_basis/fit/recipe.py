@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..errors import IdentityError
 from ..limits import MAX_COUNT, MAX_LEARNING_RATE, MAX_SIDE
+from ..notation import is_template
 
 TEMPLATES = (
     "a photo of the face of {} person",
@@ -82,5 +83,7 @@ class Recipe:
             raise IdentityError(f"seed={self.seed} must be a whole number of 0 or more, below 2**63")
         if self.scales is not None and not (self.scales and all(0 < scale <= 1 for scale in self.scales)):
             raise IdentityError(f"scales={self.scales} must be shares of the picture, above 0 and at most 1")
-        if self.templates is not None and not (self.templates and all("{}" in t for t in self.templates)):
-            raise IdentityError("templates: at least one is needed, and every one needs {} where the name stands")
+        if self.templates is not None and not (self.templates and all(map(is_template, self.templates))):
+            raise IdentityError(
+                "templates: at least one is needed, and every one needs {} once, where the name stands, and no other brace"
+            )
