@@ -6,7 +6,7 @@ from photographs import ALWAYS, beside, needs_photos, photograph
 from PIL import Image, ImageFilter
 
 from celeb_basis.faces.align import TEMPLATE
-from celeb_basis.faces.detect import Detector, Detection
+from celeb_basis.faces.detect import Detection, Detector
 from celeb_basis.faces.quality import quality_of
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ModelError
 from ..limits import MAX_SAMPLER_STEPS, MAX_SIDE, MAX_TEMPLATES, MIN_FACE_SCALE
-from ..notation import is_template
+from ..notation import excerpt, is_template
 
 DEFAULT_MODEL = "miniature"
 # Models in this package, by name: each is a folder in diffusers' format with a card.
@@ -89,7 +89,9 @@ class ModelCard:
     def of(cls, model: str | Path) -> ModelCard:
         """Return the card beside a model: celeb_basis.json in its folder, or NAME.celeb_basis.json beside its file.
 
-        No weights are loaded. Without such a file, and for a hub id, the card is empty. Raises ModelError, in one line, for a file that is no card.
+        No weights are loaded. Without such a file, and for a hub id, the card is empty.
+
+        Raises ModelError for a file that is no card.
         """
         from ..io import read_text  # imports torch, which --help does without
 
@@ -103,7 +105,7 @@ class ModelCard:
                 raise ValueError("it must hold one JSON object")
             return cls(**_values(content, path.parent))
         except (ValueError, RecursionError, ModelError) as error:
-            raise ModelError(f"{path} is no model card: {error}") from error
+            raise ModelError(f"{path} is no model card: {excerpt(str(error), 300)}") from error
 
 
 def lay_card(folder: Path, values: Mapping[str, Any]) -> None:

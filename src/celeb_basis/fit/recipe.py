@@ -85,5 +85,5 @@ class Recipe:
             raise IdentityError(f"scales={self.scales} must be shares of the picture, above 0 and at most 1")
         if self.templates is not None and not (self.templates and all(map(is_template, self.templates))):
             raise IdentityError(
-                "templates: at least one is needed, and every one needs {} once, where the name stands, and no other brace"
+                "templates: at least one is needed, each with {} once, where the name stands, and no other brace"
             )
