@@ -46,10 +46,15 @@ def test_somebody_else_is_left_out_and_said_so(reader, caplog):
     assert caplog.messages == ["astronaut.jpg: looks like somebody else than the other photos; this photo is left out"]
 
 
-def test_one_against_one_is_said_and_both_stay(reader, caplog):
-    assert len(find_person([named("hopper"), named("astronaut")], reader)) == 2
-    [said] = caplog.messages
-    assert "look like different people" in said and "hopper.jpg" in said and "astronaut.jpg" in said
+def test_two_people_given_as_one_are_refused_unless_a_mix_is_meant(reader, caplog):
+    two = [named("hopper"), named("astronaut")]
+    with pytest.raises(PhotoError, match=r"different people.*hopper\.jpg, astronaut\.jpg.*mix") as refused:
+        find_person(two, reader)
+    assert refused.value.argument == "mixed"
+    with pytest.raises(PhotoError, match="different people"):
+        find_person([*two, named("hopper"), named("astronaut")], reader)
+    assert len(find_person(two, reader, mixed=True)) == 2 and not caplog.messages
+    assert len(find_person([*versions("hopper"), named("astronaut")], reader, mixed=True)) == 4
 
 
 def test_of_a_group_the_face_in_the_other_photos_counts(reader):
