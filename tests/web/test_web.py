@@ -18,6 +18,7 @@ from PIL import Image
 
 import celeb_basis
 from celeb_basis import CelebBasis, Identity, OutputError, miniature
+from celeb_basis.backend.pipeline import pipeline_lock
 from celeb_basis.cli import main
 from celeb_basis.fit.recipe import DEFAULTS, STEPS_FROM_MEAN
 from celeb_basis.generate import generate
@@ -72,7 +73,7 @@ def unet_calls(studio):
 
 def silence_libraries(studio, calls):
     """Whether the model is left alone for two seconds."""
-    with studio.turn:
+    with pipeline_lock(studio.first.pipe):
         before = len(calls)
     threading.Event().wait(2)
     return len(calls) == before
@@ -206,14 +207,17 @@ def test_of_several_faces_the_largest(visitor, wrong):
 @pytest.mark.parametrize(
     ("call", "args", "message"),
     [
-        ("sample", ("Ada", 0), "names are written in lower-case letters: ada"),
-        ("sample", ("a b", 0), "'<a b>' cannot be a placeholder token"),
+        ("sample", ("Eve", 1), "there is a <eve> already"),
+        ("sample", ("a" * 20_000, 0), "'<aaaa"),
+        ("blend", (None, None, 0.5, "cy"), "choose two different people"),
         ("sample", (" ", 0), "name the person first"),
         ("sample", ("eve", 1), "there is a <eve> already"),
         ("draw", ("a photo of <tom>", 1, 0, 0, 0), "nobody called <tom> was given"),
         ("draw", ("", 1, 0, 0, 0), "write what the pictures should show"),
         ("draw", ("a photo", 1, 2000, 0, 0), "2000 steps: this model takes 1 to 1000"),
         ("row", ("<eve>", "<eve>"), "choose two different people"),
+        ("load", (None, "ada"), "choose an identity file first"),
+        ("draw", ("a photo of Eve on the beach", 1, 2, 0, 0), "write <eve> where the person should stand"),
         ("model", ("/nowhere/at/all", None, None), "no model '/nowhere/at/all'"),
     ],
 )
