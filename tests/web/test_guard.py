@@ -7,8 +7,9 @@ import socket
 import struct
 import threading
 import time
+from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
@@ -43,14 +44,15 @@ def locked(studio):
         yield address
 
 
-def number_of(address, name):
+@cache
+def number_of(address, name, client=httpx):
     """The number of a function of the page."""
-    found = httpx.get(f"{address}config").json()["dependencies"]
+    found = client.get(f"{address}config").json()["dependencies"]
     return next(each["id"] for each in found if each["api_name"] == name)
 
 
 def join(address, name, data, session="s1", client=httpx):
-    body = {"fn_index": number_of(address, name), "data": data, "session_hash": session}
+    body = {"fn_index": number_of(address, name, client), "data": data, "session_hash": session}
     return client.post(f"{address}{API}queue/join", content=json.dumps(body), headers=JSON)
 
 
@@ -79,8 +81,10 @@ def uploaded(address, file, content, client=httpx):
 @pytest.mark.parametrize(
     "host",
     [
-        "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "", "[", "[::1", "]", "[zz]", "[127.0.0.1]x",
-        "localhost:99999", "localhost:x", "localhost:-1", "me@localhost", "localhost/x", "loc alhost", "\xff", "a" * 999,
+        "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "", "[", "[::1", "]", "[zz]",
+        "[127.0.0.1]x",
+        "localhost:99999", "localhost:x", "localhost:-1", "me@localhost", "localhost/x", "loc alhost", "\xff",
+        "a" * 999,
     ],
 )  # fmt: skip
 def test_a_name_of_somebody_else_is_refused(address, host):
@@ -217,7 +221,7 @@ def test_values_of_the_wrong_kind_are_refused_before_the_job(address, at, value)
     assert math.isfinite(value if isinstance(value, float) else 0) is False or "is no value for it" in answer.text
 
 
-TEXTS = ["", " ", "<>", "\ud800", "x" * 20_000, "<eve>_1", "{}", "../x", "\0", "ok", "<ok>", "女"]
+TEXTS = [" ", "<>", "\ud800", "x" * 20_000, "<eve>_1", "{}", "../\0", "女"]
 NUMBERS = [0, -1, 2**62, 1e-9, 3.7]
 
 
@@ -229,10 +233,10 @@ def test_odd_values_are_no_errors_of_the_page(address, capfd):
             "load": [None, text, None],
             "blend": [text, other, 0.5, text, None],
             "row": [text, None, None],
-            "draw": [text, 1, 1, number, number, False, 1, other, None],
+            "draw": [text, number, 1, number, number, False, number, other, None],
             "fit": [None, text, number, False, None, None],
             "find_face": [None, False, None],
-            "model": [text.replace("ok", "<"), None, None, None],
+            "model": [text, None, None, None],
         }
         for name, data in calls.items():
             call(address, name, data, f"odd{i}{name}")
@@ -292,8 +296,9 @@ def test_only_files_that_the_page_has_are_read(logged_in, studio, tmp_path):
     os.mkfifo(own.with_name("pipe"))
     upwards = Path(*[".."] * len(own.parts)) / str(diary)[1:]
     elsewhere = [
-        diary, thief, tmp_path / "nothing.png", tmp_path, "/dev/zero", "/etc/passwd", "diary.png", f"{own.parent}/{upwards}",
-        own.with_name("link.png"), own.with_name("folder") / "diary.png", own.with_name("pipe"), own.parent,
+        diary, thief, tmp_path / "nothing.png", tmp_path, "/dev/zero", "/etc/passwd", "diary.png",
+        f"{own.parent}/{upwards}", own.with_name("link.png"), own.with_name("folder") / "diary.png",
+        own.with_name("pipe"), own.parent,
         own.with_name("nothing.png"), f"{own}/x", f"{own}\0", "\ud800", "/" + "x" * 4000, "x" * 300, "",
         "http://elsewhere.example/x", "file:///etc/passwd", studio.out, Path(celeb_basis.__file__),
     ]  # fmt: skip
@@ -310,7 +315,7 @@ def test_only_files_that_the_page_has_are_read(logged_in, studio, tmp_path):
             assert answer.status_code == 422, path
             said.add(answer.json()["detail"] if path else "")
         if path and "\ud800" not in str(path) and "\0" not in str(path):
-            answer = client.get(f"{address}{API}file={path}")
+            answer = client.get(f"{address}{API}file={quote(str(path), safe='')}")
             assert answer.status_code == 403 and "png" not in answer.text, path
     lines = {line for line in said if "is no value" not in line} - {""}
     assert lines == {"the page does not have this file, or not any more: upload it again"}
@@ -378,8 +383,9 @@ def test_what_visitors_see_takes_no_time_to_say(part):
 
 
 def test_folders_of_the_server_are_not_shown():
-    hashed = "/tmp/my folder/" + "0" * 64
-    assert as_shown(f"{hashed}/me.png: no face found").message == "/tmp/me.png: no face found"[5:]
+    hashed = "/tmp/folder/" + "0" * 64
+    assert as_shown(f"{hashed}/me.png: no face found").message == "me.png: no face found"
+    assert as_shown(f"basis '{hashed}/a b.pt', map {hashed}/m.pt").message == "basis a b.pt', map m.pt"
     assert as_shown("cannot write (/srv/page/out/x.png)").message == "cannot write (x.png)"
     assert as_shown("no model '/nowhere/at/all'").message == "no model '/nowhere/at/all'"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import re
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -59,6 +60,10 @@ def check_call(
         if not _fits(component, value):
             given = "null" if value is None else type(value).__name__
             raise Wrong(f"{getattr(component, 'label', None) or type(component).__name__}: {given} is no value for it")
+        for bound, word, beyond in (("minimum", "below", operator.lt), ("maximum", "above", operator.gt)):
+            limit: Any = getattr(component, bound, None)
+            if None not in (value, limit) and beyond(value, limit):
+                raise Wrong(f"{component.label}: {value:g} is {word} {limit:g}")
         files = value if isinstance(value, list) else [value] if isinstance(value, dict) else []
         if not all(is_ours(file["path"]) for file in files):
             raise Wrong("the page does not have this file, or not any more: upload it again")

@@ -42,7 +42,7 @@ class Visitors:
             return True
 
     def others(self, session: str, sessions: Iterable[str]) -> int:
-        """Return how many of some sessions belong to the same visitor; without a cookie only the session itself does."""
+        """Return how many of some sessions are of the same visitor; only this one where there is no cookie."""
         with self._lock:
             visitor = self._owner.get(session)
             return sum(other == session or (bool(visitor) and self._owner.get(other) == visitor) for other in sessions)
