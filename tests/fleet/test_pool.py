@@ -17,11 +17,11 @@ from celeb_basis import BasisError, FleetError, fleet
 from celeb_basis.backend.load import load_pipeline
 from celeb_basis.faces.reader import get_face_reader
 from celeb_basis.fleet import pool
-from celeb_basis.fleet.pool import QUIET, Needs, run
+from celeb_basis.fleet.pool import ENVIRONMENT, Needs, run
 from celeb_basis.known_names import draw_portraits
 from celeb_basis.miniature import person
 
-os.environ |= QUIET
+os.environ |= ENVIRONMENT
 ray = pytest.importorskip("ray", reason="the extra fleet is not installed")
 
 
@@ -44,15 +44,15 @@ class Squares:
     wrong: int = -1
     device: str | None = None
 
-    def start(self):
+    def load(self):
         if self.wrong == 0:
             raise BasisError("no basis")
-        return Needs(resident=2**20, free=2**30, each=2**20, most=3)
+        return Needs(resident=2**20, free=2**30, bytes_per_item=2**20, max_batch=3)
 
-    def use(self, threads):
+    def set_threads(self, threads):
         self.threads = threads
 
-    def do(self, batch):
+    def process(self, batch):
         if self.killer in batch:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.wrong in batch:
@@ -118,7 +118,7 @@ def is_worker(process):
 
 def test_a_table_is_fitted_though_a_worker_is_killed_and_again_only_where_it_must(table, tmp_path, capsys):
     out = tmp_path / "people"
-    command = ("fleet", "fit", table, "-o", out, "--steps", 2, "--num-pictures", 2, "--people-at-once", 1)
+    command = ("fleet", "fit", table, "-o", out, "--steps", 2, "--num-train-images", 2, "--people-at-once", 1)
     killed = []
 
     def kill_a_worker():
@@ -146,7 +146,7 @@ def test_a_table_is_fitted_though_a_worker_is_killed_and_again_only_where_it_mus
 def test_names_are_drawn_as_on_one_machine():
     pipe = load_pipeline()
     names = ["nobody anybody", "some body", "any one"]
-    how = {"pictures": 2, "num_inference_steps": 2, "batch_size": 2}
+    how = {"num_images": 2, "num_inference_steps": 2, "batch_size": 2}
     *_, here = draw_portraits(pipe, names, get_face_reader(pipe), **how)
     *_, there = fleet.draw_portraits(names, model={"model": "miniature"}, workers=1, **how)
     assert there.drawn == here.drawn
