@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -93,6 +94,31 @@ def test_an_item_that_ends_workers_is_an_error_and_the_others_are_answered(monke
 def test_what_a_user_can_put_right_ends_the_run():
     with pytest.raises(BasisError, match="no basis"):
         list(run(Squares(wrong=0), range(3), 3))
+
+
+LISTENERS = """
+import os, psutil
+from celeb_basis.fleet.pool import Needs, run
+
+class Nothing:
+    device = "cpu"
+    def load(self): return Needs(1, 1, 1, 1)
+    def set_threads(self, threads): pass
+    def process(self, batch): return batch
+
+for _ in run(Nothing(), [1], 1, workers=1):
+    ours = {process.pid for process in psutil.Process().children(recursive=True)} | {os.getpid()}
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == "LISTEN" and connection.pid in ours:
+            print(connection.laddr.ip)
+"""
+
+
+def test_a_ray_of_this_machine_listens_to_this_machine_alone():
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", LISTENERS]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, env=clean).stdout.split()
+    assert len(found) > 2 and {address.removeprefix("::ffff:") for address in found} == {"127.0.0.1"}
 
 
 @pytest.fixture(scope="module")
