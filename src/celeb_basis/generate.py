@@ -158,7 +158,7 @@ def _check_numbers(guidance_scale: float | None, seed: int, **counts: int) -> No
 
 
 def _lowercase_tokens(pipe: Pipeline, prompt: str, tokens: Sequence[str]) -> str:
-    """A prompt with its tokens in lower case. Raises PromptError for a token that nobody has."""
+    """Return a prompt with its tokens in lower case. Raises PromptError for a token that nobody has."""
     check_text(prompt)
     if part := PART.search(prompt):
         raise PromptError(f"{part[0]} is no name: write {part[1]} with a space after it")
@@ -172,7 +172,7 @@ def _lowercase_tokens(pipe: Pipeline, prompt: str, tokens: Sequence[str]) -> str
 
 
 def _lowercase_regions(pipe: Pipeline, regions: Mapping[str, Box], tokens: Sequence[str]) -> dict[str, Box]:
-    """The regions, with tokens in lower case. Raises PromptError for two names that differ in case alone."""
+    """Return the regions, with tokens in lower case. Raises PromptError for two names that differ in case alone."""
     lowercase: dict[str, Box] = {}
     for name, box in regions.items():
         if any(name.lower() == other.lower() for other in lowercase):

@@ -30,7 +30,7 @@ def placeholder_token(name: str) -> str:
 
 
 def excerpt(text: str, length: int = 120) -> str:
-    """The beginning of a text, for a message."""
+    """Return the beginning of a text, for a message."""
     return text if len(text) <= length else f"{text[: length - 4]} ..."
 
 

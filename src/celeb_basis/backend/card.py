@@ -86,7 +86,9 @@ class ModelCard:
     def of(cls, model: str | Path) -> ModelCard:
         """Return the card beside a model: celeb_basis.json in its folder, or NAME.celeb_basis.json beside its file.
 
-        No weights are loaded. Without such a file, and for a hub id, the card is empty. Raises ModelError, in one line, for a file that is no card.
+        No weights are loaded. Without such a file, and for a hub id, the card is empty.
+
+        Raises ModelError, in one line, for a file that is no card.
         """
         from ..io import read_text  # imports torch, which --help does without
 

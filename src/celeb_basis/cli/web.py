@@ -119,7 +119,7 @@ def _sees_a_screen() -> bool:
 
 
 def _password(host: str) -> str | None:
-    """The password of the page; None if only this machine can open it."""
+    """Return the password of the page; None if only this machine can open it."""
     password = os.environ.get(PASSWORD)
     if not password and host not in LOCAL:
         if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():

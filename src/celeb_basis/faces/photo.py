@@ -168,7 +168,8 @@ def too_large(path: str | Path, size: tuple[int, int]) -> PhotoError:
     """The error for a picture of so many pixels."""
     millions = size[0] * size[1] / 1e6
     return PhotoError(
-        f"{path} has {size[0]} x {size[1]} pixels, {millions:.0f} megapixels: scale it down to {MAX_PHOTO_PIXELS / 1e6:.0f}"
+        f"{path} has {size[0]} x {size[1]} pixels, {millions:.0f} megapixels: "
+        f"scale it down to {MAX_PHOTO_PIXELS / 1e6:.0f}"
     )
 
 

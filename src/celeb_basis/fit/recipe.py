@@ -67,11 +67,11 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not least <= value <= MAX_COUNT:
                 limit = f"at least {least}" if value < least else f"at most {MAX_COUNT}"
-                raise IdentityError(f"{name}={value} must be {limit}")
+                raise IdentityError(f"{name}={value} must be {limit}", argument=name)
         for name in ("max_train_minutes", "learning_rate", "resolution"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise IdentityError(f"{name}={value} must be above 0")
+                raise IdentityError(f"{name}={value} must be above 0", argument=name)
         if self.learning_rate is not None and not self.learning_rate <= MAX_LEARNING_RATE:
             raise IdentityError(
                 f"a learning rate of {self.learning_rate} is above {MAX_LEARNING_RATE}", argument="learning_rate"
@@ -79,7 +79,7 @@ class Recipe:
         if self.resolution is not None and self.resolution > MAX_SIDE:
             raise IdentityError(f"a resolution of {self.resolution} is above {MAX_SIDE} pixels", argument="resolution")
         if not 0 <= self.seed < 2**63:
-            raise IdentityError(f"seed={self.seed} must be a whole number of 0 or more, below 2**63")
+            raise IdentityError(f"seed={self.seed} must be a whole number of 0 or more, below 2**63", argument="seed")
         if self.scales is not None and not (self.scales and all(0 < scale <= 1 for scale in self.scales)):
             raise IdentityError(f"scales={self.scales} must be shares of the picture, above 0 and at most 1")
         if self.templates is not None and not (self.templates and all("{}" in t for t in self.templates)):

@@ -1,6 +1,6 @@
 """The whole method on a published architecture, from names to a picture that stock diffusers draws as well.
 
-    python benchmarks/endtoend.py --model sd1 --out benchmarks/results/cost.jsonl
+    python benchmarks endtoend --model sd1 --out benchmarks/cost/results/cost.jsonl
 
 The weights are random: times, memory, files and bit-identity are real, pictures and likeness are not.
 """
@@ -23,7 +23,7 @@ from work import REPORTED
 from celeb_basis import CelebBasis, Identity, InstantMap, Recipe
 from celeb_basis.backend.text_encoders import name_rows
 from celeb_basis.basis import celebrity_names
-from celeb_basis.fit.loop import fit_identities
+from celeb_basis.fit.loop import fit_steps
 from celeb_basis.fit.methods import CelebBasisMethod
 from celeb_basis.generate import generate
 
@@ -60,10 +60,11 @@ def main() -> None:
     recipe = Recipe(max_train_minutes=args.minutes, resolution=args.resolution)
     start = time.perf_counter()
     with tqdm(desc="fitting", disable=None) as bar, peak(pipe, memory):
-        [ada] = fit_identities(
-            pipe, basis, [[face]], [TOKEN], recipe, method=CelebBasisMethod(init="instant"), instant_map=instant_map,
-            progress=lambda at: bar.update(at.step - bar.n),
-        )  # fmt: skip
+        for step in fit_steps(
+            pipe, basis, [[face]], [TOKEN], recipe, method=CelebBasisMethod(init="instant"), instant_map=instant_map
+        ):
+            bar.update(step.step - bar.n)
+    [ada] = step.identities
     seconds["fit"] = time.perf_counter() - start
     how = {name: int(ada.provenance[name]) for name in ("steps", "train_batch_size")}
     report["fit"] = how | {"peak_gb": memory["peak_gb"]}

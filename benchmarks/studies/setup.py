@@ -1,10 +1,10 @@
 """What setting up a model costs: names told from made-up ones and the instant map's identity, against UNet evaluations.
 
-    python benchmarks/setup.py --model miniature --every 3
+    python benchmarks setup --model miniature --every 3
 
 Any model with a judge of its own world, whose basis lists the names it knows. Names that nobody has are planted among
 them. Every contender draws its portraits once (kept in --work); its curve is what it would have had after fewer names.
-Writes lines of JSON and a plot to benchmarks/results; run again, it goes on where it stopped.
+Writes lines of JSON and a plot to results/; run again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -24,16 +24,14 @@ from record import kept, origin, short, weights_of
 from tqdm import tqdm
 from work import TUNED, Person
 
-from celeb_basis import CelebBasis, InstantMap, Recipe, miniature
-from celeb_basis.backend.load import load_pipeline
+from celeb_basis import CelebBasis, InstantMap, Model, Recipe, miniature
 from celeb_basis.backend.pipeline import model_card
 from celeb_basis.backend.text_encoders import nonsense_names, unusable_names
 from celeb_basis.cli.basis import MADE_UP
 from celeb_basis.evaluation.judge import get_judge
 from celeb_basis.evaluation.protocols import PROMPTS
 from celeb_basis.evaluation.scores import interval, score
-from celeb_basis.faces.reader import face_reader
-from celeb_basis.fit.loop import fit_identities
+from celeb_basis.fit.loop import fit_steps
 from celeb_basis.generate import generate
 from celeb_basis.known_names import FAMOUS, Portraits, draw_portraits, find_known_names
 
@@ -60,10 +58,10 @@ class Bench:
     """A model, its own names in their order, names planted among them, and new people."""
 
     def __init__(self, model: str, every: int, people: int) -> None:
-        self.pipe = load_pipeline(model, device=None if torch.cuda.is_available() else "cpu")
+        self.model = Model.load(model, device=None if torch.cuda.is_available() else "cpu")
+        self.pipe = self.model.pipe
         self.pipe.unet.to(memory_format=torch.channels_last)
-        card = model_card(self.pipe)
-        known = list(CelebBasis.from_card(card).names)
+        known = self.model.names
         self.names = known[::every]
         # By the first planted names, the rule of the filter was chosen.
         made_up = nonsense_names(self.pipe, known, MADE_UP + 2 * PLANTED)
@@ -77,7 +75,7 @@ class Bench:
         others = len(self.names) - FAMOUS
         self.people_and_planted = [*self.names[:FAMOUS], *(next(real) if i < others else mixed[i] for i in order)]
         self.judge = get_judge(self.pipe, [])
-        self.reader = face_reader(self.pipe)
+        self.reader = self.model.face_reader
         self.people = [Person.of(TUNED + i, miniature.person(TUNED + i)) for i in range(people)]
         self.features = torch.stack([person.feature for person in self.people])
 
@@ -94,7 +92,7 @@ class Bench:
         steps = card.num_inference_steps or 50
         everybody = [*self.made_up, *self.people_and_planted]
         faces = Portraits.load(kept) if kept.exists() else None
-        drawing = draw_portraits(self.pipe, everybody, self.reader, pictures=4, batch_size=48, start=faces)
+        drawing = draw_portraits(self.pipe, everybody, self.reader, num_images=4, batch_size=48, start=faces)
         for faces in drawing:
             faces.save(kept)
         assert faces is not None
@@ -143,12 +141,12 @@ class Bench:
 
     def identity(self, basis: CelebBasis, instant_map: InstantMap) -> list[float]:
         """Mean identity of each new person in five prompts, placed by the map alone."""
-        fitted = fit_identities(
+        *_, last = fit_steps(
             self.pipe, basis, [person.faces for person in self.people], [NAME] * len(self.people),
             Recipe(max_train_steps=0), instant_map=instant_map,
         )  # fmt: skip
         means = []
-        for person, identity in zip(self.people, fitted, strict=True):
+        for person, identity in zip(self.people, last.identities, strict=True):
             texts = [text.format(NAME) for text in PROMPTS[::2]]
             pictures = generate(self.pipe, texts, [identity], seed=10 * person.number, batch_size=len(texts))
             scores = score(pictures, texts, person.feature.expand(len(texts), -1), self.judge)
@@ -182,7 +180,7 @@ def run(bench: Bench, contenders: Sequence[str], work: Path, path: Path) -> list
         done = {(line["contender"], line.get("share")) for line in found}
         card = model_card(bench.pipe)
         if ("shipped", None) not in done and card.instant_map:
-            basis, instant_map = CelebBasis.from_card(card), InstantMap.from_card(card)
+            basis, instant_map = bench.model.basis, bench.model.instant_map
             assert instant_map is not None
             found.append(
                 {"contender": "shipped", "r2": instant_map.loo_r2, "identity": bench.identity(basis, instant_map)}

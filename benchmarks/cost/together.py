@@ -1,7 +1,7 @@
 """What several people in one job and in one picture cost: a fit of all beside a fit of one, regions beside none.
 
-    python benchmarks/together.py --out benchmarks/results/cost.jsonl
-    python benchmarks/together.py --model sd1 --people 2 --steps 2 --resolution 256
+    python benchmarks together --out benchmarks/cost/results/cost.jsonl
+    python benchmarks together --model sd1 --people 2 --steps 2 --resolution 256
 
 Contenders take turns. On a published architecture the weights are random: costs, shapes and errors are real, likeness
 is not.
@@ -21,11 +21,10 @@ from cost import publish, ratio, take_turns
 from safetensors.torch import load_file
 from work import REPORTED
 
-from celeb_basis import CelebBasis, Identity, InstantMap, PromptError, Recipe, miniature
-from celeb_basis.backend.load import load_pipeline
+from celeb_basis import CelebBasis, Identity, Model, PromptError, Recipe, miniature
 from celeb_basis.basis import celebrity_names
 from celeb_basis.faces.face import find_face
-from celeb_basis.fit.loop import fit_identities
+from celeb_basis.fit.loop import fit_steps
 from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.generate import generate
 from celeb_basis.miniature.drawn.readers import fitting_reader
@@ -46,8 +45,8 @@ def main() -> None:
     args = parser.parse_args()
     instant_map = None
     if args.model == "miniature":
-        pipe = load_pipeline("miniature", device="cpu")
-        basis, instant_map = CelebBasis.from_card(pipe.card), InstantMap.from_card(pipe.card)
+        model = Model.load("miniature", device="cpu")
+        pipe, basis, instant_map = model.pipe, model.basis, model.instant_map
     else:
         pipe = make_pipeline(args.model, torch.float32)
         basis = CelebBasis.from_pipeline(pipe, celebrity_names())
@@ -62,7 +61,8 @@ def main() -> None:
 
     def fit(count: int) -> list[Identity]:
         people = [[face] for face in faces[:count]]
-        return fit_identities(pipe, basis, people, tokens[:count], recipe, instant_map=instant_map)
+        *_, last = fit_steps(pipe, basis, people, tokens[:count], recipe, instant_map=instant_map)
+        return last.identities
 
     fits = take_turns({"one": lambda: fit(1), "all": lambda: fit(args.people)}, args.rounds)
     people = fit(args.people)

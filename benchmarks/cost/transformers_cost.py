@@ -1,6 +1,6 @@
 """Transformers with the published shapes: the basis of true vocabularies, what a fit costs, and what it leaves behind.
 
-    python benchmarks/transformers_cost.py --model flux --layers 2 --tokenizers clip=DIR t5=DIR qwen=DIR
+    python benchmarks transformers_cost --model flux --layers 2 --tokenizers clip=DIR t5=DIR qwen=DIR
 
 The weights are random and, with --layers, the stacks shorter: shapes, files and equality are real, pictures are not.
 A step of a fit takes turns with its floor: two passes without gradients through text encoders and transformer.
@@ -87,7 +87,7 @@ def cost(pipe: Any, basis: CelebBasis, resolution: int, rounds: int) -> dict[str
     """Seconds of a step and of its floor, in turns, after one of each that does not count."""
     denoiser = get_denoiser(pipe)
     recipe = Recipe(resolution=resolution, train_batch_size=1, num_train_images=1)
-    steps = fit_steps(pipe, basis, [[stand_in(REPORTED)]], recipe)
+    steps = fit_steps(pipe, basis, [[stand_in(REPORTED)]], ["<annika>"], recipe)
     next(steps)
     pixels = torch.zeros(1, 3, resolution, resolution)
     latents = denoiser.encode(pixels)[None]

@@ -1,6 +1,6 @@
 """Writes what a comparison found: its tables and plots, and the tables of docs/results.md and README.md.
 
-    python benchmarks/report.py
+    python benchmarks report
 
 In the documents a table is replaced where it stands between <!-- table: NAME --> and <!-- /table -->.
 """
@@ -18,7 +18,7 @@ from tables import TABLES, load
 
 from celeb_basis.io import write_atomically
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = (REPOSITORY / "docs/results.md", REPOSITORY / "README.md")
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
@@ -30,7 +30,7 @@ def filled(document: str, tables: Mapping[str, str]) -> str:
 
 def overview(results: Mapping[str, Result], tables: Mapping[str, str]) -> str:
     """All tables in one document."""
-    note = f"95% bootstrap intervals over people; {until(results)}. Written by benchmarks/report.py."
+    note = f"95% bootstrap intervals over people; {until(results)}. Written by `python benchmarks report`."
     shown = [text for name, text in tables.items() if name != "readme" and text.count("\n") > 1]
     return "\n\n".join(["# The comparison", *shown, note]) + "\n"
 

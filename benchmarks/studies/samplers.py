@@ -1,9 +1,9 @@
 """How far pictures of few sampler steps are from those of many, from the same noise, for each sampler.
 
-    python benchmarks/samplers.py --model miniature --names 20 --people 20
+    python benchmarks samplers --model miniature --names 20 --people 20
 
 Any model: names of its basis are drawn, and, where it has an instant map and a judge of its own, new people of the
-miniature's world. Writes lines of JSON and a plot to benchmarks/results; run again, it goes on where it stopped.
+miniature's world. Writes lines of JSON and a plot to results/; run again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -25,18 +25,16 @@ from torch import Tensor
 from tqdm import tqdm
 from work import TUNED, Person
 
-from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, miniature
-from celeb_basis.backend.load import load_pipeline
+from celeb_basis import Identity, Model, Recipe, miniature
 from celeb_basis.backend.pipeline import model_card
 from celeb_basis.backend.rbf_solver import RBFSolverScheduler
 from celeb_basis.backend.schedulers import get_scheduler
 from celeb_basis.backend.text_encoders import placeholders
-from celeb_basis.basis import celebrity_names
 from celeb_basis.evaluation.judge import get_judge
 from celeb_basis.evaluation.protocols import PROMPTS
 from celeb_basis.evaluation.scores import alike, interval, prompt_scores
 from celeb_basis.faces.face import find_face
-from celeb_basis.fit.loop import fit_identities
+from celeb_basis.fit.loop import fit_steps
 
 RESULTS = Path(__file__).parent / "results"
 STEPS = (4, 5, 6, 8, 10, 14, 20)
@@ -51,12 +49,13 @@ class Bench:
     """Pictures to draw: names and new people in the ten prompts, each from its own noise."""
 
     def __init__(self, model: str, names: int, people: int, guidance: float | None) -> None:
-        self.pipe = load_pipeline(model, device="cpu" if not torch.cuda.is_available() else None)
+        self.model = Model.load(model, device="cpu" if not torch.cuda.is_available() else None)
+        self.pipe = self.model.pipe
         self.pipe.unet.to(memory_format=torch.channels_last)
         self.own = self.pipe.scheduler
         self.guidance = guidance or model_card(self.pipe).guidance_scale or 7.5
         card = model_card(self.pipe)
-        known = list(CelebBasis.from_card(card).names) if card.basis else celebrity_names()
+        known = self.model.names
         self.names = known[:: max(1, len(known) // names)][:names]
         self.others = [name for name in known[1 :: max(2, len(known) // SEARCHED)] if name not in self.names][:SEARCHED]
         self.judge = get_judge(self.pipe, []) if card.judge else None
@@ -69,11 +68,11 @@ class Bench:
         """Who NAME is in each picture: nobody where a celebrity is named, else a new person by the map alone."""
         fitted: list[Identity] = []
         if self.people:
-            card = model_card(self.pipe)
-            fitted = fit_identities(
-                self.pipe, CelebBasis.from_card(card), [person.faces for person in self.people],
-                [NAME] * len(self.people), Recipe(max_train_steps=0), instant_map=InstantMap.from_card(card),
+            *_, last = fit_steps(
+                self.pipe, self.model.basis, [person.faces for person in self.people],
+                [NAME] * len(self.people), Recipe(max_train_steps=0), instant_map=self.model.instant_map,
             )  # fmt: skip
+            fitted = last.identities
         return [None] * len(self.names) + fitted
 
     @cached_property

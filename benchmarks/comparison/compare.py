@@ -1,7 +1,7 @@
 """Compares ways of putting unseen people into the miniature, one photograph each: fits, draws, scores.
 
-    python benchmarks/compare.py --people 60                 # then: python benchmarks/report.py
-    python benchmarks/compare.py --people 4 --seeds 1 --course 0 --only DreamBooth --tune learning_rate=3e-4 steps=200
+    python benchmarks compare --people 60                 # then: python benchmarks report
+    python benchmarks compare --people 4 --seeds 1 --course 0 --only DreamBooth --tune learning_rate=3e-4 steps=200
 
 Results are added to one file a contender as they come, so the same command continues where it stopped; a second
 process with --backwards does the last jobs first. People 5000 and up are kept for reports: --tune takes those from 3000

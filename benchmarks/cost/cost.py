@@ -1,6 +1,6 @@
 """What a fit costs on the published architectures: time and memory beside the physical floor and the usual loop.
 
-    python benchmarks/cost.py --model sd1 --resolution 256 --out benchmarks/results/cost.jsonl
+    python benchmarks cost --model sd1 --resolution 256 --out benchmarks/cost/results/cost.jsonl
 
 The weights are random, which changes no time. Contenders take turns, so that a busy machine is busy for all of them.
 """
@@ -49,7 +49,7 @@ def floor(pipe: Any, latents: torch.Tensor) -> Callable[[], None]:
 
 def ours(pipe: Any, basis: CelebBasis, face: Face, recipe: Recipe) -> Callable[[], None]:
     """A step of the library's own fit, training pictures encoded beforehand."""
-    steps = fit_steps(pipe, basis, [[face]], recipe)
+    steps = fit_steps(pipe, basis, [[face]], ["<annika>"], recipe)
     next(steps)
 
     def step() -> None:

@@ -1,8 +1,8 @@
 """What an identity's strength does: identity and prompt between the mean person and the fitted one, and beyond.
 
-    python benchmarks/strength.py
+    python benchmarks strength
 
-On the miniature, with people for tuning. Writes a table and a plot to benchmarks/results.
+On the miniature, with people for tuning. Writes a table and a plot to results/.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from plots import save
 from tqdm import tqdm
 from work import TUNED, Person
 
-from celeb_basis import CelebBasis, Identity, InstantMap, Recipe, miniature
-from celeb_basis.backend.load import load_pipeline
+from celeb_basis import Identity, Model, miniature
 from celeb_basis.evaluation.evaluate import PROMPTS, Scores, interval, score
-from celeb_basis.evaluation.image_cache import Drawing, ImageRequest
-from celeb_basis.fit.loop import fit_identities
+from celeb_basis.evaluation.image_cache import ImageCache, ImageRequest
+from celeb_basis.fit.loop import fit_steps
 from celeb_basis.io import write_atomically
 from celeb_basis.miniature.drawn.judge import MiniatureJudge
 
@@ -31,21 +30,21 @@ NAME = "<annika>"
 
 def measure(people: int, prompts: int, seeds: int) -> dict[float, Scores]:
     """Scores (people, pictures) of the same fitted people in the same noise at each strength."""
-    pipe = load_pipeline("miniature", device="cpu")
-    basis, instant_map, judge = CelebBasis.from_card(pipe.card), InstantMap.from_card(pipe.card), MiniatureJudge()
+    model, judge = Model.load("miniature", device="cpu"), MiniatureJudge()
     everybody = [Person.of(TUNED + i, miniature.person(TUNED + i)) for i in range(people)]
-    fitted = fit_identities(
-        pipe, basis, [person.faces for person in everybody], [NAME] * people, Recipe(), instant_map=instant_map
-    )
+    *_, last = fit_steps(
+        model.pipe, model.basis, [person.faces for person in everybody], [NAME] * people,
+        instant_map=model.instant_map,
+    )  # fmt: skip
 
     def scores_of(person: Person, identity: Identity) -> Scores:
         wanted = [ImageRequest(p.format(NAME), 10 * person.number + i) for p in PROMPTS[:prompts] for i in range(seeds)]
-        images = Drawing(pipe).draw(wanted, [identity])
+        images = ImageCache(model.pipe).draw(wanted, [identity])
         return score(images, [w.prompt for w in wanted], person.feature.expand(len(images), -1), judge)
 
     found = {}
     for strength in tqdm(STRENGTHS, desc="strengths", disable=None):
-        each = [scores_of(p, i.scaled(basis, strength)) for p, i in zip(everybody, fitted, strict=True)]
+        each = [scores_of(p, i.scaled(model.basis, strength)) for p, i in zip(everybody, last.identities, strict=True)]
         found[strength] = Scores(*(np.stack([vars(one)[key] for one in each]) for key in vars(each[0])))
     return found
 

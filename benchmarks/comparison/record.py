@@ -35,7 +35,7 @@ COLUMNS = [
 FEWEST = 7  # columns that every picture has
 TEXTS, NUMBERS = ("people",), ("identity", "rank1", "found", "sides", "apart", "photographs")
 NEW_PEOPLE = {"two new people": 2, "three new people": 3}  # in the prompts of a kind, if more than one
-STORED = Path(__file__).parent / "results/comparison"
+STORED = Path(__file__).parent / "results"
 
 Row = dict[str, Any]
 

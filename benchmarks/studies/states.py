@@ -1,6 +1,6 @@
 """Where a text encoder takes a new person: at its input rows, or as the states after one of its layers.
 
-    python benchmarks/states.py runs/miniature/pipeline-text runs/miniature/pipeline-language
+    python benchmarks states runs/miniature/pipeline-text runs/miniature/pipeline-language
 
 Models are the miniature and those of its world (tools/train_miniature.py). A celeb basis of states is a PCA of what a
 layer makes of the celebrities' names, at each of their two tokens; people are learnt in it by the same recipe, and the
@@ -29,15 +29,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from work import REPORTED, TOKENS, Person, Work
 
+import celeb_basis as cb
 from celeb_basis import CelebBasis, InstantMap, Recipe
 from celeb_basis.backend.families import get_denoiser
 from celeb_basis.backend.hooks import hook
-from celeb_basis.backend.load import load_pipeline
 from celeb_basis.backend.pipeline import model_card, model_name
 from celeb_basis.backend.text_encoders import fingerprint, name_rows
 from celeb_basis.evaluation.protocols import PROMPTS
 from celeb_basis.evaluation.scores import interval
-from celeb_basis.faces.reader import face_reader
 from celeb_basis.fit.loop import fit_steps
 from celeb_basis.fit.methods import CelebBasisMethod, Method, TextualInversion
 from celeb_basis.known_names import Portraits, draw_portraits
@@ -119,8 +118,8 @@ class Model:
 
         kept: the folder for the faces that it draws of its celebrities.
         """
-        pipe = load_pipeline(name, device="cpu")
-        basis = CelebBasis.from_card(pipe.card)
+        model = cb.Model.load(name, device="cpu")
+        pipe, basis = model.pipe, model.basis
         kept /= f"{get_denoiser(pipe).digest[:12]}.safetensors"
         if kept.exists():
             return cls(pipe, basis, Portraits.load(kept))
@@ -128,7 +127,7 @@ class Model:
         names = basis.names[::EVERY]
         with tqdm(total=len(names), desc="portraits", disable=None) as bar:
             for drawn in draw_portraits(
-                pipe, names, face_reader(pipe), pictures=2, num_inference_steps=steps, batch_size=32
+                pipe, names, model.face_reader, num_images=2, num_inference_steps=steps, batch_size=32
             ):
                 bar.update(len(drawn.names) - bar.n)
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +172,7 @@ class Place:
         faces = [person.faces for person in people]
         with self.taken():
             for step in tqdm(
-                fit_steps(self.model.pipe, self.basis, faces, recipe, method=method, instant_map=self.instant_map),
+                fit_steps(self.model.pipe, self.basis, faces, ["<annika>"] * len(faces), recipe, method=method, instant_map=self.instant_map),
                 f"{self}, fit of {len(people)}", disable=None, leave=False,
             ):  # fmt: skip
                 vectors = step.vectors

@@ -1,9 +1,8 @@
 """How well the readers of photographs do, on photographs at hand: by size, turn, exposure and blur, and between people.
 
-    python benchmarks/faces.py [FOLDER ...]    folders of photos, as for `celeb-basis evaluate --reader-check`
+    python benchmarks faces [FOLDER ...]    folders of photos, as for `celeb-basis evaluate --reader-check`
 
-Writes results/faces.md. Without a folder it looks at the two photographs that packages bring, and at ../shared/photos
-where that is there.
+Writes results/faces.md. Without a folder it looks at the two photographs that packages bring, and at tests/photos.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from celeb_basis.faces.photo import GREY, open_photo
 from celeb_basis.faces.recognise import RECOGNISERS
 
 HERE = Path(__file__).parent
-BESIDE = HERE.parents[1] / "shared" / "photos"
+PHOTOS = HERE.parents[1] / "tests" / "photos"
 READERS = ("sface-int8", "dlib")
 Change = Callable[[Image.Image, float], Image.Image]  # a photograph and the height of the face in it
 
@@ -158,4 +157,4 @@ def main(folders: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(each) for each in sys.argv[1:]] or [folder for folder in [BESIDE] if folder.is_dir()])
+    main([Path(each) for each in sys.argv[1:]] or [PHOTOS])

@@ -1,6 +1,6 @@
 """Draws sheets of pictures: all contenders side by side, pairs of new people, and the pictures that went most wrong.
 
-    python benchmarks/sheets.py
+    python benchmarks sheets
 
 Fits and draws anew, with the seeds and the noise of the comparison, whose results name the worst pictures.
 """
@@ -22,7 +22,7 @@ from record import STORED, Result, Row
 from tables import OURS, load
 from work import ALONE, GALLERY, PAIRED, REPORTED, Work
 
-from celeb_basis.miniature import world
+from celeb_basis.miniature.drawn import world
 
 EVERYBODY = CONTENDERS | REGIONS
 COLUMNS = ("Textual Inversion", OURS, f"{OURS}, in regions")

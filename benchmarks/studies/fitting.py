@@ -1,8 +1,8 @@
 """How many passes through the UNet a fit needs: likeness on the way, before and now, from both starts.
 
-    python benchmarks/fitting.py --people 20
+    python benchmarks fitting --people 20
 
-Writes lines of JSON and a plot to benchmarks/results; run again, it goes on where it stopped.
+Writes lines of JSON and a plot to results/; run again, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ def counting(unet: nn.Module, counted: Counter[str]) -> Iterator[None]:
 def follow(model: Model, work: Work, people: Sequence[Person], method: Method, recipe: Recipe) -> dict[str, Any]:
     """Learn some people side by side: what it had cost a person after some steps, and what pictures showed then."""
     faces = [person.faces for person in people]
-    steps = fit_steps(model.pipe, model.basis, faces, recipe, method=method, instant_map=model.instant_map)
+    steps = fit_steps(
+        model.pipe, model.basis, faces, ["<annika>"] * len(faces), recipe, method=method, instant_map=model.instant_map
+    )
     points, counted, seconds, at = [], Counter[str](), 0.0, None
     while at is None or not at.is_last:
         start = time.perf_counter()

@@ -15,7 +15,7 @@ from celeb_basis import Recipe
 from celeb_basis.backend.text_encoders import name_rows
 from celeb_basis.fit.loop import fit_steps
 from celeb_basis.fit.methods import CelebBasisMethod, CrossInitialization, Paper, StableIdentity, TextualInversion
-from celeb_basis.fit.methods.method import Method, Task
+from celeb_basis.fit.methods.method import FitContext, Method
 from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.miniature.drawn.captions import FACE_CROP
 
@@ -69,15 +69,21 @@ class Fitted:
         faces = [person.faces for person in people]
         free = self._free(model, people) if self.steps else 0
         for step in fit_steps(
-            model.pipe, model.basis, faces, recipe, method=self.method, instant_map=model.instant_map
+            model.pipe,
+            model.basis,
+            faces,
+            ["<one>"] * len(faces),
+            recipe,
+            method=self.method,
+            instant_map=model.instant_map,
         ):
             yield Learnt(step.vectors, free)
 
     def _free(self, model: Model, people: Sequence[Person]) -> int:
         """How many numbers are learnt for one person."""
         generators = [torch.Generator()]
-        task = Task(model.pipe, model.basis, [people[0].faces], generators, [FACE_CROP], model.instant_map)
-        return self.method.start(task).free[0].numel()
+        context = FitContext(model.pipe, model.basis, [people[0].faces], generators, [FACE_CROP], model.instant_map)
+        return self.method.start(context).free[0].numel()
 
 
 Contender = Celebrities | MeanPerson | Fitted | OwnUNet
