@@ -193,7 +193,7 @@ class GenerateJob(Job):
 
     def _write(self, image: Image.Image, file: str, prompt: str, seed: int) -> None:
         with storage.written(self._path(file)) as temporary:
-            save_image(image, temporary, prompt=prompt, seed=seed, model=self.model.name)
+            save_image(image, temporary)
 
 
 @dataclass(frozen=True, eq=False)
