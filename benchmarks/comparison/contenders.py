@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 import torch
 from model import Learnt, Model
 from own_unet import CustomDiffusion, DreamBooth, DreamBoothLoRA, OwnUNet
-from work import Person
+from work import TOKENS, Person
 
 from celeb_basis import Recipe
 from celeb_basis.backend.text_encoders import name_rows
 from celeb_basis.fit.loop import fit_steps
 from celeb_basis.fit.methods import CelebBasisMethod, CrossInitialization, Paper, StableIdentity, TextualInversion
-from celeb_basis.fit.methods.method import Method
+from celeb_basis.fit.methods.method import FitContext, Method
 from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.miniature.drawn.captions import FACE_CROP
 
