@@ -72,7 +72,7 @@ class Fitted:
             model.pipe,
             model.basis,
             faces,
-            TOKENS[:1] * len(faces),
+            ["<one>"] * len(faces),
             recipe,
             method=self.method,
             instant_map=model.instant_map,
