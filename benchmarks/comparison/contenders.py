@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from model import Learnt, Model
 from own_unet import CustomDiffusion, DreamBooth, DreamBoothLoRA, OwnUNet
-from work import TOKENS, Person
+from work import Person
 
 from celeb_basis import Recipe
 from celeb_basis.backend.text_encoders import name_rows
