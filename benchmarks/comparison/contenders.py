@@ -15,7 +15,7 @@ from celeb_basis import Recipe
 from celeb_basis.backend.text_encoders import name_rows
 from celeb_basis.fit.loop import fit_steps
 from celeb_basis.fit.methods import CelebBasisMethod, CrossInitialization, Paper, StableIdentity, TextualInversion
-from celeb_basis.fit.methods.method import Method
+from celeb_basis.fit.methods.method import FitContext, Method
 from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.miniature.drawn.captions import FACE_CROP
 
@@ -72,7 +72,7 @@ class Fitted:
             model.pipe,
             model.basis,
             faces,
-            TOKENS[:1] * len(faces),
+            ["<one>"] * len(faces),
             recipe,
             method=self.method,
             instant_map=model.instant_map,

@@ -283,7 +283,7 @@ def _draw(
                 continue
             images = generate(
                 pipe,
-                [known[i % len(known)].format(name) for name in batch],
+                [known[i % len(known)].replace("{}", name) for name in batch],
                 num_inference_steps=settings.num_inference_steps,
                 guidance_scale=settings.guidance_scale,
                 sampler=settings.sampler,

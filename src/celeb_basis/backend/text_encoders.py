@@ -332,7 +332,7 @@ def encoder_outputs(pipe: Pipeline, template: str, vectors: Tensor) -> Tensor:
     with torch.no_grad(), placeholders(pipe, {token: vectors}):
         states = []
         for _, tokenizer, encoder in text_encoders(pipe):
-            [written] = _written(pipe, tokenizer, [template.format(token)])
+            [written] = _written(pipe, tokenizer, [template.replace("{}", token)])
             row = tokenizer(written, return_tensors="pt").input_ids.to(encoder.device)
             own = torch.isin(row[0], torch.tensor(tokenizer.convert_tokens_to_ids(_parts(token, TOKENS))).to(row))
             # Without the head that predicts the next word, where there is one.

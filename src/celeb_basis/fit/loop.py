@@ -217,7 +217,7 @@ def optimize(
     half = denoiser.dtype == torch.float16
     scale = GRADIENT_SCALE if half else 1.0
     with placeholders(pipe, dict(zip(tokens, vectors_of(free.detach()), strict=True))):
-        denoiser.check_lengths([template.format(tokens[0]) for template in templates])
+        denoiser.check_lengths([template.replace("{}", tokens[0]) for template in templates])
 
     at_once = max(1, images_at_once(denoiser) // train_batch_size)
     everybody = list(range(len(images)))
@@ -228,7 +228,7 @@ def optimize(
         index, captions = [], []
         for own, token, g in zip(images, tokens, generators, strict=True):
             index.append(torch.randint(len(own), (train_batch_size,), generator=g))
-            captions.append(templates[int(torch.randint(len(templates), (), generator=g))].format(token))
+            captions.append(templates[int(torch.randint(len(templates), (), generator=g))].replace("{}", token))
         noise_states = [g.get_state() for g in generators]
         for _ in range(MAX_OVERFLOWS if half else 1):
             total, gradient = 0.0, torch.zeros_like(free)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..errors import IdentityError
 from ..limits import MAX_COUNT, MAX_LEARNING_RATE, MAX_SIDE
+from ..notation import is_template
 
 TEMPLATES = (
     "a photo of the face of {} person",
@@ -86,9 +87,10 @@ class Recipe:
             raise IdentityError(
                 f"scales {self.scales} must be shares of the image, above 0 and at most 1", argument="scales"
             )
-        if self.templates is not None and not (self.templates and all("{}" in t for t in self.templates)):
+        if self.templates is not None and not (self.templates and all(map(is_template, self.templates))):
             raise IdentityError(
-                "at least one template is needed, and every one needs {} where the name stands", argument="templates"
+                "at least one template is needed, each with {} once, where the name stands, and no other brace",
+                argument="templates",
             )
 
 
