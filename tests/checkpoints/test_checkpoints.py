@@ -134,6 +134,26 @@ def test_few_steps_begin_at_the_noise(model, monkeypatch):
     assert model.pipe.scheduler is own
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("stable-diffusion-v1-5", torch.float16),
+        ("stable-diffusion-xl-base-1.0", torch.float16),
+        ("FLUX.1-dev", torch.bfloat16),
+        ("Z-Image-Turbo", torch.bfloat16),
+    ],
+)
+def test_half_precision_fits_and_draws(name, dtype, tmp_path):
+    pipe = load_pipeline(build(name, tmp_path), device="cpu", dtype=dtype)
+    half = Model.from_pipeline(pipe, basis=CelebBasis.from_pipeline(pipe, NAMES), face_reader=Colours())
+    photo = Image.linear_gradient("L").resize((SIDE, SIDE))
+    recipe = {"max_train_steps": 1, "num_train_images": 1, "train_batch_size": 1, "scales": (1.0,)}
+    annika = half.fit(photo, "zaza", **recipe)
+    assert annika.vectors.isfinite().all() and annika.coefficients(half.basis).abs().max() > 0
+    [image] = half.generate("a photo of <zaza>", [annika], num_inference_steps=2)
+    assert image.size == (SIDE, SIDE)
+
+
 def test_the_log_names_the_sign(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="celeb_basis"):
         load_pipeline(build("sd-turbo", tmp_path), device="cpu", dtype=torch.float32)
