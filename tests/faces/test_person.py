@@ -91,12 +91,12 @@ def test_the_best_photo_is_named(reader, caplog):
     assert caplog.messages[-1] == "the best of these photos is hopper.jpg"
 
 
-@needs_photos
 def test_more_photos_than_memory_may_hold_are_refused():
     with pytest.raises(PhotoError, match="101 photos of one person"):
         open_photos(["photo.jpg"] * 101)
 
 
+@needs_photos
 def test_photos_years_apart_are_one_person(reader, caplog):
     photos = [named(name) for name in ("ardern__2018", "ardern__2022", "obama__senate")]
     faces = find_person(photos, reader)
