@@ -30,9 +30,9 @@ fuzz: $(READY)-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/campaign.py --seed $(or $(SEED),0) $(if $(ROWS),--rows "$(ROWS)") $(PARTS)
 
 benchmark: $(READY)-dev
-	$(BIN)/python benchmarks/compare.py --compile
-	$(BIN)/python benchmarks/report.py
-	$(BIN)/python benchmarks/sheets.py
+	$(BIN)/python benchmarks compare --compile
+	$(BIN)/python benchmarks report
+	$(BIN)/python benchmarks sheets
 
 wheel: $(READY)
 	rm -rf build

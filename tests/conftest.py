@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import string
 from typing import Any
 
@@ -109,6 +110,7 @@ def make_pipeline(kind: str, seed: int = 0) -> Any:
     """kind: "sd1", "sd2" or "sdxl" ("sdxl-eos2": with the old configuration that pools at the highest id)."""
     torch.manual_seed(seed)
     noise = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+    noise["timestep_spacing"] = "trailing"
     if kind.startswith("sdxl"):
         tokenizer, tokenizer_2 = make_tokenizer(), make_tokenizer(pad_token="!")
         pipe: Any = StableDiffusionXLPipeline(
@@ -169,6 +171,12 @@ def add_safety_checker(pipe: Any, threshold: float) -> None:
     processor = CLIPImageProcessorPil(size=size, crop_size={"height": 16, "width": 16})
     pipe.register_modules(safety_checker=checker, feature_extractor=processor)
     pipe.register_to_config(requires_safety_checker=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Bases that are made go to a folder of the tests, not to the user's cache; commands in processes use it too."""
+    os.environ["CELEB_BASIS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session", params=["sd1", "sd2", "sdxl"])

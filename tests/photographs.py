@@ -1,4 +1,4 @@
-"""Photographs of people that tests may look at: two that packages bring, more where they lie beside the project."""
+"""Photographs of people for the tests: two come with packages, three are in tests/photos."""
 
 from functools import cache
 from pathlib import Path
@@ -11,9 +11,11 @@ from PIL import Image
 
 from celeb_basis.faces.photo import open_photo
 
-BESIDE = Path(__file__).parents[2] / "shared" / "photos"  # with credits.md; not part of the project
-needs_photos = pytest.mark.skipif(not BESIDE.is_dir(), reason=f"no photographs of known licence in {BESIDE}")
+PHOTOS = Path(__file__).parent / "photos"  # their README.md has sources and licences
+MORE = Path(__file__).parents[2] / "shared" / "photos"  # other photographs of the same people, not in the repository
+years_apart = pytest.mark.skipif(not MORE.is_dir(), reason=f"no second photographs of the same people in {MORE}")
 ALWAYS = ("astronaut", "hopper")
+EVERYBODY = (*ALWAYS, *sorted(path.stem for path in PHOTOS.glob("*.jpg")))
 
 # Marked by hand: the eye on the picture's left, the other, nose, mouth corners.
 LANDMARKS = {
@@ -24,15 +26,17 @@ LANDMARKS = {
 
 @cache
 def photograph(name):
-    """ "astronaut" is Eileen Collins, by NASA; "hopper" Grace Hopper, by James S. Davis; others are PERSON__WHAT."""
+    """Return a photograph: "astronaut" is Eileen Collins, "hopper" Grace Hopper, others are called PERSON__WHAT."""
     if name == "astronaut":
         return Image.fromarray(skimage.data.astronaut())
     if name == "hopper":
         return open_photo(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
-    [path] = BESIDE.rglob(f"{name}.jpg")
+    path = PHOTOS / f"{name}.jpg"
+    if not path.exists():
+        [path] = MORE.rglob(f"{name}.jpg")
     return open_photo(path)
 
 
-def beside():
-    """The names of the photographs beside the project."""
-    return sorted(path.stem for path in BESIDE.rglob("*.jpg"))
+def more():
+    """Return the names of all photographs, with those outside the repository."""
+    return sorted({*EVERYBODY, *(path.stem for path in MORE.rglob("*.jpg"))})

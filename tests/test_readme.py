@@ -65,6 +65,21 @@ def test_the_readme_fits_in_150_lines():
     assert len(README.splitlines()) <= 150
 
 
+def test_the_example_in_python_is_short():
+    [code] = blocks("python")
+    lines = [line for line in code.splitlines() if line]
+    assert len(lines) <= 8 and sum("import" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("place", ["README.md", "docs", "examples", "integrations"])
+def test_nobody_is_told_to_install_from_a_name_that_is_not_ours(place):
+    """The package is not on PyPI, where anybody could take its name."""
+    path = ROOT / place
+    files = [path] if path.is_file() else [*path.rglob("*.md"), *path.rglob("*.ipynb"), *path.rglob("*.py")]
+    for file in files:
+        assert not re.search(r"pip install[^\n]*\bceleb-basis\b(?![/.])", file.read_text()), file
+
+
 def test_names_in_examples_are_no_words_of_clip():
     """Programs that keep names as whole words would mistake a word of the vocabulary for the person."""
     try:

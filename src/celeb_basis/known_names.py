@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .backend.defaults import drawing_defaults
+from .backend.denoiser import FLOW
 from .backend.families import get_denoiser
 from .backend.memory import drawn_at_once
 from .backend.pipeline import Pipeline, model_card
@@ -57,16 +59,16 @@ class Portraits:
 
     @property
     def _absent(self) -> Tensor:
-        """Which pictures were not drawn, (names, pictures)."""
+        """Return which images were not drawn, (names, images)."""
         return torch.arange(self.features.shape[1]) >= self.num_images[:, None]
 
     @property
     def found(self) -> Tensor:
-        """In how many of its pictures each name has exactly one face, (names,)."""
+        """Return in how many of its images each name has exactly one face, (names,)."""
         return self.features.any(-1).sum(-1)
 
     def silhouettes(self, made_up: Sequence[str] = ()) -> Tensor:
-        """How much each name is somebody, (names,) in -1..1; -1 for less than two faces.
+        """Return how clearly each name is one person, (names,) in -1..1; -1 for less than two faces.
 
         The mean silhouette of the name's faces: with a the mean cosine distance to the name's other faces and b that
         to the faces of the nearest other name, (b - a) / max(a, b). Source: Rousseeuw (1987). The other names are
@@ -76,7 +78,7 @@ class Portraits:
         return torch.where(self.found > 1, (each * there).sum(-1) / self.found.clamp(min=1), -1.0)
 
     def _silhouettes_of_faces(self, made_up: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """The silhouette of every face, and where there is one, (names, pictures); none of a name with one face."""
+        """Return the silhouette of every face, and where there is one, (names, images); none for a single face."""
         there = self.features.any(-1)
         several = there.sum(-1) > 1
         there = there & several[:, None]
@@ -95,7 +97,7 @@ class Portraits:
         return result, there
 
     def unknown(self, made_up: Sequence[str]) -> dict[str, str]:
-        """The names, apart from the `made_up` ones, that the model does not draw as one person: `{name: why}`.
+        """Return the names, without the `made_up` ones, that the model does not draw as one person: `{name: why}`.
 
         A name is somebody if its silhouette is above zero, and more than two standard deviations above the mean of the
         made-up names, whose faces the model makes up as well: 98% of a normal distribution are below. Made-up names
@@ -109,7 +111,7 @@ class Portraits:
         }
 
     def undecided(self, made_up: Sequence[str]) -> list[str]:
-        """The names, apart from the `made_up` ones, of which a few more pictures may change what `unknown` says.
+        """Return the names, without the `made_up` ones, for which a few more images may change what `unknown` says.
 
         Those with less than two faces, and those whose silhouette is within two standard errors of the least that
         makes somebody; the spread of faces is taken to be the same for all names.
@@ -122,7 +124,7 @@ class Portraits:
         return [name for name, doubt in zip(self.names, doubtful.tolist(), strict=True) if doubt]
 
     def separates_unknown(self, made_up: Sequence[str]) -> bool:
-        """Whether these pictures tell somebody from nobody.
+        """Return whether these images tell the famous names from the made-up ones.
 
         They do if a name, apart from the `made_up` ones, has a higher silhouette than a made-up one in nine of ten
         pairs: an area under the ROC curve of 0.9. Famous names are to be asked, as nearly all of them are known.
@@ -132,7 +134,7 @@ class Portraits:
         return bool(higher.numel() and higher.float().mean() >= 0.9)
 
     def _least(self, made_up: Sequence[str]) -> float:
-        """The silhouette above which a name is somebody."""
+        """Return the silhouette from which on a name counts as known."""
         invented = self._among(made_up)
         score = self.silhouettes(made_up)[invented & (self.found > 1)]
         if not len(score) or invented.all():
@@ -140,18 +142,18 @@ class Portraits:
         return max(0.0, float(score.mean() + 2 * score.std(correction=0)))
 
     def _among(self, names: Sequence[str]) -> Tensor:
-        """Which of the names drawn are among these, (names,)."""
+        """Return which of the names drawn are among these, (names,)."""
         some = set(names)
         return torch.tensor([name in some for name in self.names], dtype=torch.bool)
 
     def of(self, names: Sequence[str]) -> Portraits:
-        """The same of fewer names, in their order."""
+        """Return the portraits of some of the names, in the order given."""
         where = {name: i for i, name in enumerate(self.names)}
         index = [where[name] for name in names]
         return replace(self, features=self.features[index], num_images=self.num_images[index], names=tuple(names))
 
     def merge(self, other: Portraits) -> Portraits:
-        """These and the names of another drawing. Raises BasisError if that one was drawn otherwise."""
+        """Return these portraits with those of other names. Raises BasisError for other settings of drawing."""
         if (self.drawn, self.face_reader) != (other.drawn, other.face_reader):
             raise BasisError("these faces were drawn by other models, or with other settings")
         width = max(self.features.shape[-1], other.features.shape[-1])  # 0 where no picture has a face yet
@@ -215,8 +217,16 @@ class DrawSettings(NamedTuple):
     sampler: str | None = None
 
 
-# The cheapest first. Without guidance names are told apart as well, but the instant map of such faces is worse.
-DRAW_SETTINGS = (DrawSettings(3, None, "unipc"), DrawSettings(8, None, "unipc"))
+def default_draw_settings(pipe: Pipeline) -> list[DrawSettings]:
+    """Return the ways to draw portraits that are tried, the cheapest first.
+
+    A distilled model is drawn as it is by default. Models that predict a flow keep their own scheduler. Without
+    guidance names are told apart as well, but the instant map of such faces is worse.
+    """
+    if drawing_defaults(pipe).reason:
+        return [DrawSettings()]
+    sampler = None if get_denoiser(pipe).prediction_type == FLOW else "unipc"
+    return [DrawSettings(steps, None, sampler) for steps in (3, 8)]
 
 
 def draw_portraits(
@@ -305,14 +315,14 @@ def find_known_names(
     Every name is drawn twice, in the order given: the famous ones first. Then those that are still undecided are drawn
     again, up to so many pictures. What has been yielded is usable at any time.
 
-    num_inference_steps, guidance_scale, sampler: None takes the first of WAYS in which the first names are told from
-    the `made_up` ones, or else the last of them. start: as in `draw_portraits`.
+    num_inference_steps, guidance_scale, sampler: None takes the first of `default_draw_settings` with which the first
+    names are told from the `made_up` ones, or else the last of them. start: as in `draw_portraits`.
     draw: called as `draw_portraits` is, but for the pipeline and the reader, in its place.
     """
     everybody, described = [*made_up, *names], _described(pipe, seed)
     settings_left = [DrawSettings(num_inference_steps, guidance_scale, sampler)]
     if settings_left == [DrawSettings()]:
-        settings_left = list(DRAW_SETTINGS)
+        settings_left = default_draw_settings(pipe)
 
     def drawing(settings: DrawSettings, who: Sequence[str], count: int) -> Iterator[Portraits]:
         if draw is not None:
@@ -340,28 +350,28 @@ def find_known_names(
 
 
 def _described(pipe: Pipeline, seed: int) -> list[Any]:
-    """By which weights, for which prompts and from which noise faces are drawn."""
+    """Return what the images of names depend on: the weights, the prompts and the seed."""
     return [fingerprint(pipe), get_denoiser(pipe).digest, model_card(pipe).portraits or PORTRAITS, seed]
 
 
 def _doubtful(faces: Portraits, num_images: int, made_up: Sequence[str]) -> list[str]:
-    """The undecided names that lack pictures."""
+    """Return the undecided names that lack pictures."""
     return list(missing_images(faces, faces.undecided(made_up), num_images))
 
 
 def _left(faces: Portraits, names: Sequence[str], num_images: int) -> int:
-    """How many pictures the names lack."""
+    """Return how many pictures the names lack."""
     return sum(missing_images(faces, names, num_images).values())
 
 
 def missing_images(faces: Portraits | None, names: Sequence[str], num_images: int) -> dict[str, int]:
-    """How many pictures each of the names lacks, of those that lack some."""
+    """Return how many pictures each of the names lacks, of those that lack some."""
     have = {} if faces is None else dict(zip(faces.names, faces.num_images.tolist(), strict=True))
     return {name: num_images - have.get(name, 0) for name in names if have.get(name, 0) < num_images}
 
 
 def _together(faces: dict[str, list[Tensor]], drawn: str, reader: str) -> Portraits:
-    """Features of several names in one tensor."""
+    """Return features of several names in one tensor."""
     width = max(len(f) for own in faces.values() for f in own)
     most = max(map(len, faces.values()))
     features = torch.zeros(len(faces), most, width)

@@ -49,6 +49,7 @@ MAX_PNG_TEXT_BYTES = 2**20  # of its texts together; longer ones are left out
 
 # The page
 MAX_REQUEST_BYTES = 2**20  # of a request that is no upload
+MAX_LOGIN_BYTES = 2**14
 MAX_UPLOAD_MB = 64  # of one photo, basis or identity file
 MAX_UPLOAD_BYTES = MAX_UPLOAD_MB * 2**20 + 2**16  # of a request that uploads one
 MAX_DRAINED_BYTES = 2**30  # of a refused request that are still read, so that its sender hears the answer
@@ -60,3 +61,11 @@ MAX_JOBS = 6  # of one visitor in the queue
 MAX_QUEUE = 128
 MAX_SESSIONS = 10_000
 MAX_CONNECTIONS = 1000
+
+# Tables of many people
+MAX_TABLE_BYTES = 2**40
+MAX_LINE_BYTES = 2**22  # of a table or a manifest; the line of somebody with 10,000 pictures has 700,000
+MAX_CELL_BYTES = 2**17  # of a Parquet file; the module csv has the same limit
+MAX_CHUNK_BYTES = 2**28  # of one column in one row group of a Parquet file, unpacked
+MAX_CHUNK_VALUES = 2**24
+MAX_FOLDER_ENTRIES = 10_000  # files and folders in what is called the photos of one person

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
-import zlib
 
 from .errors import PromptError
 from .limits import MAX_TEMPLATE_LENGTH, MAX_TOKEN_LENGTH
@@ -40,7 +40,7 @@ def is_template(value: object) -> bool:
 
 
 def excerpt(text: str, length: int = 120) -> str:
-    """The beginning of a text, for a message."""
+    """Return the beginning of a text, for a message."""
     return text if len(text) <= length else f"{text[: length - 4]} ..."
 
 
@@ -49,16 +49,19 @@ LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th",
 
 
 def slugify(text: str) -> str:
-    """A name as a placeholder token can hold it, without brackets: "Zoë Łuk" is zoe-luk.
+    """Return a name as a placeholder token can hold it, without brackets: "Zoë Łuk" is zoe-luk.
 
-    A name without any Latin letter or digit becomes "person" and four letters that only this name gives.
+    A name without any Latin letter becomes "person" and twelve letters of a checksum: of a million such names, the
+    chance that two become one is 1 in 200,000.
     """
     plain = unicodedata.normalize("NFKD", text.casefold().translate(LETTERS))
     plain = "".join(c for c in plain if not unicodedata.combining(c))
-    if not any(c.isascii() and c.isalnum() for c in plain):
-        number = zlib.crc32(text.encode())
-        return "person" + "".join(chr(ord("a") + number // 26**i % 26) for i in range(4))
-    return re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-")
+    if any(c.isascii() and c.isalpha() for c in plain) or not any(c.isalpha() for c in plain):
+        plain = re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-")
+        if plain:
+            return plain
+    number = int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest())
+    return "person" + "".join(chr(ord("a") + number // 26**i % 26) for i in range(12))
 
 
 Box = tuple[float, float, float, float]

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from .backend.denoiser import Denoiser
 from .backend.families import get_denoiser
-from .backend.hooks import hook
-from .backend.pipeline import Pipeline, model_name
+from .backend.pipeline import Pipeline, hook, model_name
 from .backend.text_encoders import expanded
 from .errors import PromptError
 from .notation import PLACEHOLDER, Box, check_box
@@ -31,7 +30,7 @@ SIDE = re.compile(
 
 
 def columns(prompt: str, names: Sequence[str]) -> dict[str, Box]:
-    """Equal columns, from left to right, for those of the names that a prompt mentions; none for fewer than two.
+    """Return equal columns, from left to right, for those of the names that a prompt mentions; none for fewer than two.
 
     What the prompt says of sides ("X on the left", "left is X", "X in the middle") decides who stands where; who has
     no side takes what is left, in the order of first mention.
@@ -60,7 +59,7 @@ def columns(prompt: str, names: Sequence[str]) -> dict[str, Box]:
 
 
 def layouts(prompts: Sequence[str], regions: Regions, people: Sequence[str]) -> list[dict[str, Box]]:
-    """The version of each prompt that each region reads: `{version: box}`, empty where no region is asked for.
+    """Return the version of each prompt that each region reads, `{version: box}`; empty where no region is asked for.
 
     regions: boxes by the names as they stand in the prompts, or "auto" for `columns` of the people.
     people: names that are replaced too where they have no box.
@@ -89,7 +88,7 @@ def layouts(prompts: Sequence[str], regions: Regions, people: Sequence[str]) -> 
 
 
 def _add_positions(prompt: str, boxes: Mapping[str, Box]) -> str:
-    """The prompt with a side for everybody, from left to right in the order of mention, if the boxes are in a row.
+    """Return the prompt with a side for everybody, from left to right as mentioned, if the boxes are in a row.
 
     The boxes decide who stands where, as each version holds one name only. Without the sides, "X and X" is often drawn
     as one person, and so is "X on the right and X on the left".
@@ -110,7 +109,7 @@ def _add_positions(prompt: str, boxes: Mapping[str, Box]) -> str:
 
 
 def _pattern(names: Sequence[str]) -> re.Pattern[str]:
-    """Finds names, the longer first, and none inside another word; the tokenizers ignore case too."""
+    """Return a pattern that finds names, the longer first, and none inside another word; case makes no difference."""
     found = [
         re.escape(name) if PLACEHOLDER.fullmatch(name) else rf"(?<![\w<]){re.escape(name)}(?![\w>])"
         for name in sorted(names, key=len, reverse=True)
@@ -158,7 +157,7 @@ def regional_prompts(
 
 
 def _mask_attention(undo: ExitStack, denoiser: Denoiser, boxes: Sequence[Sequence[Box]], length: int) -> None:
-    """Let a pixel of picture i attend to no other version's states, `length` each, than its boxes', until `undo`."""
+    """Mask the attention until `undo`: a pixel reads only the versions, `length` states each, of its boxes."""
     size = [0, 0]  # of the largest feature map
     masks: dict[int, Tensor] = {}
 
@@ -187,7 +186,7 @@ def _mask_attention(undo: ExitStack, denoiser: Denoiser, boxes: Sequence[Sequenc
 
 
 def _joint(shown: Tensor, length: int) -> Tensor:
-    """Who attends to whom in (pictures, 1, all, all), texts before pixels, where pixels (pictures, pixels, texts) read.
+    """Return who attends to whom in joint attention, (images, 1, all, all), texts before pixels.
 
     Pixels attend to all pixels; a version attends to itself and to the pixels that read it.
     """
@@ -200,14 +199,14 @@ def _joint(shown: Tensor, length: int) -> Tensor:
 
 
 def _halved(height: int, width: int, pixels: int) -> tuple[int, int]:
-    """The size that the network's halvings give a feature map of so many pixels."""
+    """Return the size that the network's halvings give a feature map of so many pixels."""
     while height * width > pixels:
         height, width = -(-height // 2), -(-width // 2)
     return height, width
 
 
 def read_by(boxes: Sequence[Sequence[Box]], height: int, width: int) -> Tensor:
-    """Which versions a pixel reads, by its centre: (pictures, 1 + most boxes, height, width), booleans.
+    """Return which versions a pixel reads, by its centre: (pictures, 1 + most boxes, height, width), booleans.
 
     Version 0, the prompt itself, is for the pixels outside all boxes of their picture.
     """

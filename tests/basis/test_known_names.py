@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from celeb_basis import BasisError, Face, ModelCard
 from celeb_basis.backend.text_encoders import name_rows
-from celeb_basis.known_names import DRAW_SETTINGS, Portraits, draw_portraits, find_known_names
+from celeb_basis.known_names import Portraits, default_draw_settings, draw_portraits, find_known_names
 
 
 def portraits(features, names=None):
@@ -221,7 +221,7 @@ def test_a_survey_takes_more_steps_until_names_are_told_apart(short, monkeypatch
     shares = iter([False, True])
     monkeypatch.setattr(Portraits, "separates_unknown", lambda self, made_up: next(shares))
     *_, (done, _) = find_known_names(short, names, made_up, Colours(), num_images=2)
-    assert json.loads(done.drawn)[-3:] == [*DRAW_SETTINGS[1]]
+    assert json.loads(done.drawn)[-3:] == [*default_draw_settings(short)[1]]
     assert done.num_images.tolist() == [2] * 6
 
 

@@ -156,12 +156,12 @@ def test_tables_in_documents_are_those_of_the_stored_results(stored_tables, docu
     text = (report.REPOSITORY / document).read_text()
     if "<!-- table: " not in text:
         pytest.skip(f"{document} has no marked tables")
-    assert report.filled(text, stored_tables[1]) == text, "run python benchmarks/report.py"
+    assert report.filled(text, stored_tables[1]) == text, "run python benchmarks report"
 
 
 def test_the_overview_is_that_of_the_stored_results(stored_tables):
     overview = STORED.with_suffix(".md").read_text()
-    assert report.overview(*stored_tables) == overview, "run python benchmarks/report.py"
+    assert report.overview(*stored_tables) == overview, "run python benchmarks report"
 
 
 def test_nobody_tunes_on_the_people_of_the_report(monkeypatch):

@@ -1,5 +1,6 @@
 """The command line as its users meet it: help, answers, errors, and what is left on disk."""
 
+import json
 import os
 import re
 import shlex
@@ -70,7 +71,7 @@ class Halves:
 @pytest.fixture
 def fit(model, tmp_path, monkeypatch):
     """The words of a fit with the tiny model, of photos whose faces are read as above."""
-    monkeypatch.setattr("celeb_basis.faces.reader.face_reader", lambda pipe, name=None: Halves())
+    monkeypatch.setattr("celeb_basis.model.get_face_reader", lambda pipe, name=None: Halves())
     Image.new("RGB", (64, 64), (200, 90, 40)).save(tmp_path / "one.png")
     Image.new("RGB", (100, 64), (200, 90, 40)).save(tmp_path / "two.png")
     return ["fit", "--model", model / "sd", "--basis", model / "basis.safetensors", "--name", "ada"]
@@ -130,7 +131,7 @@ def test_basis_reports_names_and_variance(model, tmp_path, capsys):
 
 
 def test_without_names_the_basis_is_made_of_celebrities(model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("celeb_basis.basis.celebrity_names", lambda: NAMES)
+    monkeypatch.setattr("celeb_basis.model.celebrity_names", lambda: NAMES)
     report = answer(capsys, "basis", "--model", model / "sd", "-o", tmp_path / "b.safetensors")
     assert report["names"] == len(NAMES) and report["dropped"] == {}
 
@@ -308,9 +309,9 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
     ("line", "says"),
     [
         ("bend", "invalid choice"),
-        ("fit", "give one person's PHOTO and --name NAME, or --person NAME=PHOTO"),
-        ("fit nobody.jpg", "give one person's PHOTO and --name NAME"),
-        ("fit --name ada", "give one person's PHOTO and --name NAME"),
+        ("fit", "give one person's PHOTO, or --person NAME=PHOTO"),
+        ("fit nobody.jpg", "there is no such file"),
+        ("fit --name ada", "give one person's PHOTO, or --person NAME=PHOTO"),
         ("fit nobody.jpg --person ada=ada.jpg", "leave out --name and PHOTO"),
         ("fit --person ada=ada.jpg nobody.jpg", "leave out --name and PHOTO"),
         ("fit --name ada --person ada=ada.jpg", "leave out --name and PHOTO"),
@@ -337,7 +338,6 @@ def test_text_for_people_says_what_the_json_says(people, capsys):
         ("fit nobody.jpg --name ada -o no/folder.safetensors", "there is no folder no"),
         ("blend a.safetensors b.safetensors --name c", "no such file"),
         ("blend a.safetensors b.safetensors --name c --weight 1.5", "not a number from 0 to 1"),
-        ("sample --name eve --model some/model", "some/model needs --basis FILE"),
         ("sample --name eve --basis missing.safetensors", "no such file"),
         ("basis --names missing.txt", "there is no such file"),
         ("basis --names .", "is a folder"),
@@ -370,17 +370,48 @@ def test_wrong_input_is_one_line(line, says, tmp_path, monkeypatch, capsys):
 
 def test_a_fit_that_cannot_start(fit, people, tmp_path, capsys):
     photo, out = tmp_path / "one.png", tmp_path / "ada.safetensors"
-    no_basis = complaint(capsys, "fit", photo, "--name", "ada", "--model", "some/model", "-o", out)
-    assert "some/model needs --basis FILE" in no_basis
-    assert "give --instant FILE" in complaint(capsys, *fit, photo, "--init", "instant", "-o", out)
-    assert "not an instant map" in complaint(capsys, *fit, photo, "--instant", people[0], "-o", out)
-    assert "leave one of the two out" in complaint(
-        capsys, *fit, photo, "--init", "mean", "--instant", people[0], "-o", out
-    )
+    line = complaint(capsys, *fit, photo, "--init", "instant", "-o", out)
+    assert "needs a map" in line and "(--instant-map)" in line
+    assert "not an instant map" in complaint(capsys, *fit, photo, "--instant-map", people[0], "-o", out)
+    line = complaint(capsys, *fit, photo, "--init", "mean", "--instant-map", people[0], "-o", out)
+    assert "leave it out (--instant-map)" in line
     for start in ([], ["--init", "mean"]):
         line = complaint(capsys, *fit, photo, "--steps", 0, *start, "-o", out)
-        assert "--steps 0 needs an instant map" in line
+        assert "would be the mean person" in line and "(--instant-map)" in line
     assert not out.exists()
+
+
+def test_a_photo_and_a_model_are_all_that_a_fit_needs(fit, model, tmp_path, monkeypatch, capsys):
+    """The name comes from the file, the basis from the shipped names, the start is the mean person."""
+    monkeypatch.setattr("celeb_basis.model.celebrity_names", lambda: NAMES)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.png").rename("Zoë 1.png")
+    folder = model / "sd"
+    for made in (True, False):
+        assert main(["fit", "Zoë 1.png", "--model", str(folder), "--steps", "1", "--json"]) == 0
+        said = capsys.readouterr()
+        assert ("no basis was given: made one" in said.err) is made  # the second time it is found
+        report = json.loads(said.out)
+        assert (report["identity"], report["file"], report["init"]) == ("<zoe-1>", "zoe-1.safetensors", "mean")
+    person = Identity.load("zoe-1.safetensors")
+    assert person.provenance["basis_digest"] == CelebBasis.load(model / "basis.safetensors").digest
+
+
+def test_a_picture_is_drawn_by_the_model_that_the_identity_was_made_for(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("celeb_basis.model.celebrity_names", lambda: NAMES)
+    eve, image = tmp_path / "eve.safetensors", tmp_path / "eve.png"
+    answer(capsys, "sample", "--name", "eve", "--model", model / "sd", "-o", eve)
+    drawn = answer(capsys, "generate", "<eve>", "--identity", eve, "--steps", 1, "-o", image)
+    assert drawn["pictures"] == [str(image)]
+    with Image.open(image) as picture:
+        assert picture.text["model"] == drawn["model"] and picture.text["prompt"] == "<eve>"
+
+
+def test_no_model_is_downloaded_because_a_file_names_it(tmp_path, capsys):
+    torch.manual_seed(0)
+    Identity("<ada>", torch.randn(2, 6), (6,), model="some/model").save(tmp_path / "ada.safetensors")
+    line = complaint(capsys, "generate", "<ada>", "--identity", tmp_path / "ada.safetensors", "-o", tmp_path)
+    assert "some/model is not on this machine" in line and "(--model)" in line
 
 
 def test_files_of_another_kind_are_refused(model, people, tmp_path, capsys):

@@ -5,16 +5,16 @@ import shlex
 import shutil
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 from called import answer, complaint
 from PIL import Image
 
-from celeb_basis import BasisError, CelebBasis, Identity, IdentityError, Recipe
+from celeb_basis import BasisError, CelebBasis, Identity, IdentityError
 from celeb_basis.backend.card import DEFAULT_MODEL, SHIPPED, ModelCard
 from celeb_basis.cli import main
+from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.miniature.drawn.people import celebrities
 from celeb_basis.miniature.drawn.world import SIZE
 
@@ -110,7 +110,7 @@ def test_people_of_the_real_world_are_one_line(photograph, tmp_path, capsys):
 
 def test_the_demo_takes_a_photo(ada, tmp_path, monkeypatch, capsys):
     """A shorter one: two steps, one scene, one celebrity to compare with."""
-    monkeypatch.setattr("celeb_basis.miniature.demo.Recipe", partial(Recipe, max_train_steps=2))
+    monkeypatch.setitem(DEFAULTS, "celeb-basis", DEFAULTS["celeb-basis"]._replace(max_train_steps=2))
     monkeypatch.setattr("celeb_basis.miniature.demo.SCENES", {"on the beach": "a photo of {} on the beach"})
     monkeypatch.setattr("celeb_basis.miniature.demo.CELEBRITIES", 1)
     report = answer(capsys, "demo", "--photo", ada[0], "-o", tmp_path / "demo")
@@ -185,7 +185,7 @@ def test_what_is_drawn_when_ctrl_c_comes_is_kept_and_can_be_used(ada, tmp_path, 
             if i == 11:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr("celeb_basis.known_names.find_known_names", interrupted)
+    monkeypatch.setattr("celeb_basis.model.find_known_names", interrupted)
     out = tmp_path / "mine"
     assert (
         main([*map(str, ("basis", "--num-names", 60, "--filter", "--steps", 2, "--batch-size", 8, "-o", out))]) == 130
@@ -230,10 +230,11 @@ def test_no_bars_where_no_terminal_is(command, ada, tmp_path):
     code = """
 import sys
 from celeb_basis.evaluation import evaluate, protocols
+from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.miniature import demo
 evaluate.CELEBRITIES, protocols.PROTOCOLS["short"] = 1, {"scene": evaluate.PROMPTS[:1]}
 demo.SCENES = {}
-demo.Recipe = lambda seed: __import__("celeb_basis").Recipe(seed=seed, max_train_steps=1)
+DEFAULTS["celeb-basis"] = DEFAULTS["celeb-basis"]._replace(max_train_steps=1)
 from celeb_basis.cli import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -10,7 +10,7 @@ from celeb_basis.miniature.drawn.world import SIZE
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "colab.ipynb"
 # What a trial on a CPU replaces.
-REPLACED = {'MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"': 'MODEL = "miniature"', "STEPS = 100": "STEPS = 3"}
+REPLACED = {'MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"': 'MODEL = "miniature"', "STEPS = None": "STEPS = 3"}
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from photographs import needs_photos, photograph
+from photographs import photograph, years_apart
 from PIL import Image
 
 from celeb_basis.errors import NoFaceError, PhotoError, SeveralFacesError
@@ -96,7 +96,7 @@ def test_more_photos_than_memory_may_hold_are_refused():
         open_photos(["photo.jpg"] * 101)
 
 
-@needs_photos
+@years_apart
 def test_photos_years_apart_are_one_person(reader, caplog):
     photos = [named(name) for name in ("ardern__2018", "ardern__2022", "obama__senate")]
     faces = find_person(photos, reader)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage
-from photographs import ALWAYS, LANDMARKS, beside, needs_photos, photograph
+from photographs import ALWAYS, EVERYBODY, LANDMARKS, more, photograph, years_apart
 from PIL import Image, ImageDraw
 from skimage.feature import Cascade
 
@@ -210,11 +210,18 @@ def test_a_phone_picture_on_its_side(reader, upright, tmp_path):
         assert float(face.feature @ upright["hopper"].feature) > 0.95
 
 
-@needs_photos
+@pytest.mark.parametrize("which", ["reader", "dlib"])
+def test_everybody_is_told_apart(which, request):
+    reads = request.getfixturevalue(which)
+    features = [find_face(photograph(name), reads).feature for name in EVERYBODY]
+    assert len(features) == 5 and reads.same_person > max(float(a @ b) for a, b in combinations(features, 2))
+
+
+@years_apart
 @pytest.mark.parametrize("which", ["reader", "dlib"])
 def test_one_person_is_more_alike_than_two(which, request):
     reads = request.getfixturevalue(which)
-    names = [*ALWAYS, *beside()]
+    names = more()
     feature = {name: find_face(photograph(name), reads).feature for name in names}
     same, different = [], []
     for a, b in combinations(names, 2):
@@ -224,10 +231,9 @@ def test_one_person_is_more_alike_than_two(which, request):
     assert min(same) - max(different) > (0.2 if which == "reader" else 0.03)
 
 
-@needs_photos
 @pytest.mark.parametrize("degrees", [20, 90, 180])
 def test_everybody_is_found_however_turned(degrees, reader):
-    for name in beside():
+    for name in EVERYBODY:
         face, again = (find_face(turned(photograph(name), turn), reader) for turn in (0, degrees))
         assert float(face.feature @ again.feature) > 0.9, name
 

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -17,11 +18,11 @@ from celeb_basis import BasisError, FleetError, fleet
 from celeb_basis.backend.load import load_pipeline
 from celeb_basis.faces.reader import get_face_reader
 from celeb_basis.fleet import pool
-from celeb_basis.fleet.pool import QUIET, Needs, run
+from celeb_basis.fleet.pool import ENVIRONMENT, Needs, run
 from celeb_basis.known_names import draw_portraits
 from celeb_basis.miniature import person
 
-os.environ |= QUIET
+os.environ |= ENVIRONMENT
 ray = pytest.importorskip("ray", reason="the extra fleet is not installed")
 
 
@@ -44,15 +45,15 @@ class Squares:
     wrong: int = -1
     device: str | None = None
 
-    def start(self):
+    def load(self):
         if self.wrong == 0:
             raise BasisError("no basis")
-        return Needs(resident=2**20, free=2**30, each=2**20, most=3)
+        return Needs(resident=2**20, free=2**30, bytes_per_item=2**20, max_batch=3)
 
-    def use(self, threads):
+    def set_threads(self, threads):
         self.threads = threads
 
-    def do(self, batch):
+    def process(self, batch):
         if self.killer in batch:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.wrong in batch:
@@ -95,6 +96,31 @@ def test_what_a_user_can_put_right_ends_the_run():
         list(run(Squares(wrong=0), range(3), 3))
 
 
+LISTENERS = """
+import os, psutil
+from celeb_basis.fleet.pool import Needs, run
+
+class Nothing:
+    device = "cpu"
+    def load(self): return Needs(1, 1, 1, 1)
+    def set_threads(self, threads): pass
+    def process(self, batch): return batch
+
+for _ in run(Nothing(), [1], 1, workers=1):
+    ours = {process.pid for process in psutil.Process().children(recursive=True)} | {os.getpid()}
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == "LISTEN" and connection.pid in ours:
+            print(connection.laddr.ip)
+"""
+
+
+def test_a_ray_of_this_machine_listens_to_this_machine_alone():
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", LISTENERS]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, env=clean).stdout.split()
+    assert len(found) > 2 and {address.removeprefix("::ffff:") for address in found} == {"127.0.0.1"}
+
+
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """Six people of the miniature, a missing photo among them."""
@@ -118,7 +144,7 @@ def is_worker(process):
 
 def test_a_table_is_fitted_though_a_worker_is_killed_and_again_only_where_it_must(table, tmp_path, capsys):
     out = tmp_path / "people"
-    command = ("fleet", "fit", table, "-o", out, "--steps", 2, "--num-pictures", 2, "--people-at-once", 1)
+    command = ("fleet", "fit", table, "-o", out, "--steps", 2, "--num-train-images", 2, "--people-at-once", 1)
     killed = []
 
     def kill_a_worker():
@@ -146,7 +172,7 @@ def test_a_table_is_fitted_though_a_worker_is_killed_and_again_only_where_it_mus
 def test_names_are_drawn_as_on_one_machine():
     pipe = load_pipeline()
     names = ["nobody anybody", "some body", "any one"]
-    how = {"pictures": 2, "num_inference_steps": 2, "batch_size": 2}
+    how = {"num_images": 2, "num_inference_steps": 2, "batch_size": 2}
     *_, here = draw_portraits(pipe, names, get_face_reader(pipe), **how)
     *_, there = fleet.draw_portraits(names, model={"model": "miniature"}, workers=1, **how)
     assert there.drawn == here.drawn

@@ -1,18 +1,19 @@
+import os
 import zipfile
 
 import fsspec
 import pytest
 
 from celeb_basis import OutputError, PhotoError
-from celeb_basis.fleet import storage as storage
+from celeb_basis.fleet import storage
 
 
 @pytest.fixture(params=["local", "file", "memory"])
 def folder(request, tmp_path):
     """A folder of each kind."""
     if request.param == "memory":
-        yield "memory://places"
-        fsspec.filesystem("memory").rm("/places", recursive=True)
+        yield "memory://storage"
+        fsspec.filesystem("memory").store.clear()
     else:
         yield f"file://{tmp_path}" if request.param == "file" else str(tmp_path)
 
@@ -33,10 +34,10 @@ def test_what_is_written_is_there(folder):
     with storage.fetched([file, file]) as copies:
         assert [copy.read_bytes() for copy in copies] == [b"second"] * 2
         assert {copy.name for copy in copies} == {"ada.txt"}
-    assert storage.names_in(folder) == ["people/ada.txt"]
-    assert storage.names_in(folder, folders=True) == ["people"] and storage.is_folder(folder)
+    assert storage.files_in(folder) == ["people/ada.txt"]
+    assert storage.folders_in(folder) == ["people"] and storage.is_folder(folder)
     storage.remove(storage.join(folder, "people"))
-    assert not storage.exists(file) and storage.names_in(storage.join(folder, "people")) == []
+    assert not storage.exists(file) and storage.files_in(storage.join(folder, "people")) == []
 
 
 def test_a_file_that_fails_is_not_written(folder):
@@ -55,8 +56,8 @@ def test_files_in_an_archive(tmp_path):
             archive.writestr(name, name)
     table = f"zip://people.csv::{tmp_path}/all.zip"
     photos = storage.join(storage.parent(table), "photos")
-    assert storage.names_in(photos, folders=True) == ["ada", "bo"]
-    files = [storage.join(photos, name) for name in storage.names_in(photos)]
+    assert storage.folders_in(photos) == ["ada", "bo"]
+    files = [storage.join(photos, name) for name in storage.files_in(photos)]
     with storage.fetched(files) as copies:
         assert [copy.read_text() for copy in copies] == ["photos/ada/1.txt", "photos/ada/2.txt", "photos/bo/1.txt"]
     assert (storage.suffix(table), storage.stem(table)) == (".csv", "people")
@@ -72,7 +73,7 @@ def test_errors_name_the_file_that_was_asked_for(folder):
     assert str(error.value).removeprefix("file://") == f"{file.removeprefix('file://')} is damaged"
 
 
-def test_places_that_cannot_be_had(tmp_path):
+def test_files_that_cannot_be_had(tmp_path):
     for file in (f"{tmp_path}/nowhere.jpg", "memory://nowhere.jpg", "nonsense://a.jpg", str(tmp_path)):
         with pytest.raises(PhotoError), storage.fetched([file]):
             pass
@@ -80,3 +81,36 @@ def test_places_that_cannot_be_had(tmp_path):
     for file in (f"{tmp_path}/file/ada.txt", "nonsense://a.txt", f"zip://a.txt::{tmp_path}/file"):
         with pytest.raises(OutputError):
             write(file, b"")
+
+
+def test_pipes_and_devices_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for file in ("pipe", "zero"):
+        for path in (f"{tmp_path}/{file}", f"file://{tmp_path}/{file}", f"zip://a.txt::{tmp_path}/{file}"):
+            with pytest.raises(PhotoError, match="is a pipe or a device"), storage.opened(path):
+                pass
+
+
+def test_lines_are_whole_whatever_their_length(tmp_path):
+    lines = [b"x" * length + b"\n" for length in (0, 1, 2**16 - 1, 2**16, 3 * 2**16)] + [b"the end"]
+    (tmp_path / "file").write_bytes(b"".join(lines))
+    assert list(storage.read_lines(f"{tmp_path}/file")) == lines
+    (tmp_path / "file").write_bytes(bytes(2**22 + 2**17))
+    with pytest.raises(PhotoError, match="has a line of more than 4 MB"):
+        list(storage.read_lines(f"{tmp_path}/file"))
+
+
+def test_text_is_added_where_files_can_grow(folder):
+    file = storage.join(folder, "parts/1.txt")
+    grows = not folder.startswith("memory")
+    assert storage.append(file, "one\n") is grows and storage.append(file, "two\n") is grows
+    if grows:
+        assert list(storage.read_lines(file)) == [b"one\n", b"two\n"]
+
+
+def test_an_archive_means_the_same_in_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert storage.absolute("zip://people.csv::all.zip") == f"zip://people.csv::{tmp_path}/all.zip"
+    assert storage.absolute("people.csv") == f"{tmp_path}/people.csv"
+    assert storage.absolute("s3://bucket/people.csv") == "s3://bucket/people.csv"

@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 # Tiny pipelines, a hub, and results of the comparison.
-sys.path += [str(Path(__file__).parents[1] / place) for place in (".", "models", "../benchmarks")]
+sys.path += [str(Path(__file__).parents[1] / place) for place in (".", "backend", "../benchmarks/comparison")]
 
 import cards
 import files

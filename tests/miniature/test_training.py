@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from safetensors import safe_open
-from stages.export import CURVES, PIPELINE, pictures_seen, restore
+from safetensors.torch import load_file
+from stages.export import CURVES, PIPELINE, TRAINING, pictures_seen, restore
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +21,22 @@ def test_a_restored_part_says_how_many_pictures_it_learnt_from(restored, part):
     (shipped,) = (PIPELINE / part).glob("*.safetensors")
     with safe_open(shipped, "pt") as file:
         assert pictures_seen(restored, part) == int(file.metadata()["pictures"])
+
+
+def test_kept_files_are_in_half_precision_and_explained():
+    readme = (TRAINING / "README.md").read_text()
+    for path in TRAINING.rglob("*.safetensors"):
+        assert path.relative_to(TRAINING).as_posix() in readme
+        assert all(value.dtype.itemsize <= 2 for value in load_file(path).values() if value.is_floating_point()), path
+
+
+def test_a_restored_denoiser_learns_on_in_single_precision(restored):
+    state = load_file(restored / "unet.ckpt.safetensors")
+    weights = [key for key in state if key.startswith("weights.")]
+    assert len(state) == 2 * len(weights)
+    for key in weights:
+        average = state[key.replace("weights.", "average.", 1)]
+        assert state[key].dtype == average.dtype == torch.float32 and state[key].equal(average)
 
 
 def test_a_part_that_learnt_on_counts_by_its_curve(restored):

@@ -119,7 +119,7 @@ def learn(folder: Path, *, device: str) -> None:
     pipe, basis = learn_basis(PIPELINE, CARD, device)
     with tqdm(total=len(basis.names), desc="portraits") as bar:
         for drawn in draw_portraits(
-            pipe, basis.names, fitting_reader(), pictures=2, num_inference_steps=5, batch_size=32
+            pipe, basis.names, fitting_reader(), num_images=2, num_inference_steps=5, batch_size=32
         ):
             bar.update(len(drawn.names) - bar.n)
     instant_map = drawn.instant_map(pipe, basis)
@@ -143,20 +143,18 @@ def learn_basis(target: Path, card: dict, device: str) -> tuple[Pipeline, CelebB
 
 
 def keep(folder: Path, *, device: str) -> None:
-    """Keep what training needs to go on elsewhere, without the optimizers' state.
+    """Keep what training needs to go on elsewhere and an hour does not make again, in half precision.
 
-    Raw weights in bfloat16, their average in float16, the picture encoder of the captions, and the curves, thinned.
+    The denoiser's raw weights without their average and the optimizers' state, the picture encoder of the captions, the
+    transformers, and the curves, thinned. tools/training/README.md says what each file is.
     """
     TRAINING.mkdir(parents=True, exist_ok=True)
     source = folder / "unet.ckpt.safetensors"
     with safe_open(source, "pt") as file:
         metadata = file.metadata()
-    kinds = {"weights": torch.bfloat16, "average": torch.float16}
-    state = {
-        key: value.to(kinds[part]) for key, value in load_file(source).items() if (part := key.split(".")[0]) in kinds
-    }
-    save_file(state, TRAINING / source.name, metadata)
-    shutil.copy(folder / "matcher.safetensors", TRAINING)
+    weights = {key: value.bfloat16() for key, value in load_file(source).items() if key.startswith("weights.")}
+    save_file(weights, TRAINING / source.name, metadata)
+    save_file(_half(load_file(folder / "matcher.safetensors")), TRAINING / "matcher.safetensors")
     if (folder / f"{transformer.NAME}-cooled.ckpt.safetensors").exists():
         transformer.keep(folder, TRAINING)
     for curve in folder.glob("*.jsonl"):
@@ -166,16 +164,26 @@ def keep(folder: Path, *, device: str) -> None:
 
 
 def restore(folder: Path, *, device: str) -> None:
-    """Fill a training folder from what ships and what is kept."""
+    """Fill a training folder from what ships and what is kept.
+
+    The denoiser's average is not kept: it starts at the weights, and is an average again after a ninth as many steps as
+    were taken so far.
+    """
     for path in PIPELINE.iterdir():
         if path.is_dir():
             shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
-    shutil.copytree(TRAINING, folder, dirs_exist_ok=True)
+    shutil.copytree(TRAINING, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.md"))
     for path in WEIGHTS.glob("*.safetensors"):
         shutil.copy(path, folder)
     checkpoint = folder / "unet.ckpt.safetensors"
     with safe_open(checkpoint, "pt") as file:
         metadata = file.metadata()
     # What was kept in half precision learns on in single.
-    save_file({key: value.float() for key, value in load_file(checkpoint).items()}, checkpoint, metadata)
+    weights = {key: value.float() for key, value in load_file(checkpoint).items()}
+    average = {key.replace("weights.", "average.", 1): value.clone() for key, value in weights.items()}
+    save_file(weights | average, checkpoint, metadata)
     transformer.restore(folder, TRAINING)
+
+
+def _half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value.half() if value.is_floating_point() else value for key, value in state.items()}

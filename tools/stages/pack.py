@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from celeb_basis.miniature import world
+from celeb_basis.miniature.drawn import world
 
 from .export import CARD, learn_basis, write_card
 from .language import PIPELINE_LENGTH, encoder_of

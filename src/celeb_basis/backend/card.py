@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
-from ..limits import MAX_SAMPLER_STEPS, MAX_SIDE, MAX_TEMPLATES, MIN_FACE_SCALE
+from ..limits import MAX_GUIDANCE, MAX_SAMPLER_STEPS, MAX_SIDE, MAX_TEMPLATES, MIN_FACE_SCALE
 from ..notation import excerpt, is_template
 
 DEFAULT_MODEL = "miniature"
@@ -60,8 +60,8 @@ class ModelCard:
         steps, guidance = self.num_inference_steps, self.guidance_scale
         if steps is not None and not (type(steps) is int and 1 <= steps <= MAX_SAMPLER_STEPS):
             raise ModelError(f"num_inference_steps={steps!r} must be a whole number from 1 to {MAX_SAMPLER_STEPS}")
-        if guidance is not None and not (_is_number(guidance) and 0 < guidance < 1000):
-            raise ModelError(f"guidance_scale={guidance!r} must be a number above 0 and below 1000")
+        if guidance is not None and not (_is_number(guidance) and 0 <= guidance < MAX_GUIDANCE):
+            raise ModelError(f"guidance_scale={guidance!r} must be a number from 0, below {MAX_GUIDANCE}")
         side = self.resolution
         if side is not None and not (type(side) is int and 8 <= side <= MAX_SIDE and side % 8 == 0):
             raise ModelError(f"resolution={side!r} must be a multiple of 8, up to {MAX_SIDE}")
@@ -91,7 +91,7 @@ class ModelCard:
 
         No weights are loaded. Without such a file, and for a hub id, the card is empty.
 
-        Raises ModelError for a file that is no card.
+        Raises ModelError, in one line, for a file that is no card.
         """
         from ..io import read_text  # imports torch, which --help does without
 

@@ -118,7 +118,7 @@ class Files:
 
     @classmethod
     def of(cls, out: Path) -> Files:
-        """A name with an ending is the basis itself, any other, such as sd15 or sd1.5, a folder. Raises OutputError."""
+        """Return the files of an output: with an ending the basis itself, else a folder. Raises OutputError."""
         from ..instant_map import SUFFIX
 
         if out.suffix[1:].isalpha() and not out.is_dir():
@@ -221,7 +221,7 @@ def _check_filter_options(args: argparse.Namespace) -> None:
     if given and not args.filter:
         raise BasisError(f"--{given[0].replace('_', '-')} is for --filter: add --filter, or leave it out")
     if args.filter and args.num_images == 1:
-        raise BasisError("--filter compares pictures of one name: --num-images must be at least 2")
+        raise BasisError("images of one name are compared: draw at least 2", argument="num_images")
 
 
 def _draw(
@@ -232,12 +232,10 @@ def _draw(
     files: Files,
     make: Callable[[Portraits], tuple[CelebBasis, InstantMap | None]],
 ) -> Portraits:
-    """The faces of as many names as time allows; they and what `make` makes of them are saved now and then."""
-    from ..known_names import Portraits, find_known_names
+    """Draw as many names as time allows; now and then save their faces and what `make` makes of them."""
+    from ..known_names import Portraits
 
     faces = Portraits.load(files.faces) if files.faces.exists() else None
-    with at_once():
-        reader = model.face_reader
     begun = time.monotonic()
     until = begun + 60 * args.minutes if args.minutes else float("inf")
     draw = None
@@ -248,20 +246,18 @@ def _draw(
             fleet.draw_portraits, model=loading(args), face_reader=args.face_reader, address=args.fleet,
             batch_size=args.batch_size or 8,
         )  # fmt: skip
-    finding = find_known_names(
-        model.pipe,
-        people,
-        made_up,
-        reader,
-        num_images=args.num_images or NUM_IMAGES,
-        num_inference_steps=args.num_inference_steps,
-        guidance_scale=args.guidance_scale,
-        sampler=args.sampler,
-        seed=args.seed or 0,
-        batch_size=args.batch_size,
-        start=faces,
-        draw=draw,
-    )
+    with at_once():  # the face reader may have to be downloaded
+        finding = model.find_known_names(
+            people,
+            num_images=args.num_images or NUM_IMAGES,
+            num_inference_steps=args.num_inference_steps,
+            guidance_scale=args.guidance_scale,
+            sampler=args.sampler,
+            seed=args.seed or 0,
+            batch_size=args.batch_size,
+            start=faces,
+            draw=draw,
+        )
     if files.folder:
         make_folder(files.folder)
     due, note = begun, ""

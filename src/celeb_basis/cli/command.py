@@ -105,7 +105,7 @@ def _show_log() -> None:
 
 
 def make_parser() -> Parser:
-    """The parser of all commands."""
+    """Return the parser of all commands."""
     parser = Parser(
         prog="celeb-basis",
         description="Put a new person into any scene a text-to-image model can draw, from one photograph.",
@@ -126,7 +126,7 @@ celeb-basis COMMAND --help shows more examples. Only fit photos of people who ag
 
 
 def as_text(report: Mapping[str, Any], indent: str = "") -> str:
-    """A report for people: one line a fact, names aligned, nested facts indented."""
+    """Write a report for people: one line a fact, names aligned, nested facts indented."""
     width = max(map(len, report), default=0)
     lines = []
     for key, value in report.items():

@@ -198,7 +198,7 @@ def _people(args: argparse.Namespace) -> list[Person]:
 
 
 def prompts_of(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:
-    """The prompts asked for, by kind."""
+    """Return the prompts asked for, by kind."""
     from ..evaluation.protocols import PROTOCOLS
     from ..io import read_text
 
@@ -215,7 +215,7 @@ def prompts_of(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:
 
 
 def _sheets(args: argparse.Namespace, people: Sequence[Person], measured: Sequence[Measured]) -> list[str]:
-    """A contact sheet of each person: the photograph, and pictures with their likeness."""
+    """Draw a contact sheet of each person: the photograph, and images with their likeness."""
     from ..evaluation.plots import contact_sheet
     from ..image_files import save_image
 

@@ -134,14 +134,14 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
 
 
 def _defaults(setting: str) -> str:
-    """The default of a setting, and the methods that have another."""
+    """Return the default of a setting, and the methods that have another."""
     usual = getattr(DEFAULTS[METHOD], setting)
     others = [f"{name}: {value:g}" for name, own in DEFAULTS.items() if (value := getattr(own, setting)) != usual]
     return f"default: {usual:g}; {', '.join(others)}" if others else f"default: {usual:g}"
 
 
 def _steps() -> str:
-    """How many steps the methods take."""
+    """Return how many steps the methods take."""
     others = [f"{name}: {own.max_train_steps}" for name, own in DEFAULTS.items() if name != METHOD]
     ours = f"{DEFAULTS[METHOD].max_train_steps} from the instant map, {STEPS_FROM_MEAN} from the mean"
     return f"default: {ours}; {', '.join(others)}"
@@ -151,16 +151,14 @@ def resolve(args: argparse.Namespace) -> tuple[CelebBasis | None, InstantMap | N
     """Return the basis and the instant map asked for, or those of the model; its weights are not loaded for it."""
     from ..model import resolve_basis
 
-    if args.method != METHOD:
-        for argument in ("instant_map", "init"):
-            if getattr(args, argument):
-                raise BasisError(f"only --method {METHOD} takes this: leave it out", argument=argument)
-        return resolve_basis(args.model, args.basis)[0], None
-    if args.init == "mean":
-        if args.instant_map:
-            raise BasisError("a start from the mean needs no instant map: leave one of the two out", argument="init")
-        return resolve_basis(args.model, args.basis)[0], None
+    starts_instant = args.method == METHOD and args.init != "mean"
+    if not starts_instant and args.instant_map:
+        raise BasisError("this start needs no instant map: leave it out", argument="instant_map")
+    if args.method != METHOD and args.init:
+        raise BasisError(f"only --method {METHOD} has a choice of starts: leave it out", argument="init")
     basis, instant_map = resolve_basis(args.model, args.basis, args.instant_map)
+    if not starts_instant:
+        instant_map = None
     if instant_map is None and args.init == "instant":
         raise BasisError(
             "an instant start needs a map for this basis: give one, or --init mean", argument="instant_map"
@@ -227,7 +225,7 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _people(args: argparse.Namespace) -> dict[str, list[Path]]:
-    """Everybody's photos by name. Raises PhotoError or PromptError if it is unclear whose photo one is."""
+    """Return everybody's photos by name. Raises PhotoError or PromptError if it is unclear whose photo one is."""
     if not args.person:
         if not args.photos:
             raise PhotoError("give one person's PHOTO, or --person NAME=PHOTO for each of several")
@@ -249,7 +247,7 @@ def _name_of(photo: Path) -> str:
 
 
 def _outs(args: argparse.Namespace, names: Iterable[str]) -> list[Path]:
-    """One file for each person: -o itself, or with --person a file in that folder, which need not exist yet."""
+    """Return one file for each person: -o itself, or with --person a file in that folder, which need not exist yet."""
     if not args.person:
         [name] = names
         return [check_file(args.out or Path(f"{name[1:-1]}.safetensors"), ".safetensors")]
@@ -262,7 +260,7 @@ def _outs(args: argparse.Namespace, names: Iterable[str]) -> list[Path]:
 
 
 def advise(files: Iterable[Path], vocabulary: Container[str]) -> None:
-    """Say of names that break another program which it is, and what name does not."""
+    """Log which names break another program, and a name that does not."""
     from ..embedding_io import name_advice
 
     for file in files:
@@ -271,7 +269,7 @@ def advise(files: Iterable[Path], vocabulary: Container[str]) -> None:
 
 
 def _next(args: argparse.Namespace, names: Sequence[str], files: Sequence[Path]) -> str:
-    """The command that draws one person, or two of them together."""
+    """Return the command that draws one person, or two of them together."""
     prompt, together = f"a photo of {names[0]} on the beach", ""
     if len(names) > 1:
         prompt, together = f"a photo of {names[0]} on the left and {names[1]} on the right", " --apart"

@@ -140,7 +140,7 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _regions(given: Sequence[tuple[str, Box]], tokens: Collection[str]) -> dict[str, Box] | None:
-    """The boxes by the names as the prompt has them: <annika> for an identity annika, other words as they are."""
+    """Return the boxes by the names as the prompt has them: <annika> for an identity, other words as they are."""
     regions: dict[str, Box] = {}
     for name, box in given:
         token = f"<{name.strip('<>').lower()}>"
@@ -152,7 +152,7 @@ def _regions(given: Sequence[tuple[str, Box]], tokens: Collection[str]) -> dict[
 
 
 def _image_files(args: argparse.Namespace) -> list[Path]:
-    """One path for each picture: -o itself if it is a file, else files in it named by prompt and seed."""
+    """Return one path for each picture: -o itself if it is a file, else files in it named by prompt and seed."""
     if args.out.suffix and not args.out.is_dir():
         if args.num_images > 1:
             raise OutputError(f"{args.num_images} pictures do not fit in {args.out}: name a folder")
@@ -181,7 +181,7 @@ def _strengths(args: argparse.Namespace, tokens: Sequence[str]) -> dict[str, flo
 
 
 def _strength(text: str) -> tuple[str | None, float]:
-    """annika=.8 -> <annika> and .8; .8 -> everybody and .8"""
+    """Read annika=.8 as <annika> and .8, and .8 as everybody and .8."""
     name, _, number = text.rpartition("=")
     try:
         strength = float(number)

@@ -73,7 +73,7 @@ def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
 
 
 def describe_identity(identity: Identity, basis: CelebBasis | None = None) -> dict[str, Any]:
-    """A person: the count of numbers, the model, and the distance from the mean person (a celebrity's: 1)."""
+    """Return a person: the count of numbers, the model, and the distance from the mean person (a celebrity's: 1)."""
     found: dict[str, Any] = {"identity": identity.placeholder_token}
     if basis is not None:
         coefficients = identity.coefficients(basis)
@@ -84,7 +84,7 @@ def describe_identity(identity: Identity, basis: CelebBasis | None = None) -> di
 
 
 def describe_basis(basis: CelebBasis) -> dict[str, Any]:
-    """A basis: how many names it is made of, how many numbers a person has in it, the variance it explains."""
+    """Return a basis: how many names it is made of, how many numbers a person has in it, the variance it explains."""
     return {
         "basis": basis.model,
         "names": len(basis.names),
@@ -98,7 +98,7 @@ def describe_basis(basis: CelebBasis) -> dict[str, Any]:
 
 
 def describe_instant_map(instant_map: InstantMap) -> dict[str, Any]:
-    """An instant map: the face reader, the size of input and output, and the score on people left out."""
+    """Return an instant map: the face reader, the size of input and output, and the score on people left out."""
     return {
         "instant_map": instant_map.face_reader,
         "feature": instant_map.coef.shape[1],
@@ -110,7 +110,7 @@ def describe_instant_map(instant_map: InstantMap) -> dict[str, Any]:
 
 
 def _describe_portraits(faces: Portraits) -> dict[str, Any]:
-    """The faces that a model drew for names, from which drawing them goes on."""
+    """Return the faces that a model drew for names, from which drawing them goes on."""
     return {
         "faces": faces.face_reader,
         "names": len(faces.names),
@@ -121,7 +121,7 @@ def _describe_portraits(faces: Portraits) -> dict[str, Any]:
 
 
 def describe_image(path: Path) -> dict[str, Any]:
-    """A picture: its size, and how it was made if the file says so."""
+    """Return a picture: its size, and how it was made if the file says so."""
     from ..faces.photo import opened
 
     with opened(path) as image:

@@ -126,7 +126,7 @@ def load_model(args: argparse.Namespace, **given: Any) -> Model:
 
 
 def loading(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `load_pipeline`."""
+    """Return the arguments of `load_pipeline`."""
     import torch
 
     return {
@@ -141,7 +141,7 @@ def loading(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def model_again(args: argparse.Namespace) -> str:
-    """The words that name the same model in another command."""
+    """Return the options that name the same model in another command."""
     given = {key: getattr(args, key) for key in ("model", "revision", "variant", "config")}
     words = [f" --{key} {shlex.quote(value)}" for key, value in given.items() if value not in (None, DEFAULT_MODEL)]
     return "".join(words)
@@ -157,14 +157,14 @@ def hide_loading_bars() -> None:
 
 
 def nonnegative_int(text: str) -> int:
-    """0, 1, 2, ..."""
+    """Read 0, 1, 2, ..."""
     if not (text.isascii() and text.isdigit()) or len(text) > 19 or int(text) >= 2**63 - MAX_COUNT:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0, below 2**63")
     return int(text)
 
 
 def positive_int(text: str) -> int:
-    """1, 2, 3, ..."""
+    """Read 1, 2, 3, ..."""
     if not (text.isascii() and text.isdigit()) or len(text) > 10 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     if int(text) > MAX_COUNT:
@@ -173,14 +173,14 @@ def positive_int(text: str) -> int:
 
 
 def port(text: str) -> int:
-    """1 to 65535"""
+    """Read a port, 1 to 65535."""
     if not (text.isascii() and text.isdigit()) or len(text) > 5 or not 0 < int(text) < 2**16:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: 1 to 65535")
     return int(text)
 
 
 def positive_float(text: str) -> float:
-    """A number above zero."""
+    """Read a number above zero."""
     try:
         number = float(text)
     except ValueError:
@@ -191,7 +191,7 @@ def positive_float(text: str) -> float:
 
 
 def fraction(text: str) -> float:
-    """A number from zero to one."""
+    """Read a number from zero to one."""
     try:
         number = float(text)
     except ValueError:
@@ -202,7 +202,7 @@ def fraction(text: str) -> float:
 
 
 def placeholder(name: str) -> str:
-    """annika or <annika> -> <annika>"""
+    """Read annika or <annika> as <annika>."""
     token = f"<{name.removeprefix('<').removesuffix('>')}>"
     try:
         check_token(token)
@@ -212,7 +212,7 @@ def placeholder(name: str) -> str:
 
 
 def person(text: str) -> tuple[str, list[Path]]:
-    """annika=1.jpg,2.jpg -> <annika> and two photos; a comma does not split the name of an existing file"""
+    """Read annika=1.jpg,2.jpg as <annika> and two photos; a comma does not split the name of an existing file."""
     name, _, files = text.partition("=")
     photos = [files] if os.path.exists(files) else files.split(",")
     if not name or not all(photos):
@@ -221,7 +221,7 @@ def person(text: str) -> tuple[str, list[Path]]:
 
 
 def named_file(text: str) -> tuple[Path, str | None]:
-    """bodil=annika.safetensors -> the file and <bodil>; annika.safetensors -> the file and no other name"""
+    """Read bodil=annika.safetensors as the file and <bodil>; annika.safetensors is the file and no other name."""
     name, separator, file = text.partition("=")
     if separator and not os.path.exists(text):
         return Path(file), placeholder(name)
@@ -229,7 +229,7 @@ def named_file(text: str) -> tuple[Path, str | None]:
 
 
 def region(text: str) -> tuple[str, Box]:
-    """annika=0,0,.5,1 -> the name and its box: left, top, right, bottom"""
+    """Read annika=0,0,.5,1 as the name and its box: left, top, right, bottom."""
     name, _, numbers = text.rpartition("=")
     try:
         left, top, right, bottom = map(float, numbers.split(","))

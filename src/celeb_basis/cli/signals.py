@@ -23,13 +23,13 @@ class Stop:
 
     @property
     def code(self) -> int:
-        """The exit code by which a shell knows the signal."""
+        """Return the exit code by which a shell knows the signal."""
         return 128 + self.signal
 
 
 @contextmanager
 def stoppable(stop: Stop) -> Iterator[None]:
-    """Inside the block the first signal raises KeyboardInterrupt, which cleans up, and a second one ends at once.
+    """Let the first signal raise KeyboardInterrupt in the block, which cleans up; a second one ends the process.
 
     While libraries are imported or a model is fetched, the first one does so too: see `at_once`.
     """
@@ -46,7 +46,7 @@ def stoppable(stop: Stop) -> Iterator[None]:
 
 @contextmanager
 def _not_lost(stop: Stop) -> Iterator[None]:
-    """Inside the block the signal comes once more where its KeyboardInterrupt could not be raised.
+    """Send the signal once more where its KeyboardInterrupt was lost inside the block.
 
     Out of a destructor, or what a weak reference calls when its object is gone, nothing can: Python prints a traceback
     and goes on as if nothing had happened.
@@ -74,7 +74,7 @@ def _not_lost(stop: Stop) -> Iterator[None]:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Inside the block, which writes nothing of ours, a signal ends the process.
+    """Let a signal inside the block end the process at once; nothing of ours may be written in it.
 
     An exception in the middle of an import may be lost or abort; a download waits for all its threads before it ends.
     """

@@ -29,7 +29,7 @@ class Clip:
 
     @classmethod
     def load(cls, name: str | None = None) -> Clip:
-        """A CLIP from a folder or the hub, by default OpenAI's ViT-L/14. Raises ModelError where it cannot be had."""
+        """Load a CLIP from a folder or the hub, by default OpenAI's ViT-L/14. Raises ModelError where there is none."""
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
         name = name or DEFAULT_CLIP
@@ -53,7 +53,7 @@ class Clip:
 
     @torch.no_grad()
     def image_features(self, images: Sequence[Image.Image]) -> Tensor:
-        """What pictures look like, (n, d) of unit length."""
+        """Return features of images, (n, d) of unit length."""
         features = []
         for first in range(0, len(images), BATCH):
             batch = [image.convert("RGB") for image in images[first : first + BATCH]]
@@ -63,20 +63,20 @@ class Clip:
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
-        """What texts say, (n, d) of unit length; cut at the model's longest text."""
+        """Return features of texts, (n, d) of unit length; a text is cut at the model's longest."""
         longest = self._model.config.text_config.max_position_embeddings
         tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
         return normalize(self._model.get_text_features(**tokens).pooler_output.float(), dim=-1)
 
     def scores(self, images: Sequence[Image.Image], texts: Sequence[str]) -> list[float]:
-        """The CLIP score of each picture with its text: 100 times their cosine, at least 0 (Hessel et al., 2021)."""
+        """Return the CLIP score of each image and its text: 100 times the cosine, at least 0 (Hessel et al., 2021)."""
         distinct = list(dict.fromkeys(texts))
         text = self.text_features(distinct)[[distinct.index(each) for each in texts]]
         return (100 * (self.image_features(images) * text).sum(-1)).clamp(min=0).tolist()
 
 
 def _folder(name: str) -> Path | None:
-    """Where a CLIP lies on this machine, if it does."""
+    """Return where a CLIP lies on this machine, if it does."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

@@ -52,7 +52,7 @@ class Measured:
     diversity: NDArray[np.float64] | None  # (prompts,)
 
     def summary(self) -> dict[str, Any]:
-        """Means and 95% intervals over pictures, of each kind too where there are several."""
+        """Return means and 95% intervals over pictures, of each kind too where there are several."""
         found = self.scores.summary()
         if self.impostor_similarity is not None:
             found["strangers"] = estimate(self.impostor_similarity)
@@ -210,7 +210,7 @@ class _Work:
         )
 
     def portrait(self, name: str) -> Tensor | None:
-        """The judge's feature (d,) of a celebrity, from a photograph or else from the first portrait with one face."""
+        """Return the judge's feature (d,) of a celebrity, from a photograph or the first portrait with one face."""
         photo = self.judge.photograph(name)
         if photo is not None:
             return find_face(photo, self.judge.reader).feature
@@ -222,7 +222,7 @@ class _Work:
         return None
 
     def _company(self, name: str) -> tuple[dict[str, str], list[Identity]]:
-        """Who stands where a prompt says {1}, by kind of prompt, and the identities that this takes."""
+        """Return who stands where a prompt says {1}, by kind of prompt, and the identities that are needed for it."""
         if self.basis is None or not any("{1}" in text for texts in self.prompts.values() for text in texts):
             return {}, []
         celebrity = next(each for each in self.basis.names[len(self.basis.names) // 2 :] if each != name)
@@ -239,13 +239,13 @@ class _Work:
 
 
 def _reference(person: Person, judge: Judge, largest_face: bool) -> Tensor:
-    """The judge's feature (d,) of a person: the mean over the photographs, of unit length."""
+    """Return the judge's feature (d,) of a person: the mean over the photographs, of unit length."""
     features = [find_face(photo, judge.reader, largest_face=largest_face).feature for photo in person.photos]
     return torch.nn.functional.normalize(torch.stack(features).mean(0), dim=0)
 
 
 def _chosen(basis: CelebBasis | None, number: int) -> list[str]:
-    """As many names of a basis, spread over its list."""
+    """Return so many names of a basis, spread over its list."""
     if basis is None or not number:
         return []
     number = min(number, len(basis.names))
@@ -253,12 +253,12 @@ def _chosen(basis: CelebBasis | None, number: int) -> list[str]:
 
 
 def _stacked(people: Sequence[Measured]) -> Scores:
-    """The scores of several people, (people, pictures)."""
+    """Return the scores of several people, (people, pictures)."""
     return Scores(*(np.stack([getattr(each.scores, key) for each in people]) for key in vars(people[0].scores)))
 
 
 def _over_people(measured: Sequence[Measured], people: Sequence[Person]) -> dict[str, Any]:
-    """The means of all people, with intervals over people, and a row for each."""
+    """Return the means of all people, with intervals over people, and a row for each."""
     found = _stacked(measured).summary()
     impostor_similarity = [each.impostor_similarity.mean() for each in measured if each.impostor_similarity is not None]
     if impostor_similarity:

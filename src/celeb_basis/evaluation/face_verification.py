@@ -18,7 +18,7 @@ from .scores import interval
 
 
 def people_in(folder: Path) -> dict[str, list[Path]]:
-    """The photographs of a folder, by person: a folder for each, or files called PERSON__ANYTHING.jpg at any depth.
+    """Return the photographs of a folder by person: a folder for each, or files called PERSON__ANYTHING.jpg.
 
     Raises PhotoError where there is no photograph.
     """
@@ -34,7 +34,7 @@ def check_reader(
     people: Mapping[str, Sequence[Path]],
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
-    """Cosines of photographs of one person and of two, and the equal error rate; the largest face of each counts.
+    """Compare photographs of one person and of two, the largest face of each; return cosines and the equal error rate.
 
     Raises PhotoError where there are no two photographs of anybody, or no two people.
     """
@@ -73,7 +73,7 @@ def check_reader(
 
 
 def equal_error_rate(same: NDArray[np.float64], different: NDArray[np.float64]) -> tuple[float, float]:
-    """The rate at which as many pairs of one person are missed as pairs of two are confused, and the cosine there.
+    """Return the rate at which pairs of one person are missed as often as others are confused, and its cosine.
 
     same, different: cosines (n,) and (m,). Where the rates cross between two cosines, their mean at the nearest one.
     """

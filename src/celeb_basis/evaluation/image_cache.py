@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..backend.families import get_denoiser
 from ..backend.pipeline import Pipeline, model_name
-from ..backend.schedulers import sampling
+from ..backend.schedulers import get_scheduler
 from ..backend.text_encoders import fingerprint
 from ..generate import generate
 from ..identity import Identity
@@ -49,7 +49,7 @@ class ImageCache:
         identities: Sequence[Identity] = (),
         progress: Callable[[int], None] | None = None,
     ) -> list[Image.Image]:
-        """The pictures wanted, those that the folder has read from it, the others drawn and kept.
+        """Return the images asked for: those in the folder are read, the others are drawn and kept.
 
         progress: told how many of them are there.
         """
@@ -81,7 +81,7 @@ class ImageCache:
         return [picture for picture in pictures if picture is not None]
 
     def _file(self, picture: ImageRequest, identities: Sequence[Identity]) -> Path | None:
-        """Where a picture is kept: its name holds a hash of all that it depends on, so that it is never another's."""
+        """Return where an image is kept; its name holds a hash of all that it depends on."""
         if self.folder is None:
             return None
         digest = hashlib.sha256(repr((self._model, picture)).encode())
@@ -92,15 +92,14 @@ class ImageCache:
 
     @cached_property
     def _model(self) -> tuple[object, ...]:
-        """Hashing a large model takes seconds."""
-        with sampling(self.pipe, self.sampler):
-            scheduler = type(self.pipe.scheduler).__name__
-        own = (fingerprint(self.pipe), get_denoiser(self.pipe).digest, scheduler)
+        """Return what names the model, once, as hashing a large one takes seconds."""
+        scheduler = self.pipe.scheduler if self.sampler is None else get_scheduler(self.pipe, self.sampler)
+        own = (fingerprint(self.pipe), get_denoiser(self.pipe).digest, type(scheduler).__name__)
         return (*own, self.num_inference_steps, self.guidance_scale)
 
 
 def _kept(file: Path | None) -> Image.Image | None:
-    """A picture that was drawn before; files are written whole or not at all."""
+    """Return an image that was drawn before, if it was; files are written whole or not at all."""
     if file is None or not file.is_file():
         return None
     with Image.open(file) as picture:

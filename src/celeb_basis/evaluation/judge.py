@@ -35,15 +35,15 @@ class Judge(Protocol):
     measure: str
 
     def prompt_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
-        """How far each picture shows what its prompt asks for; an empty list where nothing can tell."""
+        """Return how far each picture shows what its prompt asks for; an empty list where nothing can tell."""
         ...
 
     def features(self, images: Sequence[Image.Image]) -> Tensor | None:
-        """What each picture looks like as a whole, (n, d) of unit length; None where nothing can tell."""
+        """Return what each picture looks like as a whole, (n, d) of unit length; None where nothing can tell."""
         ...
 
     def photograph(self, name: str) -> Image.Image | None:
-        """A photograph of one of the model's own celebrities, if there is one."""
+        """Return a photograph of one of the model's own celebrities, if there is one."""
         ...
 
 
@@ -55,15 +55,15 @@ class PhotoJudge:
         self.measure = f"CLIP score, {clip.name}" if clip else "not measured"
 
     def prompt_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
-        """100 times the cosine of picture and prompt, at least 0."""
+        """Return 100 times the cosine of picture and prompt, at least 0."""
         return self._clip.scores(images, prompts) if self._clip else []
 
     def features(self, images: Sequence[Image.Image]) -> Tensor | None:
-        """CLIP's features of the pictures."""
+        """Return CLIP's features of the pictures."""
         return self._clip.image_features(images) if self._clip else None
 
     def photograph(self, name: str) -> Image.Image | None:
-        """None: photographs of celebrities do not come with the program."""
+        """Return none: photographs of celebrities do not come with the program."""
         return None
 
 
@@ -80,7 +80,7 @@ class CheckedJudge:
         self.reader: FaceReader = CheckedReader(judge.reader)
 
     def prompt_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
-        """The judge's scores. Raises ModelError where they are no such numbers, or too few."""
+        """Return the judge's scores. Raises ModelError where they are no such numbers, or too few."""
         with plugin_errors(self._what):
             scores = [float(score) for score in self._judge.prompt_scores(images, prompts)]
             if scores and (len(scores) != len(images) or any(map(math.isinf, scores))):
@@ -88,7 +88,7 @@ class CheckedJudge:
         return scores
 
     def features(self, images: Sequence[Image.Image]) -> Tensor | None:
-        """The judge's features. Raises ModelError where they are no numbers, or too few."""
+        """Return the judge's features. Raises ModelError where they are no numbers, or too few."""
         with plugin_errors(self._what):
             found = self._judge.features(images)
             if found is not None and not (
@@ -99,7 +99,7 @@ class CheckedJudge:
         return found
 
     def photograph(self, name: str) -> Image.Image | None:
-        """The judge's photograph of a celebrity. Raises ModelError where it is no picture."""
+        """Return the judge's photograph of a celebrity. Raises ModelError where it is no picture."""
         with plugin_errors(self._what):
             photo = self._judge.photograph(name)
             if not isinstance(photo, Image.Image | None):
@@ -110,7 +110,7 @@ class CheckedJudge:
 def get_judge(
     pipe: Pipeline, identities: Sequence[Identity], *, reader: str | None = None, clip: str | None = None
 ) -> Judge:
-    """The judge that the model's card names, or one of photographs whose face reader fitted none of these identities.
+    """Return the judge that the model's card names, or one of photographs whose face reader fitted nobody here.
 
     reader: one of RECOGNISERS; by default the first that is independent and can be had of dlib, AuraFace and SFace.
     clip: hub id or folder of the CLIP for prompts; "none" leaves them unmeasured.
@@ -141,7 +141,7 @@ def get_judge(
 
 
 def _independent(fitted_with: Mapping[str, str], wish: str | None) -> FaceReader:
-    """The reader wished for, or the first to be had that fitted nobody."""
+    """Return the reader asked for, or the first available one that fitted nobody here."""
     if wish:
         return PhotoReader(wish)
     families = {_family(name) for name in fitted_with.values()}
@@ -156,5 +156,5 @@ def _independent(fitted_with: Mapping[str, str], wish: str | None) -> FaceReader
 
 
 def _family(name: str) -> str:
-    """Readers of one family are too alike to judge each other."""
+    """Return the family of a reader; readers of one family are too alike to judge each other."""
     return next((each.family for each in RECOGNISERS.values() if each.name == name), name)

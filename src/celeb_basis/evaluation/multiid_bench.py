@@ -37,7 +37,7 @@ class Sample:
 
     @classmethod
     def read(cls, folder: Path) -> Sample:
-        """Raises PhotoError where a file is missing or meta.json holds no prompt."""
+        """Read a sample. Raises PhotoError where a file is missing or meta.json holds no prompt."""
         try:
             prompt = json.loads(read_text(folder / "meta.json", PhotoError))["prompt"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -48,13 +48,13 @@ class Sample:
         return cls(folder, str(prompt), references)
 
     def picture(self, name: str) -> Image.Image | None:
-        """The picture `out` or `ori`, if it is there."""
+        """Return the picture `out` or `ori`, if it is there."""
         path = _file(self.folder, name)
         return open_photo(path) if path else None
 
 
 def samples_in(folder: Path) -> list[Sample]:
-    """The samples of a folder, by name. Raises PhotoError where there are none."""
+    """Return the samples of a folder, by name. Raises PhotoError where there are none."""
     folders = sorted(path.parent for path in folder.glob("*/meta.json"))
     if not folders:
         raise PhotoError(f"{folder} holds no folders with out.jpg, ref_1.jpg and meta.json: no MultiID-Bench layout")
@@ -95,7 +95,7 @@ def evaluate_samples(
 
 
 def pairs(people: Sequence[Tensor], faces: Sequence[Tensor]) -> dict[int, Tensor]:
-    """Whose face (d,) is whose, by number of the person: the assignment with the largest sum of cosines.
+    """Assign faces (d,) to people, by number, so that the sum of the cosines is largest.
 
     people: four at most; of the faces, the eight that are most like any of them are looked at.
     """
@@ -113,7 +113,7 @@ def _sum(cosines: Tensor, order: Sequence[int | None]) -> float:
 
 
 def copy_paste(drawn: Tensor, true: Tensor, reference: Tensor) -> float:
-    """The angle from drawn to true less that from drawn to reference, over that from true to reference: -1 to 1."""
+    """Return how much nearer an image is to the reference than to the truth, by angle, from -1 to 1."""
 
     def angle(a: Tensor, b: Tensor) -> float:
         return float((a @ b).clamp(-1, 1).arccos())

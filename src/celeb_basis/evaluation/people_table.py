@@ -16,7 +16,7 @@ COLUMNS = ("identity", "photo")
 
 
 def read_people(table: Path) -> list[Person]:
-    """The people of a table with the columns identity and photo, separated by commas or tabs.
+    """Return the people of a table with the columns identity and photo, separated by commas or tabs.
 
     Both name files, seen from the table's folder; a folder of photos counts as all of them, and one person may have
     several lines. Raises PhotoError where the table cannot be read, and what reading its files raises.

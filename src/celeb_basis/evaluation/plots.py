@@ -15,7 +15,7 @@ from ..io import write_buffered
 def contact_sheet(
     photo: Image.Image, pictures: Sequence[Image.Image], titles: Sequence[str], heading: str, side: int = 224
 ) -> Image.Image:
-    """One picture: the photograph on the left, what came of it on the right, a title under each."""
+    """Draw a sheet: the photograph on the left, the images made of it on the right, a title under each."""
     columns, gap, text = 4 if len(pictures) <= 24 else 8, 16, 30
     rows = -(-len(pictures) // columns)
     large = 2 * side + gap

@@ -29,19 +29,19 @@ class Scores:
     detection: NDArray[np.float64]
 
     def summary(self) -> dict[str, Any]:
-        """Mean and 95% interval of each, over people where there are several, and the number of pictures."""
+        """Return mean and 95% interval of each, over people where there are several, and the number of pictures."""
         means = {name: estimate(values) for name, values in vars(self).items() if not np.isnan(values).all()}
         return means | {"n_images": int(self.identity.size)}
 
 
 def estimate(values: NDArray[np.float64]) -> dict[str, Any]:
-    """Mean and 95% interval of values `(n,)`, or of `(people, n)`, then over people; NaN counts nothing."""
+    """Return mean and 95% interval of values `(n,)`, or of `(people, n)`, then over people; NaN counts nothing."""
     known = values[~np.isnan(values)] if values.ndim == 1 else np.nanmean(values, axis=1)
     return {"mean": float(np.nanmean(values)), "interval": interval(known)}
 
 
 def interval(values: NDArray[np.float64], resamples: int = 2000) -> tuple[float, float]:
-    """The 95% bootstrap interval of a mean over independent `values (n,)`: of many people, their means."""
+    """Return the 95% bootstrap interval of a mean over independent `values (n,)`: of many people, their means."""
     index = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
     low, high = np.quantile(values[index].mean(1), [0.025, 0.975])
     return float(low), float(high)
@@ -57,7 +57,7 @@ def score(images: Sequence[Image.Image], prompts: Sequence[str], people: Tensor,
 def identity_scores(
     faces: Sequence[Sequence[Face]], person: Tensor, company: Sequence[int] | None = None
 ) -> NDArray[np.float64]:
-    """Cosine `(pictures,)` of each picture's largest face with a person (d,), 0 where no face is found.
+    """Return cosine `(pictures,)` of each picture's largest face with a person (d,), 0 where no face is found.
 
     company: how many others the prompt of each picture asks for; where there are some, the face most alike counts.
     """
@@ -68,17 +68,17 @@ def identity_scores(
 
 
 def detected(faces: Sequence[Sequence[Face]], company: Sequence[int] | None = None) -> NDArray[np.float64]:
-    """1 for each picture `(pictures,)` with exactly as many faces as its prompt asks for: one and the company."""
+    """Return 1 for each image with exactly as many faces as its prompt asks for, else 0, (images,)."""
     return np.array([float(len(found) == 1 + n) for found, n in zip(faces, company or [0] * len(faces), strict=True)])
 
 
 def prompt_scores(images: Sequence[Image.Image], prompts: Sequence[str], judge: Judge) -> NDArray[np.float64]:
-    """The judge's prompt scores `(pictures,)`, NaN where it has none."""
+    """Return the judge's prompt scores `(pictures,)`, NaN where it has none."""
     return np.array(judge.prompt_scores(images, prompts) or [np.nan] * len(images))
 
 
 def diversity(features: Tensor) -> float:
-    """How different pictures of one prompt are: one minus the mean cosine of their features `(n, d)`, n at least 2.
+    """Return how different images of one prompt are: one minus the mean cosine of their features `(n, d)`.
 
     Features of unit length, from the judge's look at the whole picture. LPIPS, with which some papers measure the
     same, needs torchvision, of which there is no build for every machine that this runs on.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -25,12 +26,21 @@ PATIENCE = 60.0  # seconds without a worker, after which that is said
 LOCAL = "local"
 # Ray reads these when it is imported. It would report to its makers, print what happens to its processes among the
 # answers on standard output, and warn of a variable of its own that will change.
-QUIET = {
+ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+# A Ray of this machine alone would listen on every network, and run what anybody sends. With these it listens to this
+# machine, as it does on macOS and Windows by itself, and to those of its users who know the token.
+LOCAL_ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}
 OBJECTS = 2**28  # bytes of a local Ray's store of shared objects; batches and answers are small
+# What a client of gRPC, which Ray speaks, says first: that it speaks HTTP/2, and that it has no settings of its own.
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 Batch = list[Any]
 Answers = list[Any]
@@ -40,36 +50,36 @@ Answers = list[Any]
 class Needs:
     """What a worker found when it had loaded everything.
 
-    resident: bytes of its process. free: bytes left on its device. each: bytes that an item takes.
-    most: items that are worth having in one batch.
+    resident: bytes of its process. free: bytes left on its device. bytes_per_item: what an item takes.
+    max_batch: items that are worth having in one batch.
     """
 
     resident: int
     free: int
-    each: int
-    most: int
+    bytes_per_item: int
+    max_batch: int
 
 
 class Work(Protocol):
-    """What a worker does. It is pickled on its way there, so it loads large things in `start`.
+    """What a worker does. It is pickled on its way there, so it loads large things in `load`.
 
-    A CelebBasisError in `do` ends the run, any other error there counts as the end of the worker.
+    A CelebBasisError in `process` ends the run, any other error there counts as the end of the worker.
     """
 
     @property
     def device(self) -> str | None:
-        """The device asked for; "cpu" leaves GPUs alone."""
+        """Return the device asked for; "cpu" leaves GPUs alone."""
 
-    def start(self) -> Needs:
+    def load(self) -> Needs:
         """Load what is needed."""
         ...
 
-    def use(self, threads: int) -> None:
-        """Compute with so many threads."""
+    def set_threads(self, threads: int) -> None:
+        """Compute with this many threads."""
         ...
 
-    def do(self, batch: Batch) -> Answers:
-        """The answers to a batch."""
+    def process(self, batch: Batch) -> Answers:
+        """Return the answers to a batch."""
         ...
 
 
@@ -77,14 +87,14 @@ class _Worker:
     def __init__(self, work: Work) -> None:
         self._work = work
 
-    def start(self) -> Needs:
-        return self._work.start()
+    def load(self) -> Needs:
+        return self._work.load()
 
-    def use(self, threads: int) -> None:
-        self._work.use(threads)
+    def set_threads(self, threads: int) -> None:
+        self._work.set_threads(threads)
 
-    def do(self, batch: Batch) -> Answers:
-        return self._work.do(batch)
+    def process(self, batch: Batch) -> Answers:
+        return self._work.process(batch)
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,7 @@ def run(
     address: of a Ray cluster; "local", the default, starts one on this machine. What is connected already is used.
     workers, at_once: how many, and how many items a batch has at most; by default as many as there is room for.
 
-    Raises FleetError where no worker can be started, and the errors of ours that `start` and `do` raise.
+    Raises FleetError where no worker can be started, and the CelebBasisErrors that `load` and `process` raise.
     """
     with _cluster(address) as ray:
         pool = _Pool(ray, work, workers, at_once)
@@ -130,7 +140,7 @@ class _Pool:
     """The workers of one run."""
 
     def __init__(self, ray: Any, work: Work, workers: int | None, at_once: int | None) -> None:
-        self._ray, self._wish, self._at_once = ray, workers, at_once
+        self._ray, self._wanted, self._at_once = ray, workers, at_once
         self._work = ray.put(work)
         self._class = ray.remote(_Worker)
         self._gpus = 0 if work.device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
@@ -156,7 +166,7 @@ class _Pool:
                     self._again.append((batch, 0))
                 batch, tried = self._again.popleft()
                 worker = self._idle.pop()
-                self._working[worker.do.remote(batch)] = (worker, batch, tried)
+                self._working[worker.process.remote(batch)] = (worker, batch, tried)
             if not self._working and self._idle:
                 break  # and whoever is still starting is not needed
             done, _ = self._ray.wait([*self._starting, *self._working], timeout=PATIENCE)
@@ -170,7 +180,7 @@ class _Pool:
 
     @property
     def workers(self) -> int:
-        """How many there are, at work or about to."""
+        """Return how many there are, at work or about to."""
         return len(self._starting) + len(self._working) + len(self._idle)
 
     def _add(self) -> None:
@@ -178,7 +188,7 @@ class _Pool:
         plan = self._plan or Plan(1, 1, 1 if self._gpus else 0, 0, 1)
         options = {"num_cpus": plan.threads, "num_gpus": plan.gpus, "memory": plan.memory or None}
         worker = self._class.options(**options).remote(self._work)
-        self._starting[worker.start.remote()] = worker
+        self._starting[worker.load.remote()] = worker
 
     def _started(self, answer: Any) -> None:
         worker = self._starting.pop(answer)
@@ -195,11 +205,11 @@ class _Pool:
                 f"{self._plan.workers} workers on {'GPUs' if self._gpus else f'{self._plan.threads} threads each'}, "
                 f"at most {self._plan.at_once} people at once in each"
             )
-        worker.use.remote(self._plan.threads)
+        worker.set_threads.remote(self._plan.threads)
         self._idle.append(worker)
 
     def _not_started(self, error: Exception) -> None:
-        """Let it be tried again, or go on with the others, or raise where there are none."""
+        """Count a start that failed; raise its error where no worker is left, and another start would not help."""
         self._failed += 1
         cause = getattr(error, "cause", None)
         final = cause if isinstance(cause, CelebBasisError) else None  # the user can put it right, trying again cannot
@@ -223,16 +233,16 @@ class _Pool:
             self._ray.kill(worker)
 
     def _planned(self, needs: Needs) -> Plan:
-        """What a cluster has room for: a worker on every GPU, or as many on the CPUs as memory holds."""
+        """Return what a cluster has room for: a worker on every GPU, or as many on the CPUs as memory holds."""
         found = self._ray.cluster_resources()
         cpus, memory = max(1, int(found.get("CPU", 1))), int(found.get("memory", 0))
-        one = needs.resident + needs.each
+        one = needs.resident + needs.bytes_per_item
         if self._gpus:
-            workers, room = self._wish or self._gpus, needs.free
+            workers, room = self._wanted or self._gpus, needs.free
         else:
-            workers = self._wish or min(cpus, max(1, memory // one))
+            workers = self._wanted or min(cpus, max(1, memory // one))
             room = memory // workers - needs.resident
-        at_once = self._at_once or min(needs.most, max(1, room // max(1, needs.each)))
+        at_once = self._at_once or min(needs.max_batch, max(1, room // max(1, needs.bytes_per_item)))
         threads = 1 if self._gpus else max(1, cpus // workers)
         return Plan(workers, threads, 1 if self._gpus else 0, 0 if self._gpus else min(one, memory // workers), at_once)
 
@@ -256,7 +266,7 @@ class _Pool:
 
 
 def _reason(error: Exception) -> str:
-    """Ray's error in one line: the last one, which says what happened, and not where."""
+    """Return Ray's error in one line: the last one, which says what happened, and not where."""
     cause = getattr(error, "cause", None)
     if cause is not None:
         return f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"
@@ -265,8 +275,8 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _cluster(address: str) -> Iterator[Any]:
-    """Ray, connected for the block unless it is already."""
-    for name, value in QUIET.items():
+    """Yield Ray, connected for the block unless it is already."""
+    for name, value in (ENVIRONMENT | (LOCAL_ENVIRONMENT if address == LOCAL else {})).items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -278,17 +288,30 @@ def _cluster(address: str) -> Iterator[Any]:
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     local = {"include_dashboard": False, "object_store_memory": OBJECTS} if address == LOCAL else {}
-    host, _, port = address.rpartition(":")
     try:
-        if port.isdecimal() and "://" not in address:  # Ray itself would try for minutes
-            socket.create_connection((host, int(port)), timeout=CONNECT).close()
+        _check_answers(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except (OSError, RuntimeError, ValueError, OverflowError, ImportError) as error:
-        where = "Ray cannot start here" if address == LOCAL else f"there is no cluster at {address}"
-        raise FleetError(f"{where}: {' '.join(str(error).split())[:300]}") from None
+        said = " ".join(str(error).split())[:300]
+        if address == LOCAL:
+            raise FleetError(f"Ray cannot start here: {said}") from None
+        raise FleetError(f"there is no cluster at {address}: {said}", argument="address") from None
     if main:
         signal.signal(signal.SIGTERM, before)  # Ray's own handler would end the process with a traceback
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise OSError unless something at an address answers as gRPC does; Ray itself would try for minutes."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT) as connection:
+        connection.sendall(GREETING)
+        if not connection.recv(1):
+            raise OSError("what listens there is no Ray")

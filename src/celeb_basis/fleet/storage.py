@@ -1,11 +1,11 @@
-"""Places: files on this machine or wherever fsspec reaches, such as s3://, https:// and zip://."""
+"""Storage: files on this machine or wherever fsspec reaches, such as s3://, https:// and zip://."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,19 @@ from fsspec.implementations.local import LocalFileSystem
 
 from ..errors import CelebBasisError, OutputError, PhotoError
 from ..io import check_regular, write_atomically
-from ..limits import MAX_FILE_BYTES
+from ..limits import MAX_FILE_BYTES, MAX_FOLDER_ENTRIES, MAX_LINE_BYTES, MAX_TABLE_BYTES
+
+CHUNK = 2**16  # bytes read at once
 
 
 def absolute(path: str) -> str:
-    """The same place as every process names it, whatever folder it runs in."""
-    return path if "://" in path else os.path.abspath(path)
+    """Return a path that means the same to every process, whatever folder it runs in."""
+    head, chain, last = path.rpartition("::")
+    return path if "://" in last else f"{head}{chain}{os.path.abspath(last)}"
 
 
 def join(folder: str, name: str) -> str:
-    """A file by its name in a folder, which may be inside an archive: zip://people::all.zip."""
+    """Return the path of a file in a folder, which may be inside an archive: zip://people::all.zip."""
     if "://" in name or Path(name).is_absolute():
         return name
     head, chain, rest = folder.partition("::")
@@ -31,55 +34,93 @@ def join(folder: str, name: str) -> str:
 
 
 def parent(path: str) -> str:
-    """The folder of a file; empty for this folder."""
+    """Return the folder of a file; empty for this folder."""
     head, chain, rest = path.partition("::")
     start, slash, _ = head.rpartition("/")
     return f"{start}{slash}{chain}{rest}"
 
 
 def suffix(path: str) -> str:
-    """The ending of a file's name, in lower case."""
+    """Return the ending of a file's name, in lower case."""
     return Path(path.partition("::")[0]).suffix.lower()
 
 
 def stem(path: str) -> str:
-    """The name of a file without its ending."""
+    """Return the name of a file without its ending."""
     return Path(path.partition("::")[0]).stem
 
 
-def opened(path: str) -> Any:
-    """A file, open for reading bytes. Raises PhotoError."""
-    with _or(PhotoError, path, "cannot be read"):
-        fs, inside = url_to_fs(path)
-        return fs.open(inside, "rb")
+@contextmanager
+def opened(path: str) -> Iterator[Any]:
+    """Open a file for reading bytes.
+
+    Raises PhotoError for a file that cannot be read, also where the block finds that out, and for a pipe or a device,
+    which may never end.
+    """
+    with _errors_as(PhotoError, path, "cannot be read"):
+        # The file system is kept until the file is closed: an archive closes with it.
+        fs, inside = _resolve(path)
+        if isinstance(fs, LocalFileSystem):
+            check_regular(inside, PhotoError, MAX_TABLE_BYTES)
+        with fs.open(inside, "rb") as file:
+            yield file
+
+
+def read_lines(path: str) -> Iterator[bytes]:
+    """Yield a file line by line, with the line ends. Raises PhotoError for a line that no table or manifest has."""
+    with opened(path) as file:
+        rest = b""
+        while chunk := file.read(CHUNK):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > MAX_LINE_BYTES:
+                raise PhotoError(f"{path} has a line of more than {MAX_LINE_BYTES / 1e6:,.0f} MB: it is no table")
+            for line in lines:
+                yield line + b"\n"
+        if rest:
+            yield rest
 
 
 def is_folder(path: str) -> bool:
-    """Whether this is a folder. Raises PhotoError where that cannot be found out."""
-    with _or(PhotoError, path, "cannot be read"):
-        fs, inside = url_to_fs(path)
+    """Return whether this is a folder. Raises PhotoError where that cannot be found out."""
+    with _errors_as(PhotoError, path, "cannot be read"):
+        fs, inside = _resolve(path)
         return bool(fs.isdir(inside))
 
 
-def names_in(folder: str, *, folders: bool = False) -> list[str]:
-    """The names of the files in a folder and in those below it, or else of its folders, sorted; none that is hidden."""
-    with _or(PhotoError, folder, "cannot be read"):
-        fs, inside = url_to_fs(folder)
-        if not fs.isdir(inside):
-            return []
-        if folders:
-            found = [entry["name"] for entry in fs.ls(inside, detail=True) if entry["type"] == "directory"]
-        else:
-            found = fs.find(inside)
-    start = inside.strip("/")
-    names = [name.strip("/").removeprefix(start).strip("/") for name in found]
-    return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
+def folders_in(folder: str) -> list[str]:
+    """Return the names of the folders in a folder, sorted; hidden ones are left out. Raises PhotoError."""
+    with _errors_as(PhotoError, folder, "cannot be read"):
+        fs, inside = _resolve(folder)
+        found = fs.ls(inside, detail=True) if fs.isdir(inside) else []
+    names = [entry["name"].rstrip("/").rpartition("/")[2] for entry in found if entry["type"] == "directory"]
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def files_in(folder: str, most: int = MAX_FOLDER_ENTRIES) -> list[str]:
+    """Return the names of the files in a folder and in those below it, sorted; hidden ones are left out.
+
+    Raises PhotoError where there are more than `most` files and folders.
+    """
+    found: list[str] = []
+    seen = 0
+    with _errors_as(PhotoError, folder, "cannot be read"):
+        fs, inside = _resolve(folder)
+        top = inside.strip("/")
+        for path, folders, files in fs.walk(inside, detail=True):
+            seen += len(folders) + len(files)
+            if seen > most:
+                raise PhotoError(f"{folder} holds more than {most:,} files and folders: name a smaller one")
+            for name in [name for name in folders if name.startswith(".")]:
+                del folders[name]
+            below = path.strip("/").removeprefix(top).strip("/")
+            found += [f"{below}/{name}".lstrip("/") for name in files if name and not name.startswith(".")]
+    return sorted(found)
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file. Raises OutputError where that cannot be found out."""
-    with _or(OutputError, path, "cannot be read"):
-        fs, inside = url_to_fs(path)
+    """Return whether there is such a file. Raises OutputError where that cannot be found out."""
+    with _errors_as(OutputError, path, "cannot be read"):
+        fs, inside = _resolve(path)
         return bool(fs.exists(inside))
 
 
@@ -89,8 +130,8 @@ def written(path: str) -> Iterator[Path]:
 
     On a local disk the file is there whole or not at all; an object store gives the same promise for one upload.
     """
-    with _or(OutputError, path, "cannot be written"):
-        fs, inside = url_to_fs(path)
+    with _errors_as(OutputError, path, "cannot be written"):
+        fs, inside = _resolve(path)
         fs.makedirs(fs._parent(inside), exist_ok=True)
         if isinstance(fs, LocalFileSystem):
             with write_atomically(inside) as temporary:
@@ -102,29 +143,51 @@ def written(path: str) -> Iterator[Path]:
             fs.put_file(str(temporary), inside)
 
 
-def remove(folder: str) -> None:
-    """Remove a folder and what is in it. Raises OutputError."""
-    with _or(OutputError, folder, "cannot be removed"):
-        fs, inside = url_to_fs(folder)
+def append(path: str, text: str) -> bool:
+    """Add text to a file of this machine; return False for another place, where files cannot grow.
+
+    Raises OutputError.
+    """
+    with _errors_as(OutputError, path, "cannot be written"):
+        local = _local(path)
+        if local is None:
+            return False
+        local.parent.mkdir(parents=True, exist_ok=True)
+        with local.open("a", encoding="utf-8") as file:
+            file.write(text)
+        return True
+
+
+def remove(path: str) -> None:
+    """Remove a file, or a folder and what is in it, if it is there. Raises OutputError."""
+    with _errors_as(OutputError, path, "cannot be removed"), suppress(FileNotFoundError):
+        fs, inside = _resolve(path)
         fs.rm(inside, recursive=True)
 
 
 @contextmanager
-def _or(kind: type[CelebBasisError], path: str, what: str) -> Iterator[None]:
-    """Turn whatever goes wrong with a file into one line; file systems raise nearly every kind of error there is."""
+def locked(folder: str) -> Iterator[None]:
+    """Hold a folder of this machine for the block; another process that wants it waits. Other places are not held."""
+    local = _local(folder)
     try:
+        import fcntl
+    except ImportError:  # Windows
+        local = None
+    if local is None or not local.is_dir():
         yield
-    except CelebBasisError:
-        raise
-    except FileNotFoundError:
-        raise kind(f"{path}: there is no such file") from None
-    except Exception as error:
-        raise kind(f"{path} {what}: {error or type(error).__name__}") from None
+        return
+    handle = os.open(local, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network disks have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager
 def fetched(paths: Sequence[str]) -> Iterator[list[Path]]:
-    """The files as local ones of the same names: themselves where they are local, else copies for this block.
+    """Yield local files of the same content and names: the files themselves where they are local, else copies.
 
     Errors of the block name the files as they were asked for. Raises PhotoError for a file that cannot be had.
     """
@@ -133,16 +196,14 @@ def fetched(paths: Sequence[str]) -> Iterator[list[Path]]:
         try:
             yield local
         except CelebBasisError as error:
-            message = str(error)
             for path, copy in zip(paths, local, strict=True):
-                message = message.replace(str(copy), path)
-            error.args = (message, *error.args[1:])
+                error.message = error.message.replace(str(copy), path)
             raise
 
 
 def _fetch(path: str, folder: Path) -> Path:
-    with _or(PhotoError, path, "cannot be read"):
-        fs, inside = url_to_fs(path)
+    with _errors_as(PhotoError, path, "cannot be read"):
+        fs, inside = _resolve(path)
         if isinstance(fs, LocalFileSystem):
             check_regular(inside, PhotoError)
             return Path(inside)
@@ -152,3 +213,31 @@ def _fetch(path: str, folder: Path) -> Path:
         copy = folder / Path(inside).name
         fs.get_file(inside, str(copy))
         return copy
+
+
+def _resolve(path: str) -> tuple[Any, str]:
+    """Return the file system of a path, and the path in it. Raises PhotoError for an archive that is a pipe."""
+    archive = path.rpartition("::")[2]
+    if archive != path and "://" not in archive:
+        check_regular(archive, PhotoError, MAX_TABLE_BYTES)
+    fs, inside = url_to_fs(path)
+    return fs, inside
+
+
+def _local(path: str) -> Path | None:
+    """Return the path of a file on this machine, None for any other place."""
+    fs, inside = _resolve(path)
+    return Path(inside) if isinstance(fs, LocalFileSystem) else None
+
+
+@contextmanager
+def _errors_as(kind: type[CelebBasisError], path: str, what: str) -> Iterator[None]:
+    """Turn whatever goes wrong with a file into one line; file systems raise nearly every kind of error there is."""
+    try:
+        yield
+    except CelebBasisError:
+        raise
+    except FileNotFoundError:
+        raise kind(f"{path}: there is no such file") from None
+    except Exception as error:
+        raise kind(f"{path} {what}: {error or type(error).__name__}") from None

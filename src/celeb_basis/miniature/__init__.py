@@ -6,7 +6,7 @@ from PIL import Image
 
 
 def person(seed: int, size: int = 512) -> Image.Image:
-    """The photograph of citizen number `seed`, whom the miniature was never trained on; always the same one."""
+    """Return the photograph of citizen number `seed`, whom the miniature was never trained on; always the same one."""
     from .drawn.people import photograph
 
     return photograph(seed, size)

@@ -15,7 +15,6 @@ from ..io import write_buffered
 from ..model import Model
 
 TOKEN = "<you>"
-RECIPE: dict[str, Any] = {}
 SCENES = {
     "on the beach": "a photo of {} on the beach wearing a red shirt",
     "in space": "a photo of {} in space wearing a spacesuit",
@@ -57,9 +56,7 @@ def run(
         if progress:
             progress(step, whole, what)
 
-    identity = model.fit(
-        face, TOKEN, seed=seed, progress=lambda at: report(at.step, at.max_train_steps, "fitting"), **RECIPE
-    )
+    identity = model.fit(face, TOKEN, seed=seed, progress=lambda at: report(at.step, at.max_train_steps, "fitting"))
     fitted = time.perf_counter()
 
     basis = model.basis

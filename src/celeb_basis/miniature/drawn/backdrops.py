@@ -19,20 +19,20 @@ WHITE = colour(1.0, 1.0, 1.0)
 
 @cache
 def backdrop(scene: int, place: int, size: int = SIZE) -> Tensor:
-    """The empty scene number `scene` in its variant `place`, `(3, size, size)` in [0, 1]."""
+    """Return the empty scene number `scene` in its variant `place`, `(3, size, size)` in [0, 1]."""
     c = Canvas(torch.zeros(1, 3, 2 * size, 2 * size))
     PAINTERS[SCENES[scene]](c, place, torch.Generator().manual_seed(_SEED + 100 * scene + place))
     return avg_pool2d(c.rgb.clamp(0, 1), 2)[0]
 
 
 def backdrops(scene: Tensor, place: Tensor, size: int = SIZE) -> Tensor:
-    """The empty scenes `(n, 3, size, size)` for indices `(n,)`."""
+    """Return the empty scenes `(n, 3, size, size)` for indices `(n,)`."""
     unique, index = (scene * PLACES + place).unique(return_inverse=True)
     return torch.stack([backdrop(*divmod(i, PLACES), size) for i in unique.tolist()])[index]
 
 
 def clouds(c: Canvas, generator: torch.Generator, wide: int, high: int, octaves: int = 4) -> Tensor:
-    """Smooth noise about 0 with a spread of about 1, `(1, h, w)`; its largest spots are `1 / wide` by `1 / high`."""
+    """Return smooth noise of spread 1 about 0, `(1, h, w)`; its largest spots are `1 / wide` by `1 / high`."""
     total = torch.zeros(1, 1, *c.rgb.shape[-2:])
     for octave in range(octaves):
         grid = torch.randn(1, 1, 1 + high * 2**octave, 1 + wide * 2**octave, generator=generator)
@@ -41,7 +41,7 @@ def clouds(c: Canvas, generator: torch.Generator, wide: int, high: int, octaves:
 
 
 def ridge(c: Canvas, generator: torch.Generator, points: int, octaves: int = 4) -> Tensor:
-    """A jagged line along the picture about 0 with a spread of about 1, `(1, 1, w)`."""
+    """Return a jagged line along the picture about 0 with a spread of about 1, `(1, 1, w)`."""
     total = torch.zeros(1, 1, c.rgb.shape[-1])
     for octave in range(octaves):
         grid = torch.randn(1, 1, 1 + points * 2**octave, generator=generator)

@@ -23,7 +23,7 @@ class Canvas:
         self.y = ((torch.arange(height, device=rgb.device) + 0.5) / self.sharp)[:, None]
 
     def cover(self, distance: Tensor) -> Tensor:
-        """How much of each pixel lies inside a shape, from its signed distance `(n, h, w)`."""
+        """Return how much of each pixel lies inside a shape, from its signed distance `(n, h, w)`."""
         return (0.5 - distance * self.sharp).clamp(0, 1)
 
     def paint(self, colour: Tensor, alpha: Tensor) -> None:
@@ -34,12 +34,12 @@ class Canvas:
 
 
 def colour(*values: float) -> Tensor:
-    """Red, green and blue, `(3,)`."""
+    """Return red, green and blue, `(3,)`."""
     return torch.tensor(values)
 
 
 def ellipse(x: Tensor, y: Tensor, rx: Tensor | float, ry: Tensor | float) -> Tensor:
-    """Distance to an ellipse round the origin, good near its edge."""
+    """Return distance to an ellipse round the origin, good near its edge."""
     px, py = 1 / rx**2, 1 / ry**2
     x2, y2 = x * x * px, y * y * py
     square = x2 + y2 + 1e-6
@@ -48,26 +48,26 @@ def ellipse(x: Tensor, y: Tensor, rx: Tensor | float, ry: Tensor | float) -> Ten
 
 
 def box(x: Tensor, y: Tensor, rx: Tensor | float, ry: Tensor | float) -> Tensor:
-    """Distance to a rectangle round the origin with half sides `rx` and `ry`."""
+    """Return distance to a rectangle round the origin with half sides `rx` and `ry`."""
     return torch.maximum(x.abs() - rx, y.abs() - ry)
 
 
 def segment(
     x: Tensor, y: Tensor, ax: Tensor | float, ay: Tensor | float, bx: Tensor | float, by: Tensor | float, r: float
 ) -> Tensor:
-    """Distance to a thick line of radius `r` from (ax, ay) to (bx, by)."""
+    """Return distance to a thick line of radius `r` from (ax, ay) to (bx, by)."""
     dx, dy = bx - ax, by - ay
     along = (((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy)).clamp(0, 1)
     return ((x - ax - along * dx) ** 2 + (y - ay - along * dy) ** 2 + 1e-6).sqrt() - r
 
 
 def soft(distance: Tensor, width: Tensor | float) -> Tensor:
-    """A shape with an edge `width` wide: 1 well inside, 0 well outside."""
+    """Return a shape with an edge `width` wide: 1 well inside, 0 well outside."""
     t = (0.5 - distance / width).clamp(0, 1)
     return t * t * (3 - 2 * t)
 
 
 def spot(x: Tensor, y: Tensor, rx: Tensor | float, ry: Tensor | float) -> Tensor:
-    """A blurred spot, 1 in its middle and 0 from the ellipse of `rx` and `ry` on."""
+    """Return a blurred spot, 1 in its middle and 0 from the ellipse of `rx` and `ry` on."""
     t = (1 - (x / rx) ** 2 - (y / ry) ** 2).clamp(min=0)
     return t * t

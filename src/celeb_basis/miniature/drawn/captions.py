@@ -48,7 +48,7 @@ VOCABULARY = tuple(
 
 
 def asked(prompt: str) -> dict[str, int]:
-    """What a prompt asks for in so many words: `{attribute: index}`; an attribute not named is not asked for."""
+    """Return what a prompt asks for, `{attribute: index}`; an attribute that it does not name is not asked for."""
     found = {}
     for attribute, (values, phrases) in WORDS.items():
         for value, phrase in phrases.items():
@@ -74,11 +74,11 @@ class Sampler:
         self._words = random.Random(self.seed)
 
     def people(self, n: int, people: int = 1) -> Tensor:
-        """Traits `(n, people, len(TRAITS))` of people nobody has met."""
+        """Return traits `(n, people, len(TRAITS))` of people nobody has met."""
         return torch.randn(n, people, len(TRAITS), generator=self._torch)
 
     def scenes(self, identity: Tensor) -> Scene:
-        """A scene for each row of `identity (n, 1 to 3, len(TRAITS))`."""
+        """Return a scene for each row of `identity (n, 1 to 3, len(TRAITS))`."""
         n, people = identity.shape[:2]
 
         def pick(weights: list[float]) -> Tensor:
@@ -107,7 +107,7 @@ class Sampler:
         )  # fmt: skip
 
     def captions(self, scene: Scene, names: list[tuple[str, ...]]) -> list[str]:
-        """One caption a scene, naming its people; what is ordinary is often left unsaid."""
+        """Write one caption a scene, naming its people; what is ordinary is often left unsaid."""
         columns = {key: getattr(scene, key).reshape(len(scene), -1)[:, 0].tolist() for key in WORDS}
         framing = scene.framing.tolist()
         return [

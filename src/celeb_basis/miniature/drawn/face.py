@@ -52,22 +52,22 @@ class Person:
         self.half = half
 
     def trait(self, name: str) -> Tensor:
-        """A trait as it shows, -1 to 1 or, where it is worn, 0 to 1: `(n, 1, 1)`."""
+        """Return a trait as it shows, -1 to 1 or, where it is worn, 0 to 1: `(n, 1, 1)`."""
         return each(self.traits[name])
 
 
 def each(value: Tensor) -> Tensor:
-    """One number a picture, ready to meet pixels: `(n,)` to `(n, 1, 1)`."""
+    """Reshape one number an image, `(n,)` to `(n, 1, 1)`."""
     return value[:, None, None]
 
 
 def across(tone: Tensor) -> Tensor:
-    """One colour a picture, ready to meet pixels: `(n, 3)` to `(n, 3, 1, 1)`."""
+    """Reshape one colour an image, `(n, 3)` to `(n, 3, 1, 1)`."""
     return tone[..., None, None]
 
 
 def strands(p: Person) -> Tensor:
-    """Light and dark lines that run down from the parting, -1 to 1; curly hair has curls instead."""
+    """Draw light and dark lines that run down from the parting, -1 to 1; curly hair has curls instead."""
     angle = torch.atan2(p.u - 0.35 * p.trait("parting"), p.v + 1.35)
     lines = 0.6 * (angle * 29 + 2.0 * (p.v * 3.1).sin()).sin() + 0.4 * (angle * 53 + 1.5 * (p.v * 4.7).cos()).sin()
     curls = (p.u * 21 + 2.2 * (p.v * 9).sin()).sin() * (p.v * 19 + 2.2 * (p.u * 8).sin()).sin()
@@ -75,13 +75,13 @@ def strands(p: Person) -> Tensor:
 
 
 def outline(p: Person) -> Tensor:
-    """How far curls push the outline of the hair out."""
+    """Return how far curls push the outline of the hair out."""
     angle = torch.atan2(p.u, -p.v - 0.1)
     return each(p.half["curl"]) ** 2 * (0.10 * (angle * 11 + 1.0).sin() + 0.035 * (angle * 23).sin())
 
 
 def hair_tone(p: Person, brightness: Tensor | float, contrast: float = 0.13) -> Tensor:
-    """The hair's colour with its strands and the light on it, a picture `(n, 3, h, w)`."""
+    """Draw the hair's colour with its strands and the light on it, a picture `(n, 3, h, w)`."""
     fade = contrast * (p.scale / 30).clamp(max=1)  # strands finer than a pixel are left out
     gloss = spot(p.u + 0.28, p.v + 0.82, 0.62, 0.24) * 0.34
     light = brightness + fade * strands(p) - 0.12 * p.u
@@ -89,7 +89,7 @@ def hair_tone(p: Person, brightness: Tensor | float, contrast: float = 0.13) -> 
 
 
 def hair_behind(c: Canvas, p: Person) -> None:
-    """Hair behind the head: round the skull, and down to its length."""
+    """Draw hair behind the head: round the skull, and down to its length."""
     length = each(0.35 + 0.95 * p.half["hair length"])
     wide = p.width + p.volume
     bumps = outline(p)
@@ -106,7 +106,7 @@ def hair_behind(c: Canvas, p: Person) -> None:
 
 
 def neck(c: Canvas, p: Person) -> None:
-    """The neck, in the chin's shadow."""
+    """Draw the neck, in the chin's shadow."""
     shape = torch.maximum(p.u.abs() - 0.30 - 0.10 * (p.v - 1.0).clamp(min=0), 0.6 - p.v)
     shape = torch.maximum(shape, p.v - 1.75)
     shade = 0.72 * soft(0.98 - p.v + 0.25 * p.u**2, 0.4) + 0.12 - 0.3 * p.u
@@ -114,7 +114,7 @@ def neck(c: Canvas, p: Person) -> None:
 
 
 def head(c: Canvas, p: Person) -> Tensor:
-    """Ears and the head itself, shaded as a rounded body; returns the head's signed distance."""
+    """Draw ears and the head itself, shaded as a rounded body; returns the head's signed distance."""
     ear_size = 1 + 0.28 * p.trait("ears")
     near = (p.u * p.turn).clamp(min=0).sign()  # the ear on the side looked to hides
     ear_x, ear_y = p.u.abs() - p.width * (1.0 - 0.06 * near), p.v - 0.06
@@ -142,14 +142,14 @@ def head(c: Canvas, p: Person) -> Tensor:
 
 
 def beard(c: Canvas, p: Person, shape: Tensor) -> None:
-    """A full beard along the jaw."""
+    """Draw a full beard along the jaw."""
     upper = 0.34 - 1.0 * (p.u.abs() - 0.36).clamp(min=0) + 0.22 * soft(p.u.abs() - 0.28, 0.25)
     inside = c.cover((shape - 0.04) * p.scale) * soft(upper - p.v, 0.14)
     c.paint(hair_tone(p, 0.74 - 0.12 * (p.v - 0.6), 0.05), inside * p.trait("beard"))
 
 
 def eyes(c: Canvas, p: Person) -> None:
-    """Sockets, whites, irises with a catch light, lids and lashes, and the brows above."""
+    """Draw sockets, whites, irises with a catch light, lids and lashes, and the brows above."""
     look = p.u - 0.20 * p.turn
     side = look.sign()
     size = 1.0 + 0.20 * p.trait("eye size")
@@ -190,7 +190,7 @@ def eyes(c: Canvas, p: Person) -> None:
 
 
 def nose(c: Canvas, p: Person) -> None:
-    """A bridge with its light and dark side, a tip, wings and nostrils."""
+    """Draw a bridge with its light and dark side, a tip, wings and nostrils."""
     x = p.u - 0.30 * p.turn
     long = 0.07 * p.trait("nose length")
     wide = 0.125 * (1 + 0.30 * p.trait("nose width"))
@@ -208,7 +208,7 @@ def nose(c: Canvas, p: Person) -> None:
 
 
 def mouth(c: Canvas, p: Person) -> None:
-    """Lips of two tones; teeth when smiling, an open mouth when surprised; a moustache above."""
+    """Draw lips of two tones; teeth when smiling, an open mouth when surprised; a moustache above."""
     x = p.u - 0.23 * p.turn
     wide = (0.27 + 0.055 * p.trait("mouth width")) * (1 + 0.26 * p.smiling - 0.34 * p.surprised)
     lip = 0.060 + 0.026 * p.trait("lips")
@@ -242,7 +242,7 @@ def mouth(c: Canvas, p: Person) -> None:
 
 
 def glasses(c: Canvas, p: Person) -> None:
-    """Dark round frames with a glint, and their arms to the ears."""
+    """Draw dark round frames with a glint, and their arms to the ears."""
     look = p.u - 0.20 * p.turn
     apart = 0.36 + 0.06 * p.trait("eye spacing")
     out, y = look.abs() - apart, p.v + 0.05 + 0.05 * p.trait("eye height")
@@ -259,7 +259,7 @@ def glasses(c: Canvas, p: Person) -> None:
 
 
 def hair_in_front(c: Canvas, p: Person) -> None:
-    """The hair above the hairline, parted, and locks that fall over the ears."""
+    """Draw the hair above the hairline, parted, and locks that fall over the ears."""
     bumps = outline(p)
     parting = p.trait("parting")
     x = p.u - 0.30 * parting

@@ -21,16 +21,16 @@ class MiniatureJudge:
         self.measure = "share of what the prompt asks for that the judge sees"
 
     def prompt_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
-        """The share of what each prompt asks for that its picture shows; NaN where it asks for nothing known."""
+        """Return the share of what each prompt asks for that its picture shows; NaN where it asks for nothing known."""
         return [
             float(np.mean([float(seen.get(key) == value) for key, value in asked(prompt).items()] or [np.nan]))
             for prompt, seen in zip(prompts, shown(images), strict=True)
         ]
 
     def features(self, images: Sequence[Image.Image]) -> Tensor:
-        """What each picture looks like as a whole, (n, d) of unit length, as the judge sees it."""
+        """Return what each picture looks like as a whole, (n, d) of unit length, as the judge sees it."""
         return looks(images)
 
     def photograph(self, name: str) -> Image.Image:
-        """The plain close-up photograph of a celebrity."""
+        """Return the plain close-up photograph of a celebrity."""
         return portraits(celebrity_identities()[celebrities().index(name)][None])[0]

@@ -23,7 +23,7 @@ _TRAITS_SEED = 8
 
 @cache
 def _who() -> tuple[tuple[str, ...], Tensor, Tensor]:
-    """Full names, and each one's first and last name as an index."""
+    """Return full names, and each one's first and last name as an index."""
     generator = torch.Generator().manual_seed(_NAMES_SEED)
 
     def words(ends: list[str], count: int, taken: set[str]) -> list[str]:
@@ -50,13 +50,13 @@ def _who() -> tuple[tuple[str, ...], Tensor, Tensor]:
 
 
 def celebrities() -> tuple[str, ...]:
-    """The 2,048 names the miniature knows, the most famous first; first names are shared, some last names, too."""
+    """Return the 2,048 names that the miniature knows, the most famous first; some first and last names recur."""
     return _who()[0]
 
 
 @cache
 def celebrity_identities() -> Tensor:
-    """The celebrities' traits `(2048, len(TRAITS))`: 0.6 of the first name, 0.64 of the last, 0.48 of their own.
+    """Return the celebrities' traits `(2048, len(TRAITS))`: 0.6 of the first name, 0.64 of the last, 0.48 of their own.
 
     A first name makes people a little alike and a shared last name makes relatives, of whom each is somebody.
     """
@@ -69,18 +69,18 @@ def celebrity_identities() -> Tensor:
 
 
 def fame() -> Tensor:
-    """How often each celebrity is pictured, `(2048,)` of mean 1: the first nine times as often as the last."""
+    """Return how often each celebrity is pictured, `(2048,)` of mean 1: the first nine times as often as the last."""
     often = (torch.arange(CELEBRITIES) + 100.0) ** -0.7
     return often / often.mean()
 
 
 def identity(seed: int) -> Tensor:
-    """The traits `(len(TRAITS),)` of citizen number `seed`, whom no model was trained on."""
+    """Return the traits `(len(TRAITS),)` of citizen number `seed`, whom no model was trained on."""
     return torch.randn(len(world.TRAITS), generator=torch.Generator().manual_seed(_PEOPLE_SEED + seed))
 
 
 def portrait_scene(identities: Tensor) -> world.Scene:
-    """Plain close-up photographs of people `(n, len(TRAITS))`: a studio, a red shirt, a neutral face."""
+    """Return plain close-up photographs of people `(n, len(TRAITS))`: a studio, a red shirt, a neutral face."""
     n = len(identities)
     zero = torch.zeros(n, dtype=torch.long)
     each = zero[:, None]
@@ -91,11 +91,11 @@ def portrait_scene(identities: Tensor) -> world.Scene:
 
 
 def portraits(identities: Tensor, size: int = 512) -> list[Image.Image]:
-    """Photographs, `size` pixels square, of people `(n, len(TRAITS))`."""
+    """Return photographs, `size` pixels square, of people `(n, len(TRAITS))`."""
     pictures = world.draw(portrait_scene(identities), size)
     return [Image.fromarray((p.permute(1, 2, 0) * 255).round().byte().numpy()) for p in pictures]
 
 
 def photograph(seed: int, size: int = 512) -> Image.Image:
-    """The photograph, `size` pixels square, of citizen number `seed`: any number, always the same person."""
+    """Return the photograph, `size` pixels square, of citizen number `seed`: any number, always the same person."""
     return portraits(identity(seed)[None], size)[0]

@@ -85,7 +85,7 @@ class Finder(nn.Module):
 
     @torch.no_grad()
     def faces(self, pictures: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The squares `(faces, 4)` of each picture's faces, largest first, and how certain each is, `(faces,)`.
+        """Return the squares `(faces, 4)` of each picture's faces, largest first, and how certain each is, `(faces,)`.
 
         A square is left, top, right, bottom in 128ths of the picture.
         """
@@ -120,7 +120,7 @@ class Judge(nn.Module):
 
 
 def crop_faces(pictures: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """The squares `boxes (n, 4)`, in 128ths, cut from pictures `(n, c, h, w)` and resampled to `size` pixels."""
+    """Return the squares `boxes (n, 4)`, in 128ths, cut from pictures `(n, c, h, w)` and resampled to `size` pixels."""
     left, top, right, bottom = (boxes / SIZE * 2 - 1).unbind(-1)
     axis = (torch.arange(size, device=pictures.device) + 0.5) / size
     x = left[:, None] + (right - left)[:, None] * axis
@@ -163,7 +163,7 @@ class MiniatureReader:
         self._finder, self._recogniser = _load("finder"), _load(recogniser)
 
     def _find(self, squares: list[Image.Image]) -> list[Tensor]:
-        """The faces' squares in 128ths of each picture.
+        """Return the faces' squares in 128ths of each picture.
 
         The world's own pictures are of 128 pixels. What is larger may be a photograph of anything, and chance
         resemblances are common there: faces must be seen again when the picture is a little smaller, and one clearly.
@@ -179,7 +179,7 @@ class MiniatureReader:
 
     @torch.no_grad()
     def read(self, images: Sequence[Image.Image]) -> list[list[Face]]:
-        """The faces of each picture, largest first."""
+        """Return the faces of each picture, largest first."""
         squares = [_padded(image.convert("RGB")) for image in images]
         found = self._find([square for square, _ in squares]) if squares else []
         faces = []
@@ -203,14 +203,14 @@ class MiniatureReader:
 
 
 def _smaller(square: Image.Image) -> Image.Image:
-    """The picture at seven eighths, in the middle of grey."""
+    """Return the picture at seven eighths, in the middle of grey."""
     whole = Image.new("RGB", (SIZE, SIZE), "grey")
     whole.paste(square.resize((SIZE * 7 // 8, SIZE * 7 // 8), Image.Resampling.BOX), (SIZE // 16, SIZE // 16))
     return whole
 
 
 def _again(box: Tensor, seen: Tensor) -> bool:
-    """Whether a face's square is among those seen in the smaller picture."""
+    """Return whether a face's square is among those seen in the smaller picture."""
     expected = SIZE / 2 + (box - SIZE / 2) * 7 / 8
     return bool(((seen - expected).abs().amax(-1) < (box[2] - box[0]) / 4).any())
 
@@ -226,7 +226,7 @@ def _padded(image: Image.Image) -> tuple[Image.Image, tuple[int, int]]:
 
 
 def _cut(square: Image.Image, box: list[float]) -> Image.Image:
-    """A face's square as a picture of 128 pixels or more, edges repeated where it leaves the picture."""
+    """Return a face's square as a picture of 128 pixels or more, edges repeated where it leaves the picture."""
     whole = torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1)[None].float()
     size = max(SIZE, round(box[2] - box[0]))
     cut = crop_faces(whole, torch.tensor([box]) * SIZE / square.width, size)[0]
@@ -235,19 +235,19 @@ def _cut(square: Image.Image, box: list[float]) -> Image.Image:
 
 @cache
 def fitting_reader() -> MiniatureReader:
-    """What the method sees of a face."""
+    """Return what the method sees of a face."""
     return MiniatureReader("fitting")
 
 
 @cache
 def evaluation_reader() -> MiniatureReader:
-    """What the evaluation sees of a face."""
+    """Return what the evaluation sees of a face."""
     return MiniatureReader("evaluation")
 
 
 @torch.no_grad()
 def shown(images: Sequence[Image.Image]) -> list[dict[str, int]]:
-    """What each picture shows: `{attribute: index}`; a picture without a face has no attributes of the face."""
+    """Return what each picture shows: `{attribute: index}`; a picture without a face has no attributes of the face."""
     pictures = _tensor(images, SIZE)
     boxes = [squares for squares, _ in _load("finder").faces(pictures)]
     whole = torch.tensor([[0.0, 0.0, SIZE, SIZE]])
@@ -261,6 +261,6 @@ def shown(images: Sequence[Image.Image]) -> list[dict[str, int]]:
 
 @torch.no_grad()
 def looks(images: Sequence[Image.Image]) -> Tensor:
-    """What each picture looks like as a whole: features `(n, d)` of unit length, from the judge's network."""
+    """Return what each picture looks like as a whole: features `(n, d)` of unit length, from the judge's network."""
     features: Tensor = nn.functional.normalize(_load("judge").whole(_tensor(images, SIZE)).flatten(1), dim=-1)
     return features

@@ -18,7 +18,7 @@ def _tone(base: Tensor, light: Tensor) -> Tensor:
 
 
 def clothes(c: Canvas, p: Person, kind: Tensor) -> None:
-    """Shoulders and chest in one of the five clothes; `kind (n,)`."""
+    """Draw shoulders and chest in one of the five clothes; `kind (n,)`."""
     u, v = p.u, p.v
     slope = 1.13 + 0.10 * u.abs() + 0.42 * (u.abs() - 0.55).clamp(min=0) ** 1.6
     body = torch.maximum(slope - v, u.abs() - 1.24 - 0.06 * (v - 1.3))
@@ -85,7 +85,7 @@ def clothes(c: Canvas, p: Person, kind: Tensor) -> None:
 
 
 def headwear(c: Canvas, p: Person, kind: Tensor) -> None:
-    """A red hat, a crown or a blue cap; `kind (n,)`, 0 for none."""
+    """Draw a red hat, a crown or a blue cap; `kind (n,)`, 0 for none."""
     u, v = p.u, p.v
     wide = p.width + p.volume
 
@@ -135,7 +135,7 @@ def headwear(c: Canvas, p: Person, kind: Tensor) -> None:
 
 
 def held(c: Canvas, p: Person, kind: Tensor) -> None:
-    """A guitar, a balloon or a cup, and the hand that holds it; `kind (n,)`, 0 for none."""
+    """Draw a guitar, a balloon or a cup, and the hand that holds it; `kind (n,)`, 0 for none."""
     u, v = p.u, p.v
 
     def paint(index: int, tone: Tensor, distance: Tensor, strength: Tensor | float = 1.0) -> None:

@@ -73,7 +73,7 @@ class Scene:
         return Scene(**{key: value[index] for key, value in vars(self).items()})
 
     def boxes(self) -> Tensor:
-        """The squares of the faces, `(n, people, 4)` as left, top, right, bottom in 128ths of the picture."""
+        """Return the squares of the faces, `(n, people, 4)` as left, top, right, bottom in 128ths of the picture."""
         half, y = HEAD[self.framing].unbind(-1)
         reach = (half * FACE_REACH)[:, None].expand_as(self.x)
         y = (y - 0.12 * half)[:, None].expand_as(self.x)
@@ -81,14 +81,14 @@ class Scene:
 
 
 def visible(identity: Tensor) -> Tensor:
-    """The traits as they show: standard normal factors squashed to [-1, 1], those that are worn to [0, 1]."""
+    """Return the traits as they show: standard normal factors squashed to [-1, 1], those that are worn to [0, 1]."""
     soft = torch.tanh(0.8 * identity)
     worn = torch.sigmoid(10 * (identity[..., -WORN:] - 0.5))
     return torch.cat([soft[..., :-WORN], worn], -1)
 
 
 def draw(scene: Scene, size: int = SIZE, person: Callable[..., Tensor] | None = None) -> Tensor:
-    """Pictures `(n, 3, size, size)` in [0, 1]; `person` may be a compiled `with_person`."""
+    """Return pictures `(n, 3, size, size)` in [0, 1]; `person` may be a compiled `with_person`."""
     rgb = backdrops(scene.scene, scene.place, size)
     many = scene.x.shape[1]
     for i, columns in enumerate(COLUMNS[many]):
@@ -107,7 +107,7 @@ def draw(scene: Scene, size: int = SIZE, person: Callable[..., Tensor] | None = 
 
 @cache
 def painter() -> Callable[..., Tensor]:
-    """`with_person`, compiled for batches of one size: many times faster, after a minute or two."""
+    """Return `with_person`, compiled for batches of one size: many times faster, after a minute or two."""
     return torch.compile(with_person, dynamic=False)
 
 
@@ -115,7 +115,7 @@ def with_person(
     rgb: Tensor, identity: Tensor, x: Tensor, head: Tensor, clothes: Tensor, headwear: Tensor, expression: Tensor,
     pose: Tensor, held: Tensor, *, alone: bool,
 ) -> Tensor:  # fmt: skip
-    """Pictures `(n, 3, h, w)` with a person drawn over each, by `head (n, 2)`: half height, centre."""
+    """Draw pictures `(n, 3, h, w)` with a person drawn over each, by `head (n, 2)`: half height, centre."""
     c = Canvas(rgb)
     scale = face.each(head[:, 0])
     p = face.Person(
