@@ -13,6 +13,7 @@ from PIL import Image
 
 from .backend.defaults import drawing_defaults
 from .backend.families import get_denoiser
+from .backend.known_models import shared_name
 from .backend.pipeline import Pipeline, model_card, model_name, pipeline_lock
 from .backend.schedulers import sampling
 from .backend.text_encoders import check_text, knows, placeholders
@@ -129,7 +130,7 @@ def _generate(
         for identity in identities
         if "strength" in identity.provenance
     ]
-    details = {"model": model_name(pipe)} | ({"strength": " ".join(strengths)} if strengths else {})
+    details = {"model": shared_name(model_name(pipe))} | ({"strength": " ".join(strengths)} if strengths else {})
     jobs = [(p, r, seed + i) for p, r in zip(prompts, read, strict=True) for i in range(num_images_per_prompt)]
     images: list[Image.Image] = []
     blackened: list[int] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from .backend.known_models import shared_name
 from .errors import OutputError
 from .io import write_buffered
 
@@ -38,6 +39,8 @@ def save_image(image: Image.Image, path: str | Path, **details: object) -> None:
     except PackageNotFoundError:  # run from its sources
         software = "celeb-basis"
     known = {key: image.info[key] for key in DETAILS if key in image.info} | details | {"Software": software}
+    if "model" in known:
+        known["model"] = shared_name(str(known["model"]))
     info = PngInfo()
     for key, value in known.items():
         info.add_text(key, str(value))
