@@ -16,6 +16,7 @@ from PIL import Image
 
 from .backend.defaults import drawing_defaults
 from .backend.families import get_denoiser
+from .backend.known_models import shared_name
 from .backend.pipeline import Pipeline, model_card, model_name, pipeline_lock
 from .backend.schedulers import sampling
 from .backend.text_encoders import check_text, fingerprint, knows, placeholders
@@ -163,7 +164,7 @@ def _details(
         "sampler": type(pipe.scheduler).__name__.removesuffix("Scheduler"),
         "strength": " ".join(f"{token}={strength}" for token, strength in strengths.items()),
         "identities": " ".join(f"{identity.placeholder_token}={identity.digest[:12]}" for identity in identities),
-        "model": model_name(pipe),
+        "model": shared_name(model_name(pipe)),
         "model_hash": fingerprint(pipe)[:12],
     }
     return {key: str(value) for key, value in found.items() if value not in (None, "")}

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .backend.families import embedding_keys
+from .backend.known_models import shared_name
 from .backend.pipeline import Pipeline, model_name
 from .backend.text_encoders import TOKENS, embedding_dims, fingerprint
 from .basis import CelebBasis
@@ -182,7 +183,7 @@ class Identity:
             "format": FORMAT,
             "placeholder_token": self.placeholder_token,
             "fingerprint": self.fingerprint,
-            "model": self.model,
+            "model": shared_name(self.model),
         }
         save_safetensors(path, dict(zip(embedding_keys(self.encoder_dims), parts, strict=True)), metadata)
 

@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from .backend.known_models import shared_name
 from .errors import OutputError
 from .io import write_buffered
 
@@ -52,6 +53,8 @@ def save_image(image: Image.Image, path: str | Path, **details: object) -> None:
     if Path(path).suffix.lower() != ".png":
         raise OutputError(f"{path}: images are written as PNG, end the name in .png")
     known = details_of(image) | {key: str(value) for key, value in details.items()}
+    if "model" in known:
+        known["model"] = shared_name(known["model"])
     info = PngInfo()
     for key, value in (known | {"Software": _software(), "parameters": _parameters(known)}).items():
         info.add_text(key, value)

@@ -108,7 +108,7 @@ class Detector:
         return [_found(rows[i]) for i in kept]
 
     def _rows(self, photo: Image.Image, side: int) -> list[np.ndarray]:
-        """Return detections (15,) in pixels of the photo: box (left, top, width, height), landmarks (10), score."""
+        """Return detections (15,) in the photograph's pixels: left, top, width, height, landmarks (10), score."""
         small = photo.copy()
         small.thumbnail((side, side), Image.Resampling.LANCZOS)
         self._network.setInputSize(small.size)
