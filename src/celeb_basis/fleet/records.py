@@ -98,20 +98,20 @@ def _text_lines(table: str) -> Iterator[str]:
         mark = file.read(2)
     if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         with storage.opened(table) as file, io.TextIOWrapper(file, encoding="utf-16", newline="") as text:
-            while line := text.readline(MAX_LINE_BYTES + 1):
-                if len(line) > MAX_LINE_BYTES:
+            while found := text.readline(MAX_LINE_BYTES + 1):
+                if len(found) > MAX_LINE_BYTES:
                     raise PhotoError(f"{table} has a line of more than {MAX_LINE_BYTES / 1e6:,.0f} MB: it is no table")
-                yield line
+                yield found
         return
     encoding = "utf-8-sig"
-    for content in storage.read_lines(table):
-        for line in content.splitlines(keepends=True):  # a Mac's line ends are no others' too
+    for line in storage.read_lines(table):
+        for part in line.splitlines(keepends=True):  # a Mac of old ends lines with a carriage return alone
             try:
-                yield line.decode(encoding)
+                yield part.decode(encoding)
             except UnicodeDecodeError:
                 logger.info(f"{table} is not UTF-8: it is read as Windows-1252")
                 encoding = "cp1252"
-                yield line.decode(encoding)
+                yield part.decode(encoding)
             if encoding == "utf-8-sig":
                 encoding = "utf-8"
 
