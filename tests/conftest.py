@@ -110,6 +110,7 @@ def make_pipeline(kind: str, seed: int = 0) -> Any:
     """kind: "sd1", "sd2" or "sdxl" ("sdxl-eos2": with the old configuration that pools at the highest id)."""
     torch.manual_seed(seed)
     noise = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+    noise["timestep_spacing"] = "trailing"
     if kind.startswith("sdxl"):
         tokenizer, tokenizer_2 = make_tokenizer(), make_tokenizer(pad_token="!")
         pipe: Any = StableDiffusionXLPipeline(

@@ -13,8 +13,8 @@ import celeb_basis
 ROOT = Path(celeb_basis.__file__).parent
 # From the top down: a layer imports from the layers before it, never from those after it.
 LAYERS = (
-    "errors",
     "limits",
+    "errors",
     "notation",
     "io",
     "backend",

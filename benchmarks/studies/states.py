@@ -32,8 +32,7 @@ from work import REPORTED, TOKENS, Person, Work
 import celeb_basis as cb
 from celeb_basis import CelebBasis, InstantMap, Recipe
 from celeb_basis.backend.families import get_denoiser
-from celeb_basis.backend.hooks import hook
-from celeb_basis.backend.pipeline import model_card, model_name
+from celeb_basis.backend.pipeline import hook, model_card, model_name
 from celeb_basis.backend.text_encoders import fingerprint, name_rows
 from celeb_basis.evaluation.protocols import PROMPTS
 from celeb_basis.evaluation.scores import interval

@@ -16,7 +16,8 @@ import torch
 from comfy import sd1_clip
 from safetensors.torch import load_file
 
-from celeb_basis.backend.card import DEFAULT_MODEL, card_of, local_path
+from celeb_basis import ModelCard
+from celeb_basis.backend.card import DEFAULT_MODEL, local_path
 
 from .pipeline import KNOWN
 
@@ -93,7 +94,7 @@ def _clip():
     target = comfy.supported_models_base.ClipTarget(_Tokenizer, _TextModel)
     clip = comfy.sd.CLIP(target, embedding_directory=_embedding_folders())
     clip.patcher.cached_patcher_init = (lambda: _clip().patcher, ())
-    known = {"card": card_of(DEFAULT_MODEL), "name": DEFAULT_MODEL, "sample_size": _config("unet")["sample_size"]}
+    known = {"card": ModelCard.of(DEFAULT_MODEL), "name": DEFAULT_MODEL, "sample_size": _config("unet")["sample_size"]}
     clip.patcher.set_attachments(KNOWN, known)
     return clip
 

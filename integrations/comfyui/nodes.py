@@ -12,15 +12,12 @@ import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from celeb_basis import CelebBasis, CelebBasisError, Identity, InstantMap, PhotoError, Recipe
-from celeb_basis.backend.text_encoders import check_placeholder, fingerprint, vocabulary
-from celeb_basis.basis import celebrity_names
+from celeb_basis import CelebBasisError, Identity, Model, PhotoError
+from celeb_basis.backend.text_encoders import check_placeholder, vocabulary
 from celeb_basis.cli.terminal import one_line
 from celeb_basis.embedding_io import name_advice
-from celeb_basis.faces.face import find_face
-from celeb_basis.faces.photo import MAX_PHOTOS
-from celeb_basis.faces.reader import face_reader
-from celeb_basis.fit.loop import fit_steps
+from celeb_basis.instant_map import SUFFIX
+from celeb_basis.limits import MAX_PHOTOS
 
 from .pipeline import ComfyPipeline, trainable
 from .text import with_identity
@@ -29,7 +26,6 @@ CATEGORY = "celeb-basis"
 IdentityType = io.Custom("CELEB_BASIS_IDENTITY")
 BASES = "celeb_basis"  # the folder of bases and instant maps, in ComfyUI's models
 MADE = "made from this model"
-INSTANT = ".instant.safetensors"
 PREVIEW_STEPS = 8  # of the sampler
 STEPS = "-1 takes as many as help; 0 takes the instant map's answer."
 
@@ -64,7 +60,7 @@ def token_of(name):
 
 def bases():
     """The bases to choose from; a map beside one is not one."""
-    return [MADE, *(name for name in folder_paths.get_filename_list(BASES) if not name.endswith(INSTANT))]
+    return [MADE, *(name for name in folder_paths.get_filename_list(BASES) if not name.endswith(SUFFIX))]
 
 
 def basis_path(name):
@@ -72,25 +68,9 @@ def basis_path(name):
     return None if name == MADE else Path(folder_paths.get_full_path_or_raise(BASES, name))
 
 
-def basis_and_map(name, pipe):
-    """The basis asked for with the map beside it; without a file the model's own, or one made from its names."""
-    path = basis_path(name)
-    if path is None and pipe.card.basis is None:
-        return _made_basis(pipe), None
-    if path is None:
-        return CelebBasis.from_card(pipe.card), InstantMap.from_card(pipe.card)
-    own = path.with_name(path.name.removesuffix(".safetensors") + INSTANT)
-    return CelebBasis.load(path), InstantMap.load(own) if own.exists() else None
-
-
-_made = {}  # the last basis that was made, by the fingerprint of its model: making one takes seconds
-
-
-def _made_basis(pipe):
-    if fingerprint(pipe) not in _made:
-        _made.clear()
-        _made[fingerprint(pipe)] = CelebBasis.from_pipeline(pipe, celebrity_names())
-    return _made[fingerprint(pipe)]
+def model_with(pipe, basis):
+    """The model of a pipeline with the basis asked for and the map beside it; without a file with its own, or made."""
+    return Model.from_pipeline(pipe, basis=basis_path(basis))
 
 
 class LoadIdentity(io.ComfyNode):
@@ -139,9 +119,7 @@ class SampleIdentity(io.ComfyNode):
         with torch.inference_mode(False):  # a fit may use the same basis, and needs its gradients
             pipe = ComfyPipeline(clip)
             check_placeholder(pipe, token_of(name))
-            space, _ = basis_and_map(basis, pipe)
-            space.check(pipe)
-            return io.NodeOutput(Identity.sample(space, token_of(name), torch.Generator().manual_seed(seed)))
+            return io.NodeOutput(model_with(pipe, basis).sample(token_of(name), seed=seed))
 
     @classmethod
     def fingerprint_inputs(cls, clip, name, seed, basis):
@@ -255,15 +233,11 @@ class FitIdentity(io.ComfyNode):
         bar = comfy.utils.ProgressBar(max(steps, 1))
         with trainable(model, clip, vae) as pipe:
             check_placeholder(pipe, token)
-            space, instant_map = basis_and_map(basis, pipe)
-            if steps == 0 and instant_map is None:
-                raise CelebBasisError("0 steps need an instant map beside the basis: take some steps")
-            reader = face_reader(pipe)
-            faces = [find_face(photo, reader, largest_face=largest_face) for photo in _photos(image)]
-            recipe = Recipe(max_train_steps=None if steps < 0 else steps, seed=seed)
-            for at in fit_steps(pipe, space, [faces], recipe, instant_map=instant_map):
+            recipe = {"max_train_steps": None if steps < 0 else steps, "seed": seed}
+            fit = model_with(pipe, basis).fit_steps(_photos(image), token, largest_face=largest_face, **recipe)
+            for at in fit:
                 comfy.model_management.throw_exception_if_processing_interrupted()
-                [identity] = at.identities([token])
+                [identity] = at.identities
                 picture = _portrait(pipe, vae, identity, seed) if preview and at.is_milestone else None
                 bar.update_absolute(at.step, max(at.max_train_steps, 1), preview=picture and ("JPEG", picture, 512))
             known = vocabulary(pipe)
@@ -274,7 +248,7 @@ class FitIdentity(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, basis, **others):
         path = basis_path(basis)
-        return digest(path) + digest(path and path.with_name(path.name.removesuffix(".safetensors") + INSTANT))
+        return digest(path) + digest(path and path.with_suffix(SUFFIX))
 
 
 def _photos(image):

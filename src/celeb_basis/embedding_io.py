@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import ParameterDict
 
+from .backend.families import UNSUPPORTED_KEYS, known_embedding_keys
 from .backend.pipeline import model_name
 from .backend.text_encoders import check_placeholder, embedding_dims, pooling_at_highest, text_encoders
 from .errors import IdentityError, ModelError
@@ -25,17 +26,10 @@ from .notation import PLACEHOLDER, slugify
 logger = logging.getLogger(__name__)
 
 PICKLES = (".pt", ".bin")
-# What the text encoders of SDXL, Stable Diffusion 3 and FLUX.1 are called, in the order in which their vectors are
-# concatenated.
-TOGETHER = (
-    ("clip_l", "clip_g"),
-    ("text_encoders_0", "text_encoders_1"),
-    ("clip_l", "clip_g", "t5xxl"),
-    ("clip_l", "t5xxl"),
-)
+# Of several text encoders, in the order in which their vectors are concatenated.
+JOINT_KEYS = [keys for keys in known_embedding_keys() if len(keys) > 1]
 # Keys that say nothing about the token; any other single key is the token, as diffusers writes it.
-NAMELESS = {"emb_params", "*", "qwen3_4b", "qwen3_8b", *(key for keys in TOGETHER for key in keys)}
-OTHERS = {"gemma2_2b": "Lumina 2"}
+NAMELESS_KEYS = {"*", *(key for keys in known_embedding_keys() for key in keys)}
 BUNDLED = re.compile(r"bundle_emb\.(?P<name>.+?)\.(?P<key>string_to_param\.\*|clip_l|clip_g)")
 
 
@@ -64,7 +58,7 @@ def read_embedding(path: Path, name: str | None = None) -> Embedding:
     if any(key.startswith("bundle_emb.") for key in tensors):
         bundled, tensors = _bundled(path, tensors, name)
     _refuse(path, tensors)
-    keys = next((keys for keys in TOGETHER if set(keys) == set(tensors)), tuple(tensors))
+    keys = next((keys for keys in JOINT_KEYS if set(keys) == set(tensors)), tuple(tensors))
     for key in keys:
         tensor = tensors[key]
         if tensor.is_nested or not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
@@ -72,13 +66,13 @@ def read_embedding(path: Path, name: str | None = None) -> Embedding:
         if tensor.shape[-1:] > (MAX_VECTOR_DIM,) or tensor.numel() > MAX_VECTORS * MAX_VECTOR_DIM:
             raise IdentityError(f"{path} is not an identity: its vectors are {tuple(tensor.shape)}")
     parts = tuple(torch.atleast_2d(tensors[key].float().contiguous()) for key in keys)
-    whole = len(parts) == 1 or keys in TOGETHER
+    whole = len(parts) == 1 or keys in JOINT_KEYS
     if not whole or any(part.ndim != 2 or not len(part) for part in parts) or len({len(part) for part in parts}) > 1:
         shapes = ", ".join(f"{key} {tuple(t.shape)}" for key, t in list(tensors.items())[:8]) or "nothing"
         raise IdentityError(
             f"{path} is not an identity of two vectors, and no other program's embedding: it holds {shapes}"
         )
-    named = bundled or (keys[0] if len(keys) == 1 and keys[0] not in NAMELESS else None)
+    named = bundled or (keys[0] if len(keys) == 1 and keys[0] not in NAMELESS_KEYS else None)
     return Embedding(parts, metadata, named and (named if PLACEHOLDER.fullmatch(named) else f"<{slugify(named)}>"))
 
 
@@ -89,7 +83,7 @@ def _refuse(path: Path, tensors: Mapping[str, Tensor]) -> None:
             f"{path} holds output embeddings ({', '.join(tensors)}), which stand behind the text encoder: "
             "save it again without them"
         )
-    for key, family in OTHERS.items():
+    for key, family in UNSUPPORTED_KEYS.items():
         if key in tensors:
             raise IdentityError(f"{path} was made for {family} (it holds {key}), which is not supported")
 

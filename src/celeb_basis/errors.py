@@ -14,16 +14,23 @@ CelebBasisError
 
 from __future__ import annotations
 
+from .limits import MAX_MESSAGE_LENGTH
+
+END = 200  # characters of a long message's end, where it says what to do
+
 
 class CelebBasisError(Exception):
     """Something the user can put right.
 
-    message: one line that says what is wrong and what to do.
+    message: one line that says what is wrong and what to do. Of a long one, which quotes a file or an argument, the
+        middle is left out.
     argument: of the call: the one that is wrong, or that would help. A program that calls it otherwise, such as the
         command line with its options, names it in its own way.
     """
 
     def __init__(self, message: str, *, argument: str | None = None) -> None:
+        if len(message) > MAX_MESSAGE_LENGTH:
+            message = f"{message[: MAX_MESSAGE_LENGTH - END - 5]} ... {message[-END:]}"
         super().__init__(message)
         self.message, self.argument = message, argument
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from .backend.defaults import drawing_defaults
 from .backend.families import get_denoiser
 from .backend.pipeline import Pipeline, model_card, model_name, pipeline_lock
 from .backend.schedulers import sampling
@@ -66,11 +67,16 @@ def generate(
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     _check_numbers(guidance_scale, seed, num_images_per_prompt=num_images_per_prompt, batch_size=batch_size)
-    with pipeline_lock(pipe), sampling(pipe, sampler):
-        return _generate(
-            pipe, prompts, identities, negative_prompt, num_images_per_prompt, seed, batch_size, regions, between_steps,
-            num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, height=height, width=width,
-        )  # fmt: skip
+    with pipeline_lock(pipe):
+        get_denoiser(pipe)  # refuses what cannot be drawn with
+        defaults = drawing_defaults(pipe)
+        steps = defaults.num_inference_steps if num_inference_steps is None else num_inference_steps
+        guidance = defaults.guidance_scale if guidance_scale is None else guidance_scale
+        with sampling(pipe, sampler, steps):
+            return _generate(
+                pipe, prompts, identities, negative_prompt, num_images_per_prompt, seed, batch_size, regions,
+                between_steps, num_inference_steps=steps, guidance_scale=guidance, height=height, width=width,
+            )  # fmt: skip
 
 
 def _generate(
@@ -90,6 +96,12 @@ def _generate(
         identity.check(pipe)
     if negative_prompt is not None and not denoiser.takes_negative_prompt:
         raise PromptError(f"{model_name(pipe)} takes no negative prompt, as its guidance is learnt: leave it out")
+    if negative_prompt is not None and asked["guidance_scale"] <= denoiser.unguided_scale:
+        raise PromptError(
+            f"a negative prompt has no effect at guidance {asked['guidance_scale']:g}: leave it out, or give more "
+            "guidance",
+            argument="negative_prompt",
+        )
     tokens = [identity.placeholder_token for identity in identities]
     prompts = [_lowercase_tokens(pipe, text, tokens) for text in prompts]
     unwanted = None if negative_prompt is None else _lowercase_tokens(pipe, negative_prompt, tokens)
@@ -104,11 +116,7 @@ def _generate(
     if side := model_card(pipe).resolution:
         asked |= {name: side for name in ("height", "width") if asked[name] is None}
     _check_options(pipe, asked["num_inference_steps"], height=asked["height"], width=asked["width"])
-    options = {
-        key: value
-        for key, own in asked.items()
-        if (value := getattr(model_card(pipe), key, None) if own is None else own) is not None
-    }
+    options = {key: value for key, value in asked.items() if value is not None}
     if between_steps is not None:
 
         def stepped(*_: Any) -> dict[str, Any]:
@@ -181,10 +189,10 @@ def _lowercase_regions(pipe: Pipeline, regions: Mapping[str, Box], tokens: Seque
     return lowercase
 
 
-def _check_options(pipe: Pipeline, num_inference_steps: int | None, **sides: int | None) -> None:
+def _check_options(pipe: Pipeline, num_inference_steps: int, **sides: int | None) -> None:
     """Raise PromptError for steps and sizes that the model cannot draw; diffusers would fail later, in many lines."""
     most = pipe.scheduler.config.num_train_timesteps
-    if num_inference_steps is not None and not 1 <= num_inference_steps <= most:
+    if not 1 <= num_inference_steps <= most:
         raise PromptError(f"{num_inference_steps} steps: this model takes 1 to {most}")
     grid = math.lcm(8, get_denoiser(pipe).size_multiple)  # diffusers wants eights of every model
     for name, side in sides.items():

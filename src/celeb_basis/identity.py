@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .backend.families import embedding_keys
 from .backend.pipeline import Pipeline, model_name
 from .backend.text_encoders import TOKENS, embedding_dims, fingerprint
 from .basis import CelebBasis
@@ -19,10 +20,6 @@ from .io import save_safetensors
 from .limits import MAX_STRENGTH, MAX_VECTOR_LENGTH, MIN_VECTOR_LENGTH
 from .notation import check_token, slugify
 
-# What other programs look for: one tensor for one text encoder, these two for SDXL, three for Stable Diffusion 3.
-KEYS = {1: ("emb_params",), 2: ("clip_l", "clip_g"), 3: ("clip_l", "clip_g", "t5xxl")}
-# And for text encoders of these widths: FLUX.1, and the language models of 4 and 8 billion weights.
-KEYS_BY_WIDTH = {(768, 4096): ("clip_l", "t5xxl"), (2560,): ("qwen3_4b",), (4096,): ("qwen3_8b",)}
 FORMAT = "celeb-basis identity 1"
 
 
@@ -181,12 +178,11 @@ class Identity:
             "fingerprint": self.fingerprint,
             "model": self.model,
         }
-        keys = KEYS_BY_WIDTH.get(self.encoder_dims) or KEYS[len(parts)]
-        save_safetensors(path, dict(zip(keys, parts, strict=True)), metadata)
+        save_safetensors(path, dict(zip(embedding_keys(self.encoder_dims), parts, strict=True)), metadata)
 
     @classmethod
     def load(cls, path: str | Path, placeholder_token: str | None = None) -> Identity:
-        """Read an identity, or another program's embedding of one vector or many: see `foreign.read_embedding`.
+        """Read an identity, or another program's embedding of one vector or many: see `embedding_io.read_embedding`.
 
         placeholder_token: replaces the one in the file, which otherwise falls back on the file's name.
         """

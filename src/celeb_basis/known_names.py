@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .backend.defaults import drawing_defaults
+from .backend.denoiser import FLOW
 from .backend.families import get_denoiser
 from .backend.memory import drawn_at_once
 from .backend.pipeline import Pipeline, model_card
@@ -215,8 +217,16 @@ class DrawSettings(NamedTuple):
     sampler: str | None = None
 
 
-# The cheapest first. Without guidance names are told apart as well, but the instant map of such faces is worse.
-DRAW_SETTINGS = (DrawSettings(3, None, "unipc"), DrawSettings(8, None, "unipc"))
+def default_draw_settings(pipe: Pipeline) -> list[DrawSettings]:
+    """Return the ways to draw portraits that are tried, the cheapest first.
+
+    A distilled model is drawn as it is by default. Models that predict a flow keep their own scheduler. Without
+    guidance names are told apart as well, but the instant map of such faces is worse.
+    """
+    if drawing_defaults(pipe).reason:
+        return [DrawSettings()]
+    sampler = None if get_denoiser(pipe).prediction_type == FLOW else "unipc"
+    return [DrawSettings(steps, None, sampler) for steps in (3, 8)]
 
 
 def draw_portraits(
@@ -273,7 +283,7 @@ def _draw(
                 continue
             images = generate(
                 pipe,
-                [known[i % len(known)].format(name) for name in batch],
+                [known[i % len(known)].replace("{}", name) for name in batch],
                 num_inference_steps=settings.num_inference_steps,
                 guidance_scale=settings.guidance_scale,
                 sampler=settings.sampler,
@@ -305,14 +315,14 @@ def find_known_names(
     Every name is drawn twice, in the order given: the famous ones first. Then those that are still undecided are drawn
     again, up to so many pictures. What has been yielded is usable at any time.
 
-    num_inference_steps, guidance_scale, sampler: None takes the first of WAYS in which the first names are told from
-    the `made_up` ones, or else the last of them. start: as in `draw_portraits`.
+    num_inference_steps, guidance_scale, sampler: None takes the first of `default_draw_settings` with which the first
+    names are told from the `made_up` ones, or else the last of them. start: as in `draw_portraits`.
     draw: called as `draw_portraits` is, but for the pipeline and the reader, in its place.
     """
     everybody, described = [*made_up, *names], _described(pipe, seed)
     settings_left = [DrawSettings(num_inference_steps, guidance_scale, sampler)]
     if settings_left == [DrawSettings()]:
-        settings_left = list(DRAW_SETTINGS)
+        settings_left = default_draw_settings(pipe)
 
     def drawing(settings: DrawSettings, who: Sequence[str], count: int) -> Iterator[Portraits]:
         if draw is not None:

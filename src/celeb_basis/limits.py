@@ -39,13 +39,17 @@ MAX_VECTORS = 1000  # of an embedding
 MAX_LATENT_SIDE = 1024
 
 # Photographs
-MAX_PHOTOS = 100  # of one person; all are kept in memory, in which one takes up to 12 MB
+MAX_PHOTOS = 100  # of one person; all are kept in memory, in which one takes up to 25 MB
+MAX_KEPT_PIXELS = 2**23  # of an opened photo; a small face of a large one is still seen in so many
 MAX_PHOTO_PIXELS = 2**26  # decoded at once; at four bytes each 256 MB
 MAX_JPEG_PIXELS = 178_956_970  # of a JPEG, which is decoded at a fraction of its size: Pillow's own limit
 MAX_PHOTO_SIDE = 65_535
+MAX_PNG_CHUNKS = 2**18  # parts of a PNG
+MAX_PNG_TEXT_BYTES = 2**20  # of its texts together; longer ones are left out
 
 # The page
 MAX_REQUEST_BYTES = 2**20  # of a request that is no upload
+MAX_LOGIN_BYTES = 2**14
 MAX_UPLOAD_MB = 64  # of one photo, basis or identity file
 MAX_UPLOAD_BYTES = MAX_UPLOAD_MB * 2**20 + 2**16  # of a request that uploads one
 MAX_DRAINED_BYTES = 2**30  # of a refused request that are still read, so that its sender hears the answer

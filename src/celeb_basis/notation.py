@@ -7,7 +7,7 @@ import re
 import unicodedata
 
 from .errors import PromptError
-from .limits import MAX_TOKEN_LENGTH
+from .limits import MAX_TEMPLATE_LENGTH, MAX_TOKEN_LENGTH
 
 PLACEHOLDER = re.compile(r"<[a-z0-9_-]+>")
 
@@ -27,6 +27,16 @@ def placeholder_token(name: str) -> str:
     token = f"<{name.strip().removeprefix('<').removesuffix('>')}>"
     check_token(token)
     return token
+
+
+def is_template(value: object) -> bool:
+    """Return whether a value is a prompt with {} where a name stands: once, without any other brace."""
+    return (
+        isinstance(value, str)
+        and "{}" in value
+        and value.count("{") == value.count("}") == 1
+        and len(value) <= MAX_TEMPLATE_LENGTH
+    )
 
 
 def excerpt(text: str, length: int = 120) -> str:

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from .backend.denoiser import Denoiser
 from .backend.families import get_denoiser
-from .backend.hooks import hook
-from .backend.pipeline import Pipeline, model_name
+from .backend.pipeline import Pipeline, hook, model_name
 from .backend.text_encoders import expanded
 from .errors import PromptError
 from .notation import PLACEHOLDER, Box, check_box

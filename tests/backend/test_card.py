@@ -46,7 +46,7 @@ def test_without_a_file_a_card_is_empty(folder):
 
 def test_a_card_brings_basis_and_map(folder, tmp_path, capsys):
     assert main(["sample", "--name", "zad", "--model", str(folder), "-o", str(tmp_path / "zad.safetensors")]) == 2
-    assert "needs --basis" in capsys.readouterr().err
+    assert "0 of 4730 names are two tokens in this model" in capsys.readouterr().err
     lay(folder, basis="basis.safetensors", instant_map="map.safetensors")
     card = ModelCard.of(folder)
     assert CelebBasis.load(card.basis).n_components == 4
@@ -104,6 +104,23 @@ def test_the_miniature_is_a_folder_with_a_card():
         ('{"scales": true}', "scales"),
         ('{"templates": ["a photo"]}', "templates must be prompts"),
         ('{"templates": []}', "templates must be prompts"),
+        *(
+            (json.dumps({field: [template]}), f"{field} must be prompts")
+            for field in ("templates", "portraits")
+            for template in (
+                "{} {x}",
+                "{} {0}",
+                "{} {",
+                "{} }",
+                "{{}}",
+                "{:>1000000000} {}",
+                "{:{}}",
+                "{!z} {}",
+                "{} {}",
+                "}{",
+                ["{}"],
+            )
+        ),
         ('{"portraits": "a photo of {}"}', "portraits must be prompts"),
         ('{"scales": [0]}', "scales"),
         ('{"face_reader": 3}', "face_reader"),

@@ -6,10 +6,10 @@ from conftest import make_pipeline
 from diffusers import EDMEulerScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
 from celeb_basis import ModelError
-from celeb_basis.backend.denoiser import SDXLDenoiser
 from celeb_basis.backend.families import get_denoiser
 from celeb_basis.backend.load import load_pipeline
 from celeb_basis.backend.text_encoders import encode, token_ids
+from celeb_basis.backend.unet import SDXLDenoiser
 
 
 @pytest.mark.parametrize(

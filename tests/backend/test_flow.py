@@ -285,7 +285,7 @@ def test_the_instant_map_is_the_start(pipe, basis):
     features = torch.nn.functional.normalize(torch.randn(25, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
     coefficients = basis.transform(name_rows(pipe, basis.names)[0])
     fitted = InstantMap.fit(features, coefficients, basis=basis, face_reader="test")
-    instant_map = replace(fitted, score=0.5)  # of random features, it is worth nothing
+    instant_map = replace(fitted, loo_r2=0.5)  # of random features, it is worth nothing
     identity = fit_identity(pipe, basis, [face()], placeholder_token="<a>", instant_map=instant_map, max_train_steps=0)
     assert torch.allclose(identity.coefficients(basis), instant_map.predict(face().feature), atol=1e-4)
 

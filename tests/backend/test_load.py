@@ -12,9 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from celeb_basis import Face, ModelError
-from celeb_basis.backend.load import FAMILIES, _dtype, load_pipeline
+from celeb_basis.backend.families import FAMILIES
+from celeb_basis.backend.load import _dtype, load_pipeline
 from celeb_basis.backend.pipeline import model_name
 from celeb_basis.backend.text_encoders import fingerprint
+from celeb_basis.faces.reader import get_face_reader
 from celeb_basis.generate import generate
 
 LAYOUTS = {"sd1": ("clip",), "sd2": ("open_clip",), "sdxl": ("clip", "open_clip")}
@@ -247,8 +249,10 @@ def test_a_single_file_says_that_it_predicts_velocity(single):
 def test_a_family_in_the_cache_serves_its_single_files(single, kind, tmp_path):
     """And where it is not there, nothing is fetched: the line says what to name."""
     pipe, file, parent = single(kind)
-    [family] = [hub for mark, hub in FAMILIES.items() if ("embedders.1" in mark) == (kind == "sdxl")]
-    with pytest.raises(ModelError, match=f"config={family}") as error:
+    [family] = [
+        hub for row in FAMILIES if (row.name == "SDXL") == (kind == "sdxl") for hub in row.single_files.values() if hub
+    ]
+    with pytest.raises(ModelError, match=f"such as {family}.*argument: config") as error:
         load_pipeline(file, device="cpu")
     assert "\n" not in str(error.value)
     cached = shutil.copytree(parent, cache_folder(tmp_path / "cache", family), dirs_exist_ok=True)

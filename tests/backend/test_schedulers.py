@@ -6,7 +6,7 @@ from conftest import state_of
 
 from celeb_basis import Identity, PromptError
 from celeb_basis.backend.card import SAMPLERS
-from celeb_basis.evaluation.image_cache import Drawing, ImageRequest
+from celeb_basis.evaluation.image_cache import ImageCache, ImageRequest
 from celeb_basis.generate import generate
 
 
@@ -29,14 +29,14 @@ def test_each_draws_its_own_picture_and_leaves_the_model_as_it_was(pipe, ada):
 
 
 def test_a_name_of_none_is_one_line(pipe, ada):
-    with pytest.raises(PromptError, match=r"sampler='euler a' must be one of ddim, .*unipc"):
+    with pytest.raises(PromptError, match=r"no sampler 'euler a': choose one of ddim, .*unipc"):
         generate(pipe, "a photo of <ada>", [ada], sampler="euler a")
 
 
 def test_pictures_of_another_sampler_are_not_taken_for_these(pipe, ada, tmp_path):
     wanted = [ImageRequest("a photo of <ada>", 0)]
     first, other, again = (
-        Drawing(pipe, num_inference_steps=2, folder=tmp_path, sampler=sampler).draw(wanted, [ada])[0]
+        ImageCache(pipe, num_inference_steps=2, folder=tmp_path, sampler=sampler).draw(wanted, [ada])[0]
         for sampler in (None, "rbf", None)
     )
     assert np.array_equal(first, again) and not np.array_equal(first, other)

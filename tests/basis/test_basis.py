@@ -104,7 +104,7 @@ def test_another_model_is_refused(pipe, basis):
 def test_rows_alone_make_a_basis(pipe, basis):
     rows, kept = name_rows(pipe, NAMES)
     ours = CelebBasis.fit(rows, kept, encoder_dims=embedding_dims(pipe))
-    for name in ("mean", "components", "explained_variance", "radius"):
+    for name in ("mean", "components", "explained_variance", "median_radius"):
         assert torch.equal(getattr(ours, name), getattr(basis, name))
     with pytest.raises(BasisError, match="at least 3"):
         CelebBasis.fit(rows[:2], kept[:2])
@@ -128,11 +128,15 @@ def spoilt(tensor, how):
 @pytest.mark.parametrize(
     ("name", "how"),
     [
-        *((name, how) for name in ("mean", "components", "radius") for how in ("nan", "infinite", "half", "short")),
+        *(
+            (name, how)
+            for name in ("mean", "components", "median_radius")
+            for how in ("nan", "infinite", "half", "short")
+        ),
         ("components", "scaled"),
         ("components", "flat"),
         ("explained_variance", "negative"),
-        ("radius", "negative"),
+        ("median_radius", "negative"),
     ],
 )
 def test_a_basis_checks_itself(basis, tmp_path, name, how):

@@ -16,7 +16,7 @@ def test_one_name_a_line_with_comments(tmp_path):
     path = tmp_path / "names.txt"
     text = "\ufeff# people\nAda  Lovelace\n\nAlan Turing # logician\nAda Lovelace\r\nJosé Ñandú\n"
     path.write_text(text, encoding="utf-8")
-    assert names.read(path) == ["Ada Lovelace", "Alan Turing", "José Ñandú"]
+    assert names.read_names(path) == ["Ada Lovelace", "Alan Turing", "José Ñandú"]
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_a_bad_list_is_one_clear_line(tmp_path, content, says):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(BasisError, match=says):
-        names.read(path)
+        names.read_names(path)
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def test_closed_form_error_is_that_of_leaving_one_out(basis):
         plain = features[i] @ m.coef.T + m.intercept
         left_out += (plain - coefficients[i].flatten()).square().sum().item()
     total = (coefficients - coefficients.mean(0)).square().sum().item()
-    assert ours.score == pytest.approx(1 - left_out / total, abs=1e-3)
+    assert ours.loo_r2 == pytest.approx(1 - left_out / total, abs=1e-3)
 
 
 def test_the_penalty_follows_the_noise(basis):
@@ -62,8 +62,8 @@ def test_a_map_says_whether_it_is_worth_anything(basis):
     seen = (features @ torch.randn(6, basis.sigma.numel(), generator=g)).reshape(80, *basis.sigma.shape)
     noise = torch.randn(80, *basis.sigma.shape, generator=g)
     good, bad = (InstantMap.fit(features, y, basis=basis, face_reader="test") for y in (seen, noise))
-    assert good.score > 0.9 and not good.is_worthless
-    assert bad.score < 0.1 and bad.is_worthless
+    assert good.loo_r2 > 0.9 and not good.is_worthless
+    assert bad.loo_r2 < 0.1 and bad.is_worthless
 
 
 def test_file_and_checks(tmp_path, basis):
@@ -72,7 +72,7 @@ def test_file_and_checks(tmp_path, basis):
     m.save(tmp_path / "m.safetensors")
     again = InstantMap.load(tmp_path / "m.safetensors")
     assert torch.equal(again.predict(features), m.predict(features))
-    assert (again.alpha, again.score, again.face_reader) == (m.alpha, m.score, "test")
+    assert (again.alpha, again.loo_r2, again.face_reader) == (m.alpha, m.loo_r2, "test")
     again.check(basis)
     tensors, metadata = load_safetensors(tmp_path / "m.safetensors")
     del metadata["alpha"]
@@ -88,7 +88,7 @@ def test_file_and_checks(tmp_path, basis):
         InstantMap.load(tmp_path / "b.safetensors")
 
 
-@pytest.mark.parametrize("how", ["nan", "half", "odd", "flat", "alpha", "score"])
+@pytest.mark.parametrize("how", ["nan", "half", "odd", "flat", "alpha", "loo_r2"])
 def test_a_map_checks_itself(basis, how):
     features, coefficients = celebrities(basis)
     m = InstantMap.fit(features, coefficients, basis=basis, face_reader="test")
@@ -98,7 +98,7 @@ def test_a_map_checks_itself(basis, how):
         "odd": {"coef": m.coef[1:], "intercept": m.intercept[1:]},
         "flat": {"coef": m.coef.flatten()},
         "alpha": {"alpha": float("nan")},
-        "score": {"score": float("inf")},
+        "loo_r2": {"loo_r2": float("inf")},
     }[how]
     with pytest.raises(BasisError, match="no instant map"):
         replace(m, **values)

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from celeb_basis import BasisError, Face, ModelCard
 from celeb_basis.backend.text_encoders import name_rows
-from celeb_basis.known_names import DRAW_SETTINGS, Portraits, draw_portraits, find_known_names
+from celeb_basis.known_names import Portraits, default_draw_settings, draw_portraits, find_known_names
 
 
 def portraits(features, names=None):
@@ -182,7 +182,7 @@ def short(pipe, monkeypatch):
 
 def test_drawing_goes_on_where_it_stopped(short):
     before = state_of(short)
-    how = {"pictures": 3, "num_inference_steps": 2, "batch_size": 3}
+    how = {"num_images": 3, "num_inference_steps": 2, "batch_size": 3}
     *_, whole = draw_portraits(short, NAMES[:7], Colours(), **how)
     assert whole.names == tuple(NAMES[:7]) and 0 < whole.found.sum() < 21
     parts = draw_portraits(short, NAMES[:7], Colours(), **how)
@@ -220,13 +220,13 @@ def test_a_survey_takes_more_steps_until_names_are_told_apart(short, monkeypatch
     made_up, names = NAMES[:3], NAMES[3:6]
     shares = iter([False, True])
     monkeypatch.setattr(Portraits, "separates_unknown", lambda self, made_up: next(shares))
-    *_, (done, _) = find_known_names(short, names, made_up, Colours(), pictures=2)
-    assert json.loads(done.drawn)[-3:] == [*DRAW_SETTINGS[1]]
+    *_, (done, _) = find_known_names(short, names, made_up, Colours(), num_images=2)
+    assert json.loads(done.drawn)[-3:] == [*default_draw_settings(short)[1]]
     assert done.num_images.tolist() == [2] * 6
 
 
 def test_a_model_may_be_called_otherwise(short):
-    how = {"pictures": 2, "num_inference_steps": 1}
+    how = {"num_images": 2, "num_inference_steps": 1}
     *_, drawn = draw_portraits(short, NAMES[:2], Colours(), **how)
     name = short.config["_name_or_path"]
     short.register_to_config(_name_or_path=f"./{name}")
@@ -237,7 +237,7 @@ def test_a_model_may_be_called_otherwise(short):
 
 
 def test_faces_of_another_drawing_are_not_mixed_in(short):
-    how = {"pictures": 2, "num_inference_steps": 1}
+    how = {"num_images": 2, "num_inference_steps": 1}
     *_, drawn = draw_portraits(short, NAMES[:2], Colours(), **how)
     others = make_pipeline(short.config["_name_or_path"].split()[-1], seed=1)
     others.card = short.card

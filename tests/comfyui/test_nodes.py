@@ -5,6 +5,7 @@ import random
 
 import pytest
 import torch
+from conftest import NAMES, make_pipeline
 from host import call, start
 from mutate import ANY, TENSORS
 
@@ -13,14 +14,18 @@ from celeb_basis import CelebBasis, Identity, InstantMap
 LONGEST = 900  # letters
 
 
+@pytest.fixture(scope="module")
+def pipe():
+    return make_pipeline("sd1")
+
+
 @pytest.fixture
-def models(tmp_path):
+def models(tmp_path, pipe):
     """ComfyUI's folder of models, with a person, a basis and its map."""
     for kind in ("embeddings", "celeb_basis"):
         (tmp_path / kind).mkdir()
     torch.manual_seed(0)
-    names = [f"n{i} m{i}" for i in range(24)]
-    basis = CelebBasis.fit(torch.randn(24, 2, 16), names, 6, model="tiny", fingerprint="f")
+    basis = CelebBasis.from_pipeline(pipe, NAMES, 6)
     basis.save(tmp_path / "celeb_basis" / "tiny.safetensors")
     features = torch.nn.functional.normalize(torch.randn(24, 8), dim=-1)
     instant_map = InstantMap.fit(features, torch.randn(24, 2, 6), basis=basis, face_reader="r")
@@ -43,18 +48,18 @@ def is_one_line(answer, *says):
     )
 
 
-def test_a_person_is_loaded_blended_and_saved(nodes, models):
+def test_a_person_is_loaded_blended_and_saved(nodes, models, pipe):
     [ada] = call(nodes.LoadIdentity, file="ada.safetensors").values
     [bodil] = call(nodes.BlendIdentities, a=ada, b=ada, weight=0.5, name="Bodil").values
     assert "embedding:bodil" in call(nodes.SaveIdentity, identity=bodil, overwrite=False).ui
     assert torch.equal(Identity.load(models / "embeddings" / "bodil.safetensors").vectors, ada.vectors)
     assert nodes.bases() == [nodes.MADE, "tiny.safetensors"]
-    basis, instant_map = nodes.basis_and_map("tiny.safetensors", None)
-    assert basis.names[0] == "n0 m0" and instant_map.face_reader == "r"
+    model = nodes.model_with(pipe, "tiny.safetensors")
+    assert model.basis.names[0] == NAMES[0] and model.instant_map.face_reader == "r"
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_damaged_files_are_one_line_or_what_they_should_be(nodes, models, seed):
+def test_damaged_files_are_one_line_or_what_they_should_be(nodes, models, pipe, seed):
     chance = random.Random(seed)
     person, basis, instant_map = (
         models / place
@@ -68,7 +73,7 @@ def test_damaged_files_are_one_line_or_what_they_should_be(nodes, models, seed):
 
     class Bases:  # the part of other nodes that reads them
         execute = staticmethod(
-            nodes.in_one_line(lambda cls, basis: nodes.basis_and_map(basis, None)).__get__(None, object)
+            nodes.in_one_line(lambda cls, basis: nodes.model_with(pipe, basis)).__get__(None, object)
         )
 
     for file, content in sound.items():

@@ -11,7 +11,8 @@ from PIL import Image, features
 from celeb_basis.errors import NoFaceError, PhotoError, SeveralFacesError
 from celeb_basis.faces.align import align_ffhq
 from celeb_basis.faces.face import Face, find_face
-from celeb_basis.faces.photo import GREY, LONG_SIDE, open_photo
+from celeb_basis.faces.photo import GREY, open_photo
+from celeb_basis.limits import MAX_KEPT_PIXELS
 
 AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 RED, BLUE = (220, 30, 30), (30, 30, 220)
@@ -112,7 +113,8 @@ def test_first_frame_of_an_animation(tmp_path):
 def test_fifty_megapixels_come_out_small(tmp_path, name):
     two_halves(8660, 5774).save(tmp_path / name)
     photo = open_photo(tmp_path / name)
-    assert photo.size == (LONG_SIDE, round(LONG_SIDE * 5774 / 8660))
+    assert photo.width * photo.height == pytest.approx(MAX_KEPT_PIXELS, rel=1e-3)
+    assert photo.width / photo.height == pytest.approx(8660 / 5774, rel=1e-3)
     assert close(colour(photo, 0.5, 0.1), RED) and close(colour(photo, 0.5, 0.9), BLUE)
 
 
@@ -190,7 +192,7 @@ def postscript(path):
         (lambda path: path, "is a folder"),
         (containing("empty.jpg", b""), "is empty"),
         (containing("letter.jpg", b"Dear Sir or Madam,\n" * 20), "not a picture"),
-        (containing("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 64), "HEIC"),
+        (containing("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 64), "damaged or cut short"),
         (containing("film.mp4", b"\0\0\0\x18ftypisom\0\0\0\0isomavc1" + b"\0" * 64), "is a film"),
         pytest.param(truncated("half.avif"), "damaged or cut short", marks=AVIF),
         pytest.param(scrambled("bad.avif"), "damaged or cut short", marks=AVIF),
@@ -247,7 +249,7 @@ def test_a_reader_may_say_what_it_can_read():
 def test_of_several_faces_the_largest_only_when_asked(tmp_path):
     two_halves().save(tmp_path / "family.png")
     photo = open_photo(tmp_path / "family.png")
-    with pytest.raises(SeveralFacesError, match=r"family\.png: 3 faces found.*largest=True"):
+    with pytest.raises(SeveralFacesError, match=r"family\.png: 3 faces found.*largest_face"):
         find_face(photo, Squares(3))
     assert find_face(photo, Squares(3), largest_face=True).box[2] == 90.0
 

@@ -46,10 +46,15 @@ def test_somebody_else_is_left_out_and_said_so(reader, caplog):
     assert caplog.messages == ["astronaut.jpg: looks like somebody else than the other photos; this photo is left out"]
 
 
-def test_one_against_one_is_said_and_both_stay(reader, caplog):
-    assert len(find_person([named("hopper"), named("astronaut")], reader)) == 2
-    [said] = caplog.messages
-    assert "look like different people" in said and "hopper.jpg" in said and "astronaut.jpg" in said
+def test_two_people_given_as_one_are_refused_unless_a_mix_is_meant(reader, caplog):
+    two = [named("hopper"), named("astronaut")]
+    with pytest.raises(PhotoError, match=r"different people.*hopper\.jpg, astronaut\.jpg.*mix") as refused:
+        find_person(two, reader)
+    assert refused.value.argument == "mixed"
+    with pytest.raises(PhotoError, match="different people"):
+        find_person([*two, named("hopper"), named("astronaut")], reader)
+    assert len(find_person(two, reader, mixed=True)) == 2 and not caplog.messages
+    assert len(find_person([*versions("hopper"), named("astronaut")], reader, mixed=True)) == 4
 
 
 def test_of_a_group_the_face_in_the_other_photos_counts(reader):
@@ -99,11 +104,11 @@ def test_photos_years_apart_are_one_person(reader, caplog):
 
 
 def test_better_photos_count_more():
-    from celeb_basis.fit.methods.method import Task
+    from celeb_basis.fit.methods.method import FitContext
 
     good, bad = (
         Face(Image.new("RGB", (8, 8)), (0, 0, 8, 8), torch.eye(2)[i], "test", weight=weight)
         for i, weight in enumerate((1.0, 0.25))
     )
-    [feature] = Task(None, None, [[good, bad]], [], ()).features()
+    [feature] = FitContext(None, None, [[good, bad]], [], ()).features()
     assert feature.tolist() == pytest.approx([4 / 17**0.5, 1 / 17**0.5])

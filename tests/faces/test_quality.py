@@ -6,7 +6,7 @@ from photographs import ALWAYS, EVERYBODY, photograph
 from PIL import Image, ImageFilter
 
 from celeb_basis.faces.align import TEMPLATE
-from celeb_basis.faces.detect import Detector, Found
+from celeb_basis.faces.detect import Detection, Detector
 from celeb_basis.faces.quality import quality_of
 
 
@@ -52,9 +52,9 @@ def test_a_nose_far_to_the_side_is_a_turned_head():
     landmarks = TEMPLATE * 3 + 100
     box = np.array([100, 100, 400, 450])
     photo = Image.new("RGB", (600, 600), (128, 128, 128))
-    straight = quality_of(photo, Found(box, landmarks, 0.9))
+    straight = quality_of(photo, Detection(box, landmarks, 0.9))
     landmarks = landmarks.copy()
     landmarks[2, 0] += 0.6 * (landmarks[1, 0] - landmarks[0, 0])
-    aside = quality_of(photo, Found(box, landmarks, 0.9))
+    aside = quality_of(photo, Detection(box, landmarks, 0.9))
     assert straight.turn < 0.05 and aside.turn == pytest.approx(0.6, abs=0.05)
     assert any("turned" in said for said in aside.flaws) and aside.weight < straight.weight

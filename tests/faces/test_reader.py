@@ -109,6 +109,32 @@ def test_a_small_face_is_found_in_a_large_picture(name, height, alike, reader, u
     assert ("small" in " ".join(face.flaws)) == (height < 40)
 
 
+def on_a_wall(width, height, face, places):
+    """A large picture with the astronaut's face, so many pixels tall, at each of the places."""
+    photo = photograph("astronaut")
+    small = photo.resize([round(photo.width * face / 113)] * 2, Image.Resampling.LANCZOS)
+    wall = Image.new("RGB", (width, height), (150, 160, 170))
+    for place in places:
+        wall.paste(small, place)
+    return wall
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "face"),
+    [(2048, 1536, 32), (2048, 1536, 48), (4032, 3024, 80), (12_000, 900, 180)],
+    ids=["32 in 2048", "48 in 2048", "80 in 12 megapixels", "180 in a panorama"],
+)
+def test_a_small_face_is_found_in_a_large_file(width, height, face, reader, upright, tmp_path):
+    on_a_wall(width, height, face, [(width // 2, height // 4)]).save(tmp_path / "large.jpg", quality=95)
+    found = find_face(open_photo(tmp_path / "large.jpg"), reader)
+    assert float(found.feature @ upright["astronaut"].feature) > (0.9 if face > 48 else 0.6)
+
+
+def test_faces_at_the_edges_of_tiles_are_found_once():
+    places = [(x, 300 + 40 * (i % 2)) for i, x in enumerate(range(100, 3000, 320))]
+    assert len(Detector().find(on_a_wall(3344, 1000, 50, places))) == len(places)
+
+
 def test_a_close_up_is_found_once(reader, upright):
     left, top, right, bottom = upright["hopper"].box
     close = photograph("hopper").crop((round(left) - 20, round(top) - 20, round(right) + 20, round(bottom) + 20))

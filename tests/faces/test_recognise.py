@@ -201,7 +201,7 @@ def test_a_photograph_is_fitted_from_the_command_line(cached, tmp_path, monkeypa
     features = torch.nn.functional.normalize(torch.randn(20, 128), dim=-1)
     for reader in ("sface-2021dec-int8bq", "auraface-v1"):
         instant_map = InstantMap.fit(features, torch.randn(20, 2, 7), basis=basis, face_reader=reader)
-        replace(instant_map, score=0.5).save(f"{reader}.safetensors")
+        replace(instant_map, loo_r2=0.5).save(f"{reader}.safetensors")
     for folder, names in (("me", ("hopper",)), ("three", ("hopper", "hopper", "astronaut"))):
         (tmp_path / folder).mkdir()
         for i, name in enumerate(names):

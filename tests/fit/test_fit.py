@@ -14,7 +14,7 @@ from celeb_basis.backend.denoiser import Prediction
 from celeb_basis.backend.families import get_denoiser
 from celeb_basis.backend.text_encoders import encode, placeholders, token_ids
 from celeb_basis.errors import BasisError
-from celeb_basis.fit.data import face_weights, training_picture
+from celeb_basis.fit.data import face_weights, training_image
 from celeb_basis.fit.loop import first_quantile, fit_steps, golden_ratio_sequence, optimize, person_images
 from celeb_basis.fit.methods import METHODS, CelebBasisMethod, Paper, StableIdentity, TextualInversion
 from celeb_basis.fit.recipe import DEFAULTS, STEPS_FROM_MEAN
@@ -141,7 +141,7 @@ def test_no_steps_return_the_start(pipe, basis, instant_map):
 
 def test_a_worthless_map_is_left_alone_unless_it_is_asked_for(pipe, basis, instant_map):
     face, fit = make_face(1), {"placeholder_token": "<ada>", "max_train_steps": 0}
-    worthless = replace(instant_map, score=0.01)
+    worthless = replace(instant_map, loo_r2=0.01)
     identity = fit_identity(pipe, basis, [face], instant_map=worthless, **fit)
     assert identity.provenance["init"] == "mean" and identity.coefficients(basis).abs().max() < 1e-5
     asked = fit_identity(pipe, basis, [face], instant_map=worthless, method=CelebBasisMethod(init="instant"), **fit)
@@ -307,12 +307,12 @@ def test_half_precision_learns_too():
     assert cosine > 0.9
 
 
-def test_training_pictures_are_faces_on_black():
+def test_training_images_are_faces_on_black():
     white = Image.new("RGB", (40, 40), "white")
     g = torch.Generator().manual_seed(0)
     seen = set()
     for _ in range(30):
-        drawn = training_picture([white], size=32, grid=8, scales=(0.25, 0.5, 1.0), generator=g)
+        drawn = training_image([white], size=32, vae_scale_factor=8, scales=(0.25, 0.5, 1.0), generator=g)
         picture = drawn.pixels
         assert picture.shape == (3, 32, 32) and picture.max() <= 1
         lit = (picture[0] > -1).nonzero()
@@ -325,7 +325,7 @@ def test_training_pictures_are_faces_on_black():
 
 def test_the_picture_is_learnt_in_its_colours(pipe):
     red = Image.new("RGB", (16, 16), (200, 30, 30))
-    picture = training_picture([red], size=16, grid=2, scales=(1.0,), generator=torch.Generator()).pixels
+    picture = training_image([red], size=16, vae_scale_factor=2, scales=(1.0,), generator=torch.Generator()).pixels
     assert picture[0].mean() > 0 > picture[1].mean()
     latents = get_denoiser(pipe).encode(picture[None])
     with torch.no_grad():
@@ -333,7 +333,7 @@ def test_the_picture_is_learnt_in_its_colours(pipe):
     assert torch.equal(latents, own)
 
 
-def test_a_training_picture_is_the_same_whenever_it_is_needed(pipe):
+def test_a_training_image_is_the_same_whenever_it_is_needed(pipe):
     once, again = (
         person_images(
             pipe,
@@ -354,13 +354,17 @@ def test_a_training_picture_is_the_same_whenever_it_is_needed(pipe):
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ({"method": "dreambooth"}, "method='dreambooth' must be one of celeb-basis, paper"),
+        ({"method": "dreambooth"}, "no method 'dreambooth': choose one of celeb-basis, paper"),
         ({"max_train_steps": -1}, "at least 0"),
         ({"templates": ("a photo",)}, "template"),
         ({"templates": ()}, "template"),
+        ({"templates": ("{} {x}",)}, "template"),
+        ({"templates": ("{:>1000000000} {}",)}, "template"),
+        ({"templates": ("{} {}",)}, "template"),
+        ({"templates": (3,)}, "template"),
         ({"scales": ()}, "scales"),
         ({"scales": (0.5, 1.5)}, "scales"),
-        ({"learning_rate": 0}, "learning_rate=0 must be above 0"),
+        ({"learning_rate": 0}, "learning rate 0 must be above 0"),
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"resolution": 0}, "resolution"),
         ({"method": CelebBasisMethod(init="instant")}, "instant map"),
@@ -375,7 +379,7 @@ def test_recipes_that_cannot_be_followed(pipe, basis, recipe, message):
 @pytest.mark.parametrize(
     ("method", "settings", "message"),
     [
-        (CelebBasisMethod, {"init": "random"}, "init='random'"),
+        (CelebBasisMethod, {"init": "random"}, "'random' must be instant or mean"),
         (CelebBasisMethod, {"max_radius": -1.0}, "max_radius"),
         (Paper, {"momentum": 1.0}, "momentum"),
         (TextualInversion, {"num_vectors": 3}, "num_vectors"),

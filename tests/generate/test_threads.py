@@ -7,7 +7,7 @@ import torch
 from conftest import state_of
 
 from celeb_basis import Face
-from celeb_basis.backend.hooks import hook
+from celeb_basis.backend.pipeline import hook
 from celeb_basis.backend.text_encoders import check_placeholder, placeholders
 from celeb_basis.fit.loop import fit_steps
 from celeb_basis.fit.recipe import Recipe

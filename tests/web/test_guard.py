@@ -1,18 +1,26 @@
 """The page's guard: other sites, other names, other visitors, guesses, and requests of the wrong form."""
 
 import json
+import math
+import os
 import socket
+import struct
 import threading
 import time
+from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
 from gradio_client import Client
 from PIL import Image
 
+import celeb_basis
+from celeb_basis import CelebBasis, CelebBasisError, Identity, InstantMap, miniature
+from celeb_basis.limits import MAX_MESSAGE_LENGTH
 from celeb_basis.web import Studio, serve
+from celeb_basis.web.page import as_shown
 from celeb_basis.web.visitors import GRACE
 
 API = "gradio_api/"
@@ -36,20 +44,85 @@ def locked(studio):
         yield address
 
 
-def number_of(address, name):
+@cache
+def number_of(address, name, client=httpx):
     """The number of a function of the page."""
-    found = httpx.get(f"{address}config").json()["dependencies"]
+    found = client.get(f"{address}config").json()["dependencies"]
     return next(each["id"] for each in found if each["api_name"] == name)
 
 
-def join(address, name, data, session="s1", **more):
-    body = {"fn_index": number_of(address, name), "data": data, "session_hash": session}
-    return httpx.post(f"{address}{API}queue/join", content=json.dumps(body), headers=JSON, **more)
+def join(address, name, data, session="s1", client=httpx):
+    body = {"fn_index": number_of(address, name, client), "data": data, "session_hash": session}
+    return client.post(f"{address}{API}queue/join", content=json.dumps(body), headers=JSON)
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", ""])
+def call(address, name, data, session):
+    """Call a function of the page by hand; return its outputs, or what it says."""
+    answer = join(address, name, data, session)
+    if answer.status_code != 200:
+        return answer.json()["detail"]
+    with httpx.stream("GET", f"{address}{API}queue/data?session_hash={session}", timeout=60) as events:
+        for line in events.iter_lines():
+            said = json.loads(line[5:]) if line.startswith("data:") else {}
+            if said.get("msg") == "process_completed":
+                return said["output"].get("error") or said["output"].get("data")
+
+
+def file_data(path, **more):
+    return {"path": str(path), "meta": {"_type": "gradio.FileData"}, **more}
+
+
+def uploaded(address, file, content, client=httpx):
+    """Upload a file; return where the page keeps it."""
+    [path] = client.post(f"{address}{API}upload", files={"files": (file, content)}).json()
+    return path
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "", "[", "[::1", "]", "[zz]",
+        "[127.0.0.1]x",
+        "localhost:99999", "localhost:x", "localhost:-1", "me@localhost", "localhost/x", "loc alhost", "\xff",
+        "a" * 999,
+    ],
+)  # fmt: skip
 def test_a_name_of_somebody_else_is_refused(address, host):
-    assert httpx.get(address, headers={"host": host}).status_code == 421
+    assert httpx.get(address, headers={"host": host.encode("latin-1")}).status_code == 421
+
+
+@pytest.mark.parametrize("origin", ["null", "", "http://[", "https://", "http://127.0.0.1:99999", "\xff", "//x", ":"])
+def test_an_odd_origin_is_refused(address, origin):
+    answer = httpx.get(f"{address}config", headers={"origin": origin.encode("latin-1")})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-host", "x-gradio-server"])
+def test_addresses_in_answers_do_not_come_from_others(address, header):
+    for value in ("[", "http://[", "evil.example", "localhost:99999", "\xff"):
+        answer = httpx.get(f"{address}config", headers={header: value.encode("latin-1")})
+        assert answer.status_code == 200 and answer.json()["root"] == address.rstrip("/"), value
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("faces.example", "https://faces.example"),  # the proxy passes on the name under which it was called,
+        ("faces.example:443", "https://faces.example"),
+        ("faces.example", "https://faces.example:8443"),  # without its port,
+        (None, "https://faces.example"),  # or sends the name of the page behind it
+        (None, "http://faces.example:8080"),
+        ("localhost:443", "https://localhost"),
+        ("localhost", "http://localhost:80"),
+    ],
+)
+def test_a_proxy_of_the_given_name_is_no_other_site(address, host, origin):
+    headers = {"origin": origin, "sec-fetch-site": "same-origin"} | ({"host": host} if host else {})
+    body = json.dumps({"fn_index": number_of(address, "people"), "data": [None], "session_hash": "proxied"})
+    answer = httpx.post(f"{address}{API}queue/join", content=body, headers=JSON | headers)
+    assert answer.status_code == 200, answer.text
+    evil = {"origin": origin.replace("faces", "evil").replace("localhost", "localhost.evil")}
+    assert httpx.post(f"{address}{API}queue/join", content=body, headers=JSON | headers | evil).status_code == 403
 
 
 def test_the_pages_own_names_are_known(address):
@@ -118,12 +191,17 @@ def test_a_session_is_its_visitors_own(address):
             assert stranger.post(f"{address}{API}cancel", json=cancel).status_code == 403
 
 
-DRAW = ["a photo", 1, 1, 0, 0, False, None]
+DRAW = ["a photo", 1, 1, 0, 0, False, 1, "", None]
 
 
 @pytest.mark.parametrize(
     ("at", "value"),
     [
+        (0, None),
+        (1, None),
+        (5, None),
+        (6, None),
+        (7, None),
         (0, 7),
         (0, ["x"]),
         (0, "x" * 20_001),
@@ -138,7 +216,31 @@ DRAW = ["a photo", 1, 1, 0, 0, False, None]
 )
 def test_values_of_the_wrong_kind_are_refused_before_the_job(address, at, value):
     data = [*DRAW[:at], value, *DRAW[at + 1 :]]
-    assert join(address, "draw", data).status_code == 422
+    answer = join(address, "draw", data)
+    assert answer.status_code == 422
+    assert math.isfinite(value if isinstance(value, float) else 0) is False or "is no value for it" in answer.text
+
+
+TEXTS = [" ", "<>", "\ud800", "x" * 20_000, "<eve>_1", "{}", "../\0", "女"]
+NUMBERS = [0, -1, 2**62, 1e-9, 3.7]
+
+
+def test_odd_values_are_no_errors_of_the_page(address, capfd):
+    for i, text in enumerate(TEXTS):
+        number, other = NUMBERS[i % 5], TEXTS[i - 1]
+        calls = {
+            "sample": [text, number, None],
+            "load": [None, text, None],
+            "blend": [text, other, 0.5, text, None],
+            "row": [text, None, None],
+            "draw": [text, number, 1, number, number, False, number, other, None],
+            "fit": [None, text, number, False, None, None],
+            "find_face": [None, False, None],
+            "model": [text, None, None, None],
+        }
+        for name, data in calls.items():
+            call(address, name, data, f"odd{i}{name}")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -156,12 +258,141 @@ def test_requests_of_the_wrong_form_are_refused(address, body):
 
 
 def test_requests_have_a_size(address):
-    assert httpx.post(f"{address}{API}queue/join", content=b" " * (2**20 + 1)).status_code == 413
+    for length in (2**20 + 1, 2**23):
+        answer = httpx.post(f"{address}{API}queue/join", content=b" " * length)
+        assert answer.status_code == 413 and answer.json()["detail"] == "a request may have 1024 kB"
+
+
+def test_a_large_upload_hears_how_large_it_may_be(address):
+    pieces = (bytes(2**20) for _ in range(65))  # whose length is not declared
+    for content in (bytes(65 * 2**20), pieces):
+        answer = httpx.post(f"{address}{API}upload", content=content, timeout=60)
+        assert answer.status_code == 413 and answer.json()["detail"] == "an upload may have 64 MB"
+
+
+# Files that visitors name
+
+
+@pytest.fixture(params=["open", "password"])
+def logged_in(request):
+    """The address of a page, and a visitor who may use it."""
+    with httpx.Client() as client:
+        if request.param == "open":
+            yield request.getfixturevalue("address"), client
+        else:
+            locked = request.getfixturevalue("locked")
+            client.post(f"{locked}login", data={"username": "ada", "password": "sesam"})
+            yield locked, client
+
+
+def test_only_files_that_the_page_has_are_read(logged_in, studio, tmp_path):
+    address, client = logged_in
+    diary, thief = tmp_path / "diary.png", tmp_path / "thief.safetensors"
+    miniature.person(4321).save(diary)
+    studio.first.sample("thief").save(thief)
+    own = Path(uploaded(address, "me.png", diary.read_bytes(), client))
+    for name, target in (("link.png", diary), ("folder", tmp_path)):
+        own.with_name(name).symlink_to(target)
+    os.mkfifo(own.with_name("pipe"))
+    upwards = Path(*[".."] * len(own.parts)) / str(diary)[1:]
+    elsewhere = [
+        diary, thief, tmp_path / "nothing.png", tmp_path, "/dev/zero", "/etc/passwd", "diary.png",
+        f"{own.parent}/{upwards}", own.with_name("link.png"), own.with_name("folder") / "diary.png",
+        own.with_name("pipe"), own.parent,
+        own.with_name("nothing.png"), f"{own}/x", f"{own}\0", "\ud800", "/" + "x" * 4000, "x" * 300, "",
+        "http://elsewhere.example/x", "file:///etc/passwd", studio.out, Path(celeb_basis.__file__),
+    ]  # fmt: skip
+    inputs = {
+        "find_face": lambda file: [file, False, None],
+        "fit": lambda file: [file, "ada", 0, False, None, None],
+        "load": lambda file: [file, "ada", None],
+        "model": lambda file: ["miniature", file, None, None],
+    }
+    said = set()
+    for path in elsewhere:
+        for name, data in inputs.items():
+            answer = join(address, name, data(file_data(path)), f"files{name}", client)
+            assert answer.status_code == 422, path
+            said.add(answer.json()["detail"] if path else "")
+        if path and "\ud800" not in str(path) and "\0" not in str(path):
+            answer = client.get(f"{address}{API}file={quote(str(path), safe='')}")
+            assert answer.status_code == 403 and "png" not in answer.text, path
+    lines = {line for line in said if "is no value" not in line} - {""}
+    assert lines == {"the page does not have this file, or not any more: upload it again"}
+    more = [file_data(own), "ada", 0, False, [file_data(own), file_data(diary)], None]
+    assert join(address, "fit", more, "filesfit", client).json()["detail"] in lines
+    as_map = ["miniature", None, file_data(thief), None]
+    assert join(address, "model", as_map, "filesmodel", client).json()["detail"] in lines
+    for hidden in ({"x": file_data(diary)}, {"url": [file_data(diary)]}, {"meta": {"x": file_data(diary)}}):
+        assert join(address, "find_face", [file_data(own) | hidden, False, None], "hidden", client).status_code == 422
+    assert join(address, "find_face", [file_data(own), False, None], "filesfind_face", client).status_code == 200
+
+
+def test_what_was_not_checked_is_not_handed_on(address, tmp_path):
+    body = {"fn_index": number_of(address, "people"), "data": [None], "session_hash": "extra"}
+    body |= {"event_data": file_data("/dev/zero"), "trigger_id": file_data("/dev/zero"), "batched": True}
+    answer = httpx.post(f"{address}{API}queue/join", content=json.dumps(body), headers=JSON)
+    assert answer.status_code == 200
+    assert httpx.get(f"{address}theme.css").status_code == 200
+
+
+# Texts of any length
+
+
+def with_header(header):
+    """A safetensors file of three numbers with this header."""
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(12)
+
+
+VECTOR = {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}
+LONG = "a" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {LONG: VECTOR},
+        {LONG + "_out": VECTOR},
+        {f"bundle_emb.{LONG}.clip_l": VECTOR},
+        {"emb_params": VECTOR, "__metadata__": {"format": LONG, "model": LONG, "name": "/a" * 500_000}},
+        {"emb_params": VECTOR | {"dtype": LONG}},
+        {"emb_params": VECTOR | {"shape": [1] * 100_000}},
+    ],
+)
+def test_no_file_makes_a_long_message(header, tmp_path):
+    file = tmp_path / "long.safetensors"
+    file.write_bytes(with_header(header))
+    for read in (Identity.load, CelebBasis.load, InstantMap.load):
+        begun = time.monotonic()
+        with pytest.raises(CelebBasisError) as error:
+            read(file)
+        assert len(error.value.message) <= MAX_MESSAGE_LENGTH and time.monotonic() - begun < 5
+
+
+def test_the_end_of_a_long_message_is_kept():
+    error = CelebBasisError(f"{LONG}: do this")
+    assert error.message.startswith("aaa") and error.message.endswith("a: do this")
+
+
+@pytest.mark.parametrize("part", ["a", "/", "/a", "!/", "a/", "/" + "0" * 64, "'/a b", " "])
+def test_what_visitors_see_takes_no_time_to_say(part):
+    begun = time.monotonic()
+    said = str(as_shown(part * 300_000))
+    assert time.monotonic() - begun < 0.5 and len(said) < 5 * MAX_MESSAGE_LENGTH
+
+
+def test_folders_of_the_server_are_not_shown():
+    hashed = "/tmp/folder/" + "0" * 64
+    assert as_shown(f"{hashed}/me.png: no face found").message == "me.png: no face found"
+    assert as_shown(f"basis '{hashed}/a b.pt', map {hashed}/m.pt").message == "basis a b.pt', map m.pt"
+    assert as_shown("cannot write (/srv/page/out/x.png)").message == "cannot write (x.png)"
+    assert as_shown("no model '/nowhere/at/all'").message == "no model '/nowhere/at/all'"
 
 
 def stored(studio):
     """The files that visitors have uploaded."""
-    return {file for folder in studio.counted for file in Path(folder).rglob("*") if file.is_file()}
+    return {file for folder in studio.uploads for file in Path(folder).rglob("*") if file.is_file()}
 
 
 def form(*files, name="files", end=b"--x--\r\n"):
@@ -212,7 +443,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(address, studio):
     assert {file.name for file in stored(studio) - before} <= {"b.jpg"}
 
 
-def test_what_waits_its_turn_cannot_go_round_the_queue(address):
+def test_what_has_to_wait_cannot_go_round_the_queue(address):
     body = {"fn_index": number_of(address, "draw"), "data": DRAW, "session_hash": "s1"}
     assert httpx.post(f"{address}{API}run/predict", json=body).status_code == 422
     for place in ("call/draw", "api/draw", "run/draw"):
@@ -271,7 +502,7 @@ def test_a_drawing_stops_between_steps(address, calls):
 
 
 def test_a_job_ends_when_its_visitor_has_left(address, calls):
-    assert join(address, "draw", ["a photo", 8, 900, 0, 0, False, 1, None], "left").status_code == 200
+    assert join(address, "draw", ["a photo", 8, 900, 0, 0, False, 1, "", None], "left").status_code == 200
     threading.Event().wait(GRACE + 2)
     made = len(calls)
     threading.Event().wait(2)
@@ -279,7 +510,7 @@ def test_a_job_ends_when_its_visitor_has_left(address, calls):
 
 
 def test_one_visitor_cannot_fill_the_queue_without_a_word(address):
-    answers = [join(address, "draw", ["a photo", 8, 900, 0, 0, False, 1, None], "many") for _ in range(20)]
+    answers = [join(address, "draw", ["a photo", 8, 900, 0, 0, False, 1, "", None], "many") for _ in range(20)]
     refused = [answer for answer in answers if answer.status_code != 200]
     assert len(refused) > 10 and {answer.status_code for answer in refused} == {429}
     assert all(answer.json()["detail"] for answer in refused)

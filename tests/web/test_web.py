@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,11 +19,13 @@ from PIL import Image
 
 import celeb_basis
 from celeb_basis import CelebBasis, Identity, OutputError, miniature
+from celeb_basis.backend.pipeline import pipeline_lock
 from celeb_basis.cli import main
 from celeb_basis.fit.recipe import DEFAULTS, STEPS_FROM_MEAN
 from celeb_basis.generate import generate
 from celeb_basis.miniature.drawn.world import SIZE
 from celeb_basis.web import Studio, serve
+from celeb_basis.web.server import _listening
 from celeb_basis.web.session import Session
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -72,14 +75,14 @@ def unet_calls(studio):
 
 def silence_libraries(studio, calls):
     """Whether the model is left alone for two seconds."""
-    with studio.turn:
+    with pipeline_lock(studio.first.pipe):
         before = len(calls)
     threading.Event().wait(2)
     return len(calls) == before
 
 
-def fit(visitor, photo, name, steps=0):
-    return visitor("fit", handle_file(photo), name, steps, False)
+def fit(visitor, photo, name, steps=0, more=()):
+    return visitor("fit", handle_file(photo), name, steps, False, [handle_file(each) for each in more])
 
 
 # Through the client
@@ -124,6 +127,51 @@ def test_people_can_be_made_up_mixed_and_carried_away(visitor, address, tmp_path
     other.predict(handle_file(cy), "zoe", api_name="/load")
     [portrait], _ = other.predict(api_name="/people")
     assert portrait["caption"] == "<zoe>"
+
+
+def test_names_are_taken_as_people_write_them(visitor, photo):
+    line, _, file = fit(visitor, photo, " Zoë Łuk ")
+    assert unescape(line).count("<zoe-luk>") == 2 and "Prompts write Zoë Łuk as <zoe-luk>." in unescape(line)
+    assert Identity.load(file).placeholder_token == "<zoe-luk>"
+    assert Path(visitor("sample", "Annika", 3)).name == "annika.safetensors"
+    line, _, _ = fit(visitor, photo, "bo")
+    assert "Prompts write" not in line
+
+
+def test_a_person_may_have_several_photos(visitor, tmp_path, studio):
+    photos = [tmp_path / f"{i}.png" for i in range(3)]
+    for i, file in enumerate(photos):
+        miniature.person(4321, 256 + 128 * i).save(file)
+    _, _, learnt = fit(visitor, photos[0], "ada", 0, photos[1:])
+    expected = studio.first.fit(photos, "ada", max_train_steps=0)
+    assert Identity.load(learnt).vectors.equal(expected.vectors)
+    assert not Identity.load(fit(visitor, photos[0], "bo")[2]).vectors.equal(expected.vectors)
+
+
+def test_a_prompt_that_names_nobody_says_so(visitor):
+    missing = "None of your people is in them"
+    assert missing not in visitor("draw", "a photo of the beach", 1, 2, 0, 0)[0]
+    visitor("sample", "eve", 0)
+    line, pictures = visitor("draw", "a photo of the beach", 1, 2, 0, 0)
+    assert missing in line and "write <eve> for a person" in unescape(line) and len(pictures) == 1
+    assert missing not in visitor("draw", "a photo of <EVE> on the beach", 1, 2, 0, 0)[0]
+    assert missing in visitor("draw", "a photo of an evening", 1, 2, 0, 0)[0]
+
+
+def test_every_drawing_has_a_seed_of_its_own_unless_it_is_given(visitor):
+    drawn = [visitor("draw", "a photo of the beach", 1, 2, 0, seed)[1][0] for seed in (None, None, 7, 7)]
+    captions = [picture["caption"] for picture in drawn]
+    assert captions[2:] == ["seed 7", "seed 7"] and len(set(captions)) == 3
+    for picture in drawn:
+        with Image.open(picture["image"]) as image:
+            assert f"seed {image.info['seed']}" == picture["caption"]
+
+
+def test_a_negative_prompt_is_that_of_the_library(visitor, studio):
+    file = visitor("draw", "a photo of the beach", 1, 2, 0, 0, False, 1, "snow")[1][0]["image"]
+    [same] = generate(studio.first.pipe, "a photo of the beach", num_inference_steps=2, negative_prompt="snow")
+    with Image.open(file) as picture:
+        assert picture.convert("RGB").tobytes() == same.tobytes()
 
 
 def test_strength_is_that_of_the_library(visitor, studio):
@@ -206,14 +254,17 @@ def test_of_several_faces_the_largest(visitor, wrong):
 @pytest.mark.parametrize(
     ("call", "args", "message"),
     [
-        ("sample", ("Ada", 0), "names are written in lower-case letters: ada"),
-        ("sample", ("a b", 0), "'<a b>' cannot be a placeholder token"),
+        ("sample", ("Eve", 1), "there is a <eve> already"),
+        ("sample", ("a" * 20_000, 0), "'<aaaa"),
+        ("blend", (None, None, 0.5, "cy"), "choose two different people"),
         ("sample", (" ", 0), "name the person first"),
         ("sample", ("eve", 1), "there is a <eve> already"),
         ("draw", ("a photo of <tom>", 1, 0, 0, 0), "nobody called <tom> was given"),
         ("draw", ("", 1, 0, 0, 0), "write what the pictures should show"),
         ("draw", ("a photo", 1, 2000, 0, 0), "2000 steps: this model takes 1 to 1000"),
         ("row", ("<eve>", "<eve>"), "choose two different people"),
+        ("load", (None, "ada"), "choose an identity file first"),
+        ("draw", ("a photo of Eve on the beach", 1, 2, 0, 0), "write <eve> where the person should stand"),
         ("model", ("/nowhere/at/all", None, None), "no model '/nowhere/at/all'"),
     ],
 )
@@ -322,11 +373,36 @@ def test_letting_others_in_needs_a_password(capsys, monkeypatch, tmp_path):
     assert "set a password in CELEB_BASIS_PASSWORD" in capsys.readouterr().err
 
 
-def test_the_command_serves_until_it_is_stopped(tmp_path):
+def test_a_taken_port_is_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OutputError, match=f"the page cannot listen on port {port} of 127.0.0.1 .*already in use"):
+            with _listening(None, "127.0.0.1", port):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("options", "models", "keep"),
+    [([], None, True), (["--domain", "faces.example"], ["miniature"], False)],
+)
+def test_a_page_that_others_reach_through_a_proxy_keeps_nothing_and_offers_what_is_named(
+    options, models, keep, monkeypatch, tmp_path
+):
+    seen = []
+    monkeypatch.setattr("celeb_basis.web.serve", lambda studio, **_: seen.append(studio) or sys.exit(0))
+    with pytest.raises(SystemExit):
+        main(["web", "-o", str(tmp_path), *options])
+    [studio] = seen
+    assert (studio.models and list(studio.models), studio.keep) == (models, keep)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_it_is_stopped(stop, tmp_path):
     import httpx
 
     command = [sys.executable, "-m", "celeb_basis", "web", "--json", "-o", str(tmp_path)]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    proxies = {"ALL_PROXY": "socks5://127.0.0.1:9", "https_proxy": "nonsense", "no_proxy": "127.0.0.1"}
+    env = os.environ | proxies | {"OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     # A shell starts what runs in its background deaf to Ctrl-C, which a command would inherit.
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
@@ -338,11 +414,11 @@ def test_the_command_serves_until_it_is_stopped(tmp_path):
         assert httpx.get(address).status_code == 200
         with httpx.stream("GET", f"{address}gradio_api/heartbeat/s", timeout=30) as waiting:
             assert waiting.status_code == 200
-            process.send_signal(signal.SIGINT)
+            process.send_signal(stop)
             _, complaint = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == 130 and complaint == "celeb-basis: stopped\n"
+    assert process.returncode == 128 + stop and complaint == "celeb-basis: stopped\n"
 
 
 # In a browser

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
-from ..limits import MAX_SAMPLER_STEPS, MAX_SIDE, MAX_TEMPLATE_LENGTH, MAX_TEMPLATES, MIN_FACE_SCALE
+from ..limits import MAX_GUIDANCE, MAX_SAMPLER_STEPS, MAX_SIDE, MAX_TEMPLATES, MIN_FACE_SCALE
+from ..notation import excerpt, is_template
 
 DEFAULT_MODEL = "miniature"
 # Models in this package, by name: each is a folder in diffusers' format with a card.
@@ -59,8 +60,8 @@ class ModelCard:
         steps, guidance = self.num_inference_steps, self.guidance_scale
         if steps is not None and not (type(steps) is int and 1 <= steps <= MAX_SAMPLER_STEPS):
             raise ModelError(f"num_inference_steps={steps!r} must be a whole number from 1 to {MAX_SAMPLER_STEPS}")
-        if guidance is not None and not (_is_number(guidance) and 0 < guidance < 1000):
-            raise ModelError(f"guidance_scale={guidance!r} must be a number above 0 and below 1000")
+        if guidance is not None and not (_is_number(guidance) and 0 <= guidance < MAX_GUIDANCE):
+            raise ModelError(f"guidance_scale={guidance!r} must be a number from 0, below {MAX_GUIDANCE}")
         side = self.resolution
         if side is not None and not (type(side) is int and 8 <= side <= MAX_SIDE and side % 8 == 0):
             raise ModelError(f"resolution={side!r} must be a multiple of 8, up to {MAX_SIDE}")
@@ -68,8 +69,10 @@ class ModelCard:
             raise ModelError(f"sampler={self.sampler!r} must be one of {', '.join(SAMPLERS)}")
         for name in ("templates", "portraits"):
             texts = getattr(self, name)
-            if texts is not None and not (_is_list(texts) and all(map(_is_template, texts))):
-                raise ModelError(f"{name} must be prompts with {{}} once in each, where the name stands")
+            if texts is not None and not (_is_list(texts) and all(map(is_template, texts))):
+                raise ModelError(
+                    f"{name} must be prompts with {{}} once in each, where the name stands, and no other brace"
+                )
         scales = self.scales
         if scales is not None and not (
             _is_list(scales) and all(_is_number(s) and MIN_FACE_SCALE <= s <= 1 for s in scales)
@@ -102,7 +105,7 @@ class ModelCard:
                 raise ValueError("it must hold one JSON object")
             return cls(**_values(content, path.parent))
         except (ValueError, RecursionError, ModelError) as error:
-            raise ModelError(f"{path} is no model card: {error}") from error
+            raise ModelError(f"{path} is no model card: {excerpt(str(error), 300)}") from error
 
 
 def lay_card(folder: Path, values: Mapping[str, Any]) -> None:
@@ -141,10 +144,6 @@ def _values(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _is_list(value: object) -> bool:
     """Whether a value is a tuple of some entries, but not of countless ones."""
     return isinstance(value, tuple) and 0 < len(value) <= MAX_TEMPLATES
-
-
-def _is_template(value: object) -> bool:
-    return isinstance(value, str) and value.count("{}") == 1 and len(value) <= MAX_TEMPLATE_LENGTH
 
 
 def _is_number(value: object) -> bool:

@@ -1,8 +1,9 @@
-"""The denoisers of transformers that predict a flow: Stable Diffusion 3, FLUX.1, FLUX.2 klein and Z-Image."""
+"""The transformers that predict a flow: Stable Diffusion 3, FLUX.1, FLUX.2 klein and Z-Image."""
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from .defaults import drawing_defaults
 from .denoiser import FLOW, Denoiser, States
-from .pipeline import model_card, model_name
+from .pipeline import model_name
 from .text_encoders import check_lengths, expanded, text_encoders
 
-VALUES_READ = 26  # alive in a text encoder's layer for the gradient, for each number of its states
+ENCODER_ACTIVATIONS = 26  # alive in a text encoder's layer for the gradient, for each number of its states
 
 
 class FlowDenoiser(Denoiser):
-    """A transformer that predicts the flow from the picture to the noise; subclasses say how each family's is called.
+    """A transformer that predicts the flow from the image to the noise; a subclass says how its family's is called.
 
     Raises ModelError for a scheduler of another kind than flow matching.
 
@@ -26,9 +28,9 @@ class FlowDenoiser(Denoiser):
     and timesteps whose logit is normal.
     """
 
-    # Counted as for the UNets, at 1024 pixels: SD 3.5 medium 665, FLUX.1 1,030, klein 554, Z-Image 917; with gradient
-    # checkpointing at most 66 between the blocks and 44 in one.
-    activations_train, activations_checkpointed = 1050, 110
+    # Counted at 1024 pixels: SD 3.5 medium 665, FLUX.1 1,030, klein 554, Z-Image 917; with gradient checkpointing at
+    # most 66 between the blocks and 44 in one.
+    activations_train, activations_checkpointed, activations_inference = 1050, 110, 30
 
     def __init__(self, pipe: Any) -> None:
         if not type(pipe.scheduler).__name__.startswith("FlowMatch"):
@@ -36,10 +38,8 @@ class FlowDenoiser(Denoiser):
                 f"{model_name(pipe)} has a {type(pipe.scheduler).__name__}: a transformer that predicts a flow needs "
                 "one of flow matching, such as FlowMatchEulerDiscreteScheduler"
             )
-        self.pipe = pipe
-        self.network = pipe.transformer
-        self.prediction_type = FLOW
-        # As it was made: drawing leaves its own timesteps in a scheduler.
+        super().__init__(pipe, pipe.transformer, FLOW)
+        # From the configuration, as drawing leaves its own timesteps in a scheduler.
         self._sigmas: Tensor = type(pipe.scheduler).from_config(pipe.scheduler.config).sigmas
 
     @property
@@ -55,12 +55,13 @@ class FlowDenoiser(Denoiser):
     def size_multiple(self) -> int:
         return 2 * int(self.pipe.vae_scale_factor)  # the transformer reads squares of 2 x 2 latents
 
-    def _side(self) -> int:
+    @property
+    def default_resolution(self) -> int:
         return int(self.pipe.default_sample_size * self.pipe.vae_scale_factor)
 
     @property
     def width(self) -> int:
-        """Numbers that stand for one square of the picture inside the transformer."""
+        """Return the width of the transformer's states, of which one stands for 2 x 2 latents."""
         return int(self.network.inner_dim)
 
     @property
@@ -68,37 +69,35 @@ class FlowDenoiser(Denoiser):
         return (self.resolution // self.size_multiple) ** 2 * self.width * self.dtype.itemsize
 
     @property
-    def caption(self) -> int:
-        """Bytes alive in the text encoders for the gradient of one caption; counted: Qwen3 2.1 GiB, T5 1.2 or 2.4."""
-        most, total = self.max_sequence_length, 0
+    def caption_bytes(self) -> int:
+        # Counted: Qwen3 2.1 GiB, T5 1.2 or 2.4.
+        total = 0
         for _, _, encoder in text_encoders(self.pipe):
             config = encoder.config
-            read = min(most, getattr(config, "max_position_embeddings", most))
-            total += VALUES_READ * config.num_hidden_layers * config.hidden_size * read * encoder.dtype.itemsize
+            length = min(self.max_sequence_length, getattr(config, "max_position_embeddings", sys.maxsize))
+            states = config.num_hidden_layers * config.hidden_size * length
+            total += ENCODER_ACTIVATIONS * states * encoder.dtype.itemsize
         return total
 
     @property
     def max_sequence_length(self) -> int:
-        """Tokens of a prompt that the pipeline gives its text encoders."""
+        """Return how many tokens of a prompt the pipeline gives its text encoders."""
         return int(inspect.signature(self.pipe.encode_prompt).parameters["max_sequence_length"].default)
 
-    def cross_attention(self) -> list[nn.Module]:
-        return []
-
     def check_lengths(self, prompts: Sequence[str]) -> None:
-        check_lengths(self.pipe, prompts, self.max_sequence_length, self._said)
+        check_lengths(self.pipe, prompts, self.max_sequence_length, self._templated)
 
-    def _said(self, prompt: str) -> str:
-        """What the pipeline makes of a prompt before it is tokenised."""
+    def _templated(self, prompt: str) -> str:
+        """Return the text that the pipeline makes of a prompt before it is tokenised."""
         return prompt
 
     def _timesteps(self, quantiles: Tensor) -> Tensor:
-        """The timesteps at quantiles (n,) of their distribution: a normal logit, before the scheduler's own shift."""
+        # The logit is normal, and then the scheduler shifts the timesteps.
         density = torch.special.ndtri(quantiles).sigmoid()
         steps = len(self._sigmas)
         return self._sigmas[(density * steps).long().clamp_max(steps - 1)] * 1000
 
-    def _levels(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    def _noise_levels(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         return 1 - timesteps / 1000, timesteps / 1000
 
 
@@ -116,8 +115,8 @@ class SD3Denoiser(FlowDenoiser):
         return output
 
 
-class FluxDenoiser(FlowDenoiser):
-    """The transformer of FLUX.1, which reads CLIP's pooled state and T5's states, and is told the guidance."""
+class PackedDenoiser(FlowDenoiser):
+    """A transformer that takes 2 x 2 latents as one, and in whose attention prompt and pixels are joined: FLUX."""
 
     takes_negative_prompt = False
     joint_attention = True
@@ -129,11 +128,15 @@ class FluxDenoiser(FlowDenoiser):
     def cross_attention(self) -> list[nn.Module]:
         return [module for name, module in self.network.named_modules() if name.endswith(".attn")]
 
+
+class FluxDenoiser(PackedDenoiser):
+    """The transformer of FLUX.1, which reads CLIP's pooled state and T5's states, and is told the guidance."""
+
     def encode_prompts(self, prompts: Sequence[str]) -> tuple[States, Tensor | None]:
         states, pooled, _ = self.pipe.encode_prompt(list(prompts))
         return states, pooled
 
-    def embeds(self, prompts: Sequence[str], unwanted: str | None) -> dict[str, Tensor]:
+    def embeds(self, prompts: Sequence[str], negative_prompt: str | None) -> dict[str, Tensor]:
         states, pooled, _ = self.pipe.encode_prompt(list(prompts))
         return {"prompt_embeds": states, "pooled_prompt_embeds": pooled}
 
@@ -143,17 +146,15 @@ class FluxDenoiser(FlowDenoiser):
 
     def _output(self, noisy: Tensor, timesteps: Tensor, states: list[Tensor], pooled: Tensor | None) -> Tensor:
         pipe, (n, channels, height, width) = self.pipe, noisy.shape
-        squares = (height // 2, width // 2)
         guidance = None
-        if self.network.config.guidance_embeds:  # as strong as the pipeline draws
-            default = inspect.signature(type(pipe).__call__).parameters["guidance_scale"].default
-            guidance = torch.full((n,), model_card(pipe).guidance_scale or default, device=noisy.device)
+        if self.network.config.guidance_embeds:
+            guidance = torch.full((n,), drawing_defaults(pipe).guidance_scale, device=noisy.device)
         packed = self.network(
             pipe._pack_latents(noisy, n, channels, height, width),
             encoder_hidden_states=torch.stack(states),
             pooled_projections=pooled,
             timestep=timesteps.to(noisy.dtype) / 1000,
-            img_ids=pipe._prepare_latent_image_ids(n, *squares, noisy.device, noisy.dtype),
+            img_ids=pipe._prepare_latent_image_ids(n, height // 2, width // 2, noisy.device, noisy.dtype),
             txt_ids=torch.zeros(len(states[0]), 3).to(noisy),
             guidance=guidance,
         ).sample
@@ -163,28 +164,18 @@ class FluxDenoiser(FlowDenoiser):
         return output
 
 
-class Flux2KleinDenoiser(FlowDenoiser):
-    """The transformer of FLUX.2 klein: latents are squares of 2 x 2, normalised by the autoencoder's statistics."""
-
-    takes_negative_prompt = False
-    joint_attention = True
-
-    @property
-    def in_channels(self) -> int:
-        return int(self.network.config.in_channels) // 4
+class Flux2KleinDenoiser(PackedDenoiser):
+    """The transformer of FLUX.2 klein, whose latents are 2 x 2 of the autoencoder's, normalised by its statistics."""
 
     @property
     def vae_scale_factor(self) -> int:
         return self.size_multiple
 
-    def cross_attention(self) -> list[nn.Module]:
-        return [module for name, module in self.network.named_modules() if name.endswith(".attn")]
-
     def encode_prompts(self, prompts: Sequence[str]) -> tuple[States, Tensor | None]:
         states, _ = self.pipe.encode_prompt(expanded(self.pipe, prompts))
         return states, None
 
-    def embeds(self, prompts: Sequence[str], unwanted: str | None) -> dict[str, Tensor]:
+    def embeds(self, prompts: Sequence[str], negative_prompt: str | None) -> dict[str, Tensor]:
         states, negative = self.encode_prompts(prompts)[0], self.encode_prompts([""] * len(prompts))[0]
         return {"prompt_embeds": torch.stack(list(states)), "negative_prompt_embeds": torch.stack(list(negative))}
 
@@ -192,7 +183,7 @@ class Flux2KleinDenoiser(FlowDenoiser):
         _, height, width, _ = (options["img_ids"].amax((0, 1)) + 1).int().tolist()
         return height, width
 
-    def _said(self, prompt: str) -> str:
+    def _templated(self, prompt: str) -> str:
         return _in_chat(self.pipe.tokenizer, prompt, enable_thinking=False)
 
     def _scaled(self, latents: Tensor) -> Tensor:
@@ -216,35 +207,38 @@ class Flux2KleinDenoiser(FlowDenoiser):
 
 
 class ZImageDenoiser(FlowDenoiser):
-    """The transformer of Z-Image: its time runs from noise to picture, and so does the flow that it predicts.
+    """The transformer of Z-Image, whose time and flow run from the noise to the image.
 
-    Its states have no padding, so they are of different lengths.
+    Its states have no padding, so their lengths differ.
     """
+
+    unguided_scale = 0.0
 
     @property
     def width(self) -> int:
         return int(self.network.config.dim)
 
-    def _side(self) -> int:
+    @property
+    def default_resolution(self) -> int:
         return 1024  # a number in the pipeline's code
 
     def encode_prompts(self, prompts: Sequence[str]) -> tuple[States, Tensor | None]:
         states, _ = self.pipe.encode_prompt(expanded(self.pipe, prompts), do_classifier_free_guidance=False)
         return states, None
 
-    def _said(self, prompt: str) -> str:
+    def _templated(self, prompt: str) -> str:
         return _in_chat(self.pipe.tokenizer, prompt, enable_thinking=True)
 
     def _output(self, noisy: Tensor, timesteps: Tensor, states: list[Tensor], pooled: Tensor | None) -> Tensor:
-        # The third dimension is of frames.
+        # The third dimension is that of video frames.
         outputs = self.network(list(noisy.unsqueeze(2)), (1000 - timesteps) / 1000, states).sample
         return -torch.stack(list(outputs)).squeeze(2)
 
 
 def _in_chat(tokenizer: Any, prompt: str, *, enable_thinking: bool) -> str:
-    """A prompt as a message to the language model that reads it."""
+    """Return a prompt as a message to the language model that reads it."""
     messages = [{"role": "user", "content": prompt}]
-    said: str = tokenizer.apply_chat_template(
+    text: str = tokenizer.apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True, enable_thinking=enable_thinking
     )
-    return said
+    return text

@@ -1,4 +1,4 @@
-"""The caches on this machine: the model hub's, of which a file may be damaged, and our own."""
+"""The caches on this machine: the model hub's, in which a file may be damaged, and the library's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import ModelError
 from ..io import read_text
 from .card import local_path
 
-CACHE = "CELEB_BASIS_CACHE"  # the environment variable that names another folder for our own
+CACHE = "CELEB_BASIS_CACHE"  # the environment variable that names another folder for the library's own
 DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -28,9 +28,9 @@ def cache_folder() -> Path:
 
 @contextmanager
 def explain_corrupt_cache(folder: Path | None) -> Iterator[None]:
-    """Where a ModelError is due to a damaged file of the hub's cache, let it say which one has to be deleted.
+    """Let a ModelError that is due to a damaged file in the hub's cache say which file to delete.
 
-    folder: where the model lies. Files are looked at only after an error, as large ones take seconds.
+    folder: where the model lies. Its files are checked only after an error, as large ones take seconds.
     """
     try:
         yield
@@ -41,10 +41,10 @@ def explain_corrupt_cache(folder: Path | None) -> Iterator[None]:
 
 
 def damaged(folder: Path) -> Path | None:
-    """What to delete of a model in the hub's cache; None for a sound model, and for one that lies elsewhere.
+    """Return what to delete of a model in the hub's cache; None where nothing is damaged, or outside the cache.
 
-    The cache calls a file by its SHA-256, or by the SHA-1 that Git gives it. The files of a model are links to such
-    files; where a system has no links, it cannot be told which one is damaged, and the model's folder is returned.
+    The cache names a file by its SHA-256, or by its SHA-1 in Git, and a model's folder holds links to such files. On a
+    system without links nothing says which file is damaged, and the model's folder is returned.
     """
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -73,7 +73,7 @@ FILES = ("tokenizer/tokenizer.json", "tokenizer/vocab.json")
 
 
 def local_vocabulary(model: str) -> frozenset[str]:
-    """The pieces that a model's tokenizer knows, where the model lies on this machine; empty where it does not."""
+    """Return the tokens that a model's tokenizer knows; none for a model that is not on this machine."""
     for path in _files(model):
         try:
             content = json.loads(read_text(path, ModelError))

@@ -1,4 +1,4 @@
-"""Models: a hub id, a folder, a single .safetensors file or "miniature" becomes a frozen pipeline."""
+"""Loading: a hub id, a folder, a single .safetensors file or "miniature" becomes a frozen pipeline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from safetensors import safe_open
 from ..errors import ModelError
 from ..notation import excerpt
 from .card import DEFAULT_MODEL, SHIPPED, ModelCard, local_path
-from .families import TRANSFORMERS, get_denoiser
+from .defaults import drawing_defaults
+from .families import FAMILIES, Family, get_denoiser, named_family
 from .hub import explain_corrupt_cache
 from .memory import free_bytes, place, quantised_parts
 from .pipeline import Pipeline, silence_libraries
@@ -27,13 +28,7 @@ from .validate import check_configuration, check_json, check_parts, check_weight
 logger = logging.getLogger(__name__)
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-LARGE = 2**29  # bytes of weights from which a CPU's bfloat16 is worth its rounding
-# Whose tokenizer and configuration a single file takes where they are in the cache. Of Stable Diffusion 2 there
-# are two kinds, which predict noise or velocity, and a file does not say which it is.
-FAMILIES = {
-    "conditioner.embedders.1.": "stabilityai/stable-diffusion-xl-base-1.0",
-    "cond_stage_model.transformer.": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-}
+MIN_BFLOAT16_BYTES = 2**29  # of weights, from which a CPU's bfloat16 is worth its rounding
 
 
 def load_pipeline(
@@ -46,7 +41,7 @@ def load_pipeline(
     config: str | Path | None = None,
     safety_checker: bool = True,
 ) -> Pipeline:
-    """Load a pipeline of a family that `families` lists, ready to draw: eval mode, frozen, silent.
+    """Load a pipeline of one of FAMILIES, ready to draw: in eval mode, frozen, and without progress bars.
 
     model: "miniature" (the small world in this package), a folder in diffusers' format, a single
     .safetensors checkpoint, or a hub id like "stable-diffusion-v1-5/stable-diffusion-v1-5"; only hub ids
@@ -61,7 +56,8 @@ def load_pipeline(
     alone needs the whole model as a folder, whose transformer it replaces.
     safety_checker: False leaves out the one that a model brings along; a single file never does.
 
-    What little memory makes necessary is done and logged, see `memory.place`.
+    Where memory is short, the log says what is done to save it, see `memory.place`; of a distilled model it says how
+    it is drawn.
 
     Raises ModelError, in one line, for anything that cannot be loaded.
     """
@@ -109,12 +105,17 @@ def load_pipeline(
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
     place(pipe, device)
+    if (drawn := drawing_defaults(pipe)).reason:
+        logger.info(
+            f"{excerpt(name)} is distilled ({drawn.reason}): by default images take {drawn.num_inference_steps} "
+            f"step{'s' * (drawn.num_inference_steps > 1)} and guidance {drawn.guidance_scale:g}"
+        )
     loaded: Pipeline = pipe
     return loaded
 
 
 def _device(wish: str | torch.device | None) -> torch.device:
-    """The device wished for, if it is there, or the best there is."""
+    """Return the device wished for, if it is there, or the best there is."""
     if wish is None:
         wish = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -129,22 +130,23 @@ def _device(wish: str | torch.device | None) -> torch.device:
 
 
 def _dtype(device: torch.device, size: int, half: torch.dtype = torch.float16) -> torch.dtype:
-    """The precision for weights of `size` bytes."""
+    """Return the precision for weights of `size` bytes."""
     if device.type == "cuda":
         return half
     # Asked of PyTorch where it is new enough to know.
     features: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     native = features.get("avx512_bf16") or features.get("amx_bf16")
-    return torch.bfloat16 if device.type == "cpu" and native and size >= LARGE else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and native and size >= MIN_BFLOAT16_BYTES else torch.float32
 
 
 def _half(folder: Path) -> torch.dtype:
-    """The half precision of a model in a folder: transformers were trained in bfloat16, and overflow in float16."""
-    return torch.bfloat16 if _index(folder).get("_class_name") in TRANSFORMERS else torch.float16
+    """Return the half precision of the model in a folder."""
+    family = named_family(str(_index(folder).get("_class_name")))
+    return torch.float16 if family is None else family.half_precision
 
 
 def _index(folder: Path) -> dict[str, Any]:
-    """What a folder in diffusers' format says of its parts; empty where it says nothing."""
+    """Return what a folder in diffusers' format says of its parts; empty where it says nothing."""
     try:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -153,18 +155,18 @@ def _index(folder: Path) -> dict[str, Any]:
 
 
 def _size(path: Path) -> int:
-    """Bytes of weights in a folder or a file."""
+    """Return the bytes of weights in a folder or a file."""
     files = path.rglob("*.safetensors") if os.path.isdir(path) else [path] * os.path.isfile(path)
     return sum(file.stat().st_size for file in files)
 
 
 def _looks_like_a_path(name: str) -> bool:
-    """Whether a name that might be a hub id begins with a folder of this machine."""
+    """Return whether a name that might be a hub id begins with a folder of this machine."""
     return name.startswith(".") or os.path.isdir(name.split("/")[0])
 
 
 def _refuse(model: str, **options: object) -> None:
-    """Raise ModelError for options that mean nothing for this model: none is ignored in silence."""
+    """Raise ModelError for options that have no effect on this model."""
     meant = {"revision": "a hub model", "variant": "a hub model or a folder", "config": "a .safetensors file"}
     for option, value in options.items():
         if value is not None:
@@ -172,8 +174,8 @@ def _refuse(model: str, **options: object) -> None:
 
 
 def _small(folder: Path, device: torch.device) -> Any:
-    """How diffusers is to load a transformer in 4 bits where its GPU is too small and bitsandbytes is installed."""
-    if device.type != "cuda" or _index(folder).get("_class_name") not in TRANSFORMERS or not find_spec("bitsandbytes"):
+    """Return how to load a transformer in 4 bits where its GPU is too small and bitsandbytes is installed, or None."""
+    if device.type != "cuda" or "transformer" not in _index(folder) or not find_spec("bitsandbytes"):
         return None
     sizes = {part.name: _size(part) for part in folder.iterdir() if part.is_dir()}
     parts = quantised_parts(sizes, free_bytes(device))
@@ -183,7 +185,7 @@ def _small(folder: Path, device: torch.device) -> Any:
 
 
 def in_four_bits(parts: Sequence[str]) -> Any:
-    """The configuration with which diffusers loads these parts of a pipeline in 4 bits."""
+    """Return the configuration with which diffusers loads these parts of a pipeline in 4 bits."""
     from diffusers import PipelineQuantizationConfig
 
     kind = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.bfloat16}
@@ -211,7 +213,7 @@ def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None, small: A
 
 
 def _download(model: str, revision: str | None, variant: str | None) -> Path:
-    """The folder of a hub model in the cache, whole."""
+    """Return the folder of a hub model in the cache, after downloading what is not there."""
     from diffusers import DiffusionPipeline
     from huggingface_hub import try_to_load_from_cache
 
@@ -229,7 +231,7 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
 
 
 def _hub_error(model: str, revision: str | None, error: Exception) -> ModelError:
-    """What the hub's answer means, which diffusers may have wrapped in an error of its own."""
+    """Return what to do about the hub's answer, which diffusers may have wrapped in an error of its own."""
     from huggingface_hub import errors
 
     answers = (error, error.__cause__)
@@ -258,20 +260,23 @@ def _from_single_file(path: Path, config: str | Path | None, device: torch.devic
             keys = list(file.keys())
     except Exception as error:
         raise ModelError(f"{path} cannot be loaded as a checkpoint: {_one_line(error)}") from error
-    folder = _configuration(path, config, keys)
+    if any(key.startswith("edm_") for key in keys):
+        raise ModelError(
+            f"{path} was trained with the noise of EDM (it holds edm_...): name a model with a schedule of betas"
+        )
+    family, hub_id = _family_of_file(keys)
+    folder = _configuration(path, config, family, hub_id)
     index = _index(folder)
-    kind = index.get("_class_name")
-    if kind not in TRANSFORMERS:
-        is_xl = any(key.startswith("conditioner.embedders.1.") for key in keys)
-        kind = "StableDiffusionXLPipeline" if is_xl else "StableDiffusionPipeline"
+    is_transformer = "transformer" in index
+    kind = family.pipeline if family is not None and not is_transformer else str(index.get("_class_name"))
     dtype = dtype or _dtype(device, _size(path), _half(folder))
-    absent = {name: None for name, part in index.items() if part == [None, None]} if kind in TRANSFORMERS else {}
+    absent = {name: None for name, part in index.items() if part == [None, None]} if is_transformer else {}
     options = {"dtype": dtype, "local_files_only": True}
     with explain_corrupt_cache(folder):
         check_configuration(folder)
         try:
             with silence_libraries():
-                if kind not in TRANSFORMERS or any(key.startswith("text_encoders.") for key in keys):
+                if not is_transformer or any(key.startswith("text_encoders.") for key in keys):
                     pipe = getattr(diffusers, kind).from_single_file(path, config=str(folder), **options, **absent)
                 else:
                     network = getattr(diffusers, index["transformer"][1])
@@ -293,8 +298,17 @@ def _from_single_file(path: Path, config: str | Path | None, device: torch.devic
     return pipe
 
 
-def _configuration(path: Path, config: str | Path | None, keys: list[str]) -> Path:
-    """The folder with the tokenizer and configuration that a single file lacks: the one asked for, or its family's."""
+def _family_of_file(keys: Sequence[str]) -> tuple[Family | None, str | None]:
+    """Return the family that a single file's keys show, and the hub model whose configuration such a file takes."""
+    for family in FAMILIES:
+        for mark, hub_id in family.single_files.items():
+            if any(key.startswith(mark) for key in keys):
+                return family, hub_id
+    return None, None
+
+
+def _configuration(path: Path, config: str | Path | None, family: Family | None, hub_id: str | None) -> Path:
+    """Return the folder with the tokenizer and configuration that a single file lacks: as asked for, or hub_id's."""
     from huggingface_hub import snapshot_download
 
     if config is not None:
@@ -308,17 +322,17 @@ def _configuration(path: Path, config: str | Path | None, keys: list[str]) -> Pa
         except Exception as error:
             raise _hub_error(str(config), None, error) from error
     need = f"{path} holds no tokenizer and no configuration: give the model it derives from, a folder or hub id"
-    family = next((hub for mark, hub in FAMILIES.items() if any(key.startswith(mark) for key in keys)), None)
-    if family is None:
-        raise ModelError(f"{need}; it also says whether the model predicts noise or velocity", argument="config")
+    if hub_id is None:
+        why = "" if family is None else "; it also says whether the model predicts noise or velocity"
+        raise ModelError(f"{need}{why}", argument="config")
     try:
-        return Path(snapshot_download(family, allow_patterns=["*.json", "*.txt"], local_files_only=True))
+        return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.txt"], local_files_only=True))
     except Exception as error:  # nothing is downloaded that nobody named
-        raise ModelError(f"{need}, such as {family}", argument="config") from error
+        raise ModelError(f"{need}, such as {hub_id}", argument="config") from error
 
 
 def _check_kind(pipe: Any) -> None:
-    """Raise ModelError for a kind of model that cannot be learnt from, before anything else is done with it."""
+    """Raise ModelError for an inpainting or editing model, or one of a family that is not supported."""
     denoiser = get_denoiser(pipe)
     if denoiser.in_channels != pipe.vae.config.latent_channels:
         raise ModelError(

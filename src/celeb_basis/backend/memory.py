@@ -1,4 +1,4 @@
-"""Memory: moves a model to its device, and saves memory where drawing or fitting would not fit otherwise."""
+"""Memory: what a model needs on its device, and how to save some where there is too little."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ logger = logging.getLogger(__name__)
 
 GIB = 2**30
 RESERVE = GIB // 2  # on a GPU, for workspaces and gaps
-# How many pictures are in the model at once: in a step of a fit, in a batch of `generate`, where guidance
-# doubles them, and in the autoencoder before a fit.
+# Images that are in the model at once: in a step of a fit, in a batch of `generate`, where guidance doubles them,
+# and in the autoencoder before a fit.
 FITTED, DRAWN, CODED = 4, 8, 8
-CODING = 960  # values alive in the autoencoder at its peak, a pixel
+VAE_ACTIVATIONS = 960  # alive in the autoencoder at its peak, a pixel
 TILE = 512  # pixels
-MAX_DRAWN = 64  # pictures at once on a GPU; more are not faster
+MAX_DRAWN = 64  # images at once on a GPU; more are not faster
 
-IN_FOUR_BITS = 0.35  # of a part's bytes: its matrices shrink to .28, its table of rows stays as it is
-LARGE = 2 * GIB  # a part that is worth it
-# In a fit of a transformer, at most: one picture with gradient checkpointing, and a language model's caption.
+FOUR_BIT_SHARE = 0.35  # of a part's bytes: its matrices shrink to .28, its embedding table not at all
+MIN_QUANTISED = 2 * GIB  # bytes of a part for which 4 bits are worth it
+# Bytes in a fit of a transformer, at most: one image with gradient checkpointing, and a language model's caption.
 ONE_PICTURE, ONE_CAPTION = 13 * GIB // 4, 5 * GIB // 2
 
 OFFLOAD = "one part of the model at a time, which can draw but not fit"
 CHECKPOINT = "gradient checkpointing"
-SLICE = "pictures coded one by one"
+SLICE = "images encoded and decoded one by one"
 TILES = f"in tiles of {TILE} pixels"
 
 
 def place(pipe: Pipeline, device: torch.device, free: int | None = None) -> None:
-    """Move a pipeline to a device, with the memory-saving measures that it needs; they are logged in one line.
+    """Move a pipeline to a device, with the measures to save memory that it needs there; they are logged.
 
-    free: bytes; by default what is free on the device. No measure changes a weight; only tiling changes pictures.
+    free: bytes; by default what is free on the device. No measure changes a weight, and only tiling changes images.
     """
     parts, denoiser = _bytes(pipe), get_denoiser(pipe)
     if free is None:  # in main memory the weights are there already
@@ -64,13 +64,13 @@ def place(pipe: Pipeline, device: torch.device, free: int | None = None) -> None
 
 
 def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
-    """The measures needed for drawing and fitting to fit in `free` bytes, weights included.
+    """Return the measures with which weights, drawing and fitting need at most `free` bytes.
 
-    The budget is the weights, plus what is alive beside them. That was counted once, tensor by tensor, on the
-    three architectures (and SD 1.5's seen on a CPU, 4 to 7% above the count, the autoencoder's 25%): it grows with
-    pictures, area and width, hardly with the family. In float16, GiB:
+    Beside the weights there are activations, which were counted tensor by tensor on these architectures; measured on a
+    CPU, those of SD 1.5 are 4 to 7% above the count and those of its autoencoder 25%. They grow with the number of
+    images, their area and the network's width, hardly with the family. In float16, GiB:
 
-                       weights   drawing 8   fitting 4, all kept / checkpointed   coding one, float32
+                       weights   drawing 8   fitting 4, plain / checkpointed      coding one, float32
         SD 1.5, 512    2.0       0.5         2.8 / 0.8                            0.9
         SDXL, 1024     6.5       1.2         19.4 / 2.0                           3.8
 
@@ -79,71 +79,72 @@ def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
         Z-Image        19.1      7.0         125.1 / 15.0                         1.9, bfloat16
         FLUX.1         31.4      5.6         100.9 / 12.7                         1.9, bfloat16
 
-    So 6 GB hold SD 1.5, and 12 GB SDXL, once the UNet is checkpointed in a fit and the autoencoder takes one
-    picture at a time. A GPU too small for the weights holds one part of the model at a time and can only draw.
-    The last three rows count what a language model needs for one caption's gradient, about 2 GiB; with weights in 4
-    bits (`quantised_parts`) and one picture a step klein takes 9.4 GiB in a fit, Z-Image 11.3.
-    Attention in slices would save nothing: PyTorch's own never holds the whole matrix.
+    So SD 1.5 fits in 6 GB, and SDXL in 12 GB, with gradient checkpointing and an autoencoder that takes one image at a
+    time. A GPU too small for the weights holds one part of the model at a time and can only draw. The last three rows
+    include the gradient of one caption, about 2 GiB in a language model; with weights in 4 bits (`quantised_parts`)
+    and one image a step klein takes 9.4 GiB in a fit, Z-Image 11.3. Slicing attention would save nothing, as PyTorch's
+    attention never holds the whole matrix.
     """
     parts, denoiser = _bytes(pipe), get_denoiser(pipe)
-    feature_map, pixels = denoiser.feature_map, denoiser.resolution
+    feature_map, side = denoiser.feature_map, denoiser.resolution
     upcast = pipe.vae.dtype == torch.float16 and getattr(pipe.vae.config, "force_upcast", False)
-    picture = pixels**2 * CODING * (4 if upcast else pipe.vae.dtype.itemsize)
+    image = side**2 * VAE_ACTIVATIONS * (4 if upcast else pipe.vae.dtype.itemsize)
     left = free - sum(parts.values())
     taken = []
     if gpu and DRAWN * denoiser.activations_inference * feature_map > left:
         taken.append(OFFLOAD)
         left = free - max(parts.values())
-    if FITTED * denoiser.activations_train * feature_map + denoiser.caption > left:
+    if FITTED * denoiser.activations_train * feature_map + denoiser.caption_bytes > left:
         taken.append(CHECKPOINT)
-    if CODED * picture > left:
+    if CODED * image > left:
         taken.append(SLICE)
-    if picture > left and pixels > TILE:
+    if image > left and side > TILE:
         taken.append(TILES)
     return taken
 
 
 def quantised_parts(sizes: Mapping[str, int], free: int) -> list[str]:
-    """The parts of a pipeline to load in 4 bits, so that a fit of one picture a step finds room in `free` bytes.
+    """Return the parts of a pipeline to load in 4 bits, so that a fit with one image a step needs `free` bytes.
 
-    sizes: bytes of weights of each part. The text encoders go first, as they only read; then the transformer.
+    sizes: bytes of weights of each part. The text encoders go first, as their rounding matters less.
     """
     taken: list[str] = []
-    large = [name for name, size in sizes.items() if size >= LARGE and name.startswith(("text_encoder", "transformer"))]
+    kinds = ("text_encoder", "transformer")
+    large = [name for name, size in sizes.items() if size >= MIN_QUANTISED and name.startswith(kinds)]
     needed = sum(sizes.values()) + ONE_PICTURE
     needed += ONE_CAPTION if any(name.startswith("text_encoder") for name in large) else 0
     for name in sorted(large):
         if needed > free:
             taken.append(name)
-            needed -= int((1 - IN_FOUR_BITS) * sizes[name])
+            needed -= int((1 - FOUR_BIT_SHARE) * sizes[name])
     return taken
 
 
 def images_at_once(denoiser: Denoiser) -> int:
-    """How many training pictures may go through the denoiser in one call of a fit, by what is free now."""
+    """Return how many training images may go through the denoiser at once, by the memory that is free now."""
     free = free_bytes(next(denoiser.network.parameters()).device)
     return max(FITTED, free // fitted_bytes(denoiser))
 
 
 def fitted_bytes(denoiser: Denoiser) -> int:
-    """Bytes that a training picture takes in a step of a fit."""
+    """Return the bytes that a training image takes in a step of a fit."""
     alive = (
         denoiser.activations_checkpointed
         if getattr(denoiser.network, "is_gradient_checkpointing", False)
         else denoiser.activations_train
     )
-    return alive * denoiser.feature_map + denoiser.caption
+    return alive * denoiser.feature_map + denoiser.caption_bytes
 
 
 def drawn_bytes(denoiser: Denoiser) -> int:
-    """Bytes that a picture takes while it is drawn, with guidance."""
+    """Return the bytes that an image takes while it is drawn, with guidance."""
     return 2 * denoiser.activations_inference * denoiser.feature_map
 
 
 def drawn_at_once(pipe: Pipeline) -> int:
-    """How many pictures may be drawn together, by what is free now; on a CPU, where more are hardly faster, 8."""
+    """Return how many images may be drawn at once, by the memory that is free now; at most 8 on a CPU."""
     denoiser = get_denoiser(pipe)
-    decoded = denoiser.resolution**2 * CODING * pipe.vae.dtype.itemsize
+    decoded = denoiser.resolution**2 * VAE_ACTIVATIONS * pipe.vae.dtype.itemsize
     if getattr(pipe.vae, "use_slicing", False):
         decoded = 0
     device = next(denoiser.network.parameters()).device
@@ -152,14 +153,14 @@ def drawn_at_once(pipe: Pipeline) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Bytes that are free on a device."""
+    """Return the bytes that are free on a device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) - RESERVE
     return int(psutil.virtual_memory().available)
 
 
 def _bytes(pipe: Pipeline) -> dict[str, int]:
-    """How many bytes of weights each part of a pipeline has."""
+    """Return the bytes of weights of each part of a pipeline."""
     return {
         name: sum(weight.nbytes for weight in part.parameters())
         for name, part in pipe.components.items()
@@ -168,7 +169,7 @@ def _bytes(pipe: Pipeline) -> dict[str, int]:
 
 
 def check_trainable(pipe: Pipeline) -> None:
-    """Raise ModelError where the model was too large for its GPU, so that only drawing works."""
+    """Raise ModelError for a model that is too large for its GPU, where it can only draw."""
     if hasattr(get_denoiser(pipe).network, "_hf_hook"):
         raise ModelError(
             "this model does not fit the GPU as a whole, so it can draw but not be fitted to: use a larger GPU, "

@@ -1,16 +1,16 @@
-"""What the library needs of a diffusers pipeline, and what it reads off one."""
+"""A pipeline of diffusers: what the library needs of one, its name and card, its lock, and hooks that are undone."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from .card import ModelCard
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from .card import ModelCard
 
 
 class Pipeline(Protocol):
@@ -27,41 +27,39 @@ class Pipeline(Protocol):
     _execution_device: Any
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Draw pictures."""
+        """Draw images."""
         ...
 
     def encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
-        """Turn prompts into what the denoiser reads."""
+        """Encode prompts as the denoiser reads them."""
         ...
 
     def set_progress_bar_config(self, **options: Any) -> None:
-        """Say how progress is shown."""
+        """Set how progress is shown."""
         ...
 
     def register_to_config(self, **values: Any) -> None:
-        """Note something in the pipeline's configuration."""
+        """Write values into the pipeline's configuration."""
         ...
 
     def maybe_convert_prompt(self, prompt: str, tokenizer: Any) -> str:
-        """Write out tokens that stand for several vectors."""
+        """Write out the tokens that stand for several vectors."""
         ...
 
 
 def model_name(pipe: Pipeline) -> str:
-    """The name under which the model was loaded, for metadata and messages."""
+    """Return the name under which the model was loaded, for metadata and messages."""
     return str(pipe.config.get("_name_or_path") or type(pipe).__name__)
 
 
 def model_card(pipe: Pipeline) -> ModelCard:
-    """The card that was loaded with the model, or an empty one."""
-    from .card import ModelCard
-
+    """Return the card that was loaded with the model, or an empty one."""
     return getattr(pipe, "card", None) or ModelCard()
 
 
 @contextmanager
 def silence_libraries() -> Iterator[None]:
-    """Hide warnings about sound models, reports that our errors replace, and each attempt at the hub."""
+    """Hide the libraries' warnings about models that work, and their reports of what our errors say."""
     from diffusers.utils import logging
     from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging as transformers_logging
@@ -84,9 +82,9 @@ _making = threading.Lock()
 
 @contextmanager
 def pipeline_lock(pipe: Pipeline) -> Iterator[None]:
-    """Have a pipeline to oneself inside the block; other threads wait. Blocks of one thread may be nested.
+    """Keep other threads from a pipeline inside the block. Blocks of one thread may be nested.
 
-    Pipelines that share their text encoder, as those made from one another's parts do, share the turn too.
+    Pipelines that share their text encoder, as those made of one another's parts do, share the lock too.
     """
     with _making:
         lock = _locks.setdefault(pipe.text_encoder, threading.RLock())
@@ -95,7 +93,7 @@ def pipeline_lock(pipe: Pipeline) -> Iterator[None]:
 
 
 def locked_steps(pipe: Pipeline, steps: Iterator[Step]) -> Iterator[Step]:
-    """Take each step with the pipeline to oneself; between two steps others may have it."""
+    """Lock the pipeline during each step; between two steps other threads may use it."""
     with closing(steps):  # type: ignore[type-var]
         while True:
             with pipeline_lock(pipe):
@@ -103,3 +101,20 @@ def locked_steps(pipe: Pipeline, steps: Iterator[Step]) -> Iterator[Step]:
             if step is None:
                 return
             yield step
+
+
+def hook(undo: ExitStack, register: Callable[..., Any], call: Callable[..., Any], **options: Any) -> None:
+    """Register `call` with a module's `register`, such as `module.register_forward_hook`, until `undo` is closed.
+
+    The way back is prepared first: on Ctrl-C the handle that PyTorch returns may be lost.
+    """
+    module: nn.Module = register.__self__  # type: ignore[attr-defined]
+    undo.callback(_unhook, module, call)
+    register(call, **options)
+
+
+def _unhook(module: nn.Module, call: Callable[..., Any]) -> None:
+    for table in (module._forward_pre_hooks, module._forward_hooks):
+        for key in [key for key, known in table.items() if known is call]:
+            for each in (table, module._forward_pre_hooks_with_kwargs, module._forward_hooks_with_kwargs):
+                each.pop(key, None)

@@ -1,4 +1,4 @@
-"""What installed packages offer: face readers and judges that others wrote, found by entry points and not trusted."""
+"""Plugins: face readers and judges of other packages, found by their entry points; their errors are explained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..limits import MAX_PLUGIN_MESSAGE_LENGTH
 
 
 def load_plugin(kind: str, name: str, has: Mapping[str, Any]) -> Any:
-    """One of what a package offers under a name, as an entry point of the group `celeb_basis.KIND`.
+    """Load what a package offers under a name, as an entry point of the group `celeb_basis.KIND`.
 
     has: the attributes that it must have, and their types.
 
@@ -44,9 +44,9 @@ def check_has(made: object, has: Mapping[str, Any]) -> None:
 
 @contextmanager
 def plugin_errors(what: str) -> Iterator[None]:
-    """Inside the block runs what others wrote: what it raises becomes a ModelError of one line.
+    """Turn what a plugin raises inside the block into a ModelError of one line.
 
-    Errors of celeb-basis, and want of memory, stay what they are.
+    Errors of celeb-basis and lack of memory are passed on.
     """
     try:
         yield

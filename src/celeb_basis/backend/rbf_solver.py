@@ -17,11 +17,11 @@ Shapes = Sequence[tuple[float, float]]
 
 
 class RBFSolverScheduler(UniPCMultistepScheduler):  # type: ignore[misc]
-    """A predictor-corrector of multistep kind, with one evaluation of the model in a step, for any pipeline.
+    """A multistep predictor-corrector with one evaluation of the model in a step.
 
-    Between two noise levels, the picture that the model sees is interpolated in half the log signal-to-noise ratio,
-    and the interpolant is integrated exactly. The interpolant is a constant and a Gaussian at each of the levels that
-    are known: the last `solver_order` for the predictor, with the next one for the corrector.
+    Between two noise levels the image that the model predicts is interpolated over half the log signal-to-noise ratio,
+    and the interpolant is integrated exactly. It is the sum of a constant and a Gaussian at each known level: the last
+    `solver_order` for the predictor, and also the next one for the corrector.
 
     shapes: for a number of steps, as text, the shape of the Gaussians in each step: (predictor's, corrector's). A
     shape is the length of the step divided by the Gaussians' width. At 0, and for numbers of steps that are not
@@ -78,42 +78,42 @@ class RBFSolverScheduler(UniPCMultistepScheduler):  # type: ignore[misc]
     def multistep_uni_p_bh_update(
         self, model_output: Tensor, *args: Any, sample: Tensor, order: int, **kwargs: Any
     ) -> Tensor:
-        """The sample at the next noise level, from the last `order` levels that are known."""
+        """Return the sample at the next noise level, from the last `order` known levels."""
         known = range(self.step_index, self.step_index - order, -1)
-        pictures = list(reversed(self.model_outputs))[:order]
-        return self._between(self.step_index, sample, known, pictures, self._shape(self.step_index, 0))
+        images = list(reversed(self.model_outputs))[:order]
+        return self._between(self.step_index, sample, known, images, self._shape(self.step_index, 0))
 
     def multistep_uni_c_bh_update(
         self, this_model_output: Tensor, *args: Any, last_sample: Tensor, this_sample: Tensor, order: int, **kwargs: Any
     ) -> Tensor:
-        """The sample at this noise level once more, now that the model has seen it."""
+        """Return the corrected sample at this noise level, now that the model's prediction there is known."""
         known = [self.step_index, *range(self.step_index - 1, self.step_index - 1 - order, -1)]
-        pictures = [this_model_output, *list(reversed(self.model_outputs))[:order]]
-        return self._between(self.step_index - 1, last_sample, known, pictures, self._shape(self.step_index - 1, 1))
+        images = [this_model_output, *list(reversed(self.model_outputs))[:order]]
+        return self._between(self.step_index - 1, last_sample, known, images, self._shape(self.step_index - 1, 1))
 
     def _shape(self, step: int, which: int) -> float:
-        """The shape that is configured for a step: 0 of the predictor, 1 of the corrector."""
+        """Return the shape that is configured for a step: 0 of the predictor, 1 of the corrector."""
         own = (self.config.shapes or {}).get(str(self.num_inference_steps))
         return float(own[step][which]) if own else 0.0
 
     def _between(
-        self, step: int, sample: Tensor, known: Sequence[int], pictures: Sequence[Tensor], shape: float
+        self, step: int, sample: Tensor, known: Sequence[int], images: Sequence[Tensor], shape: float
     ) -> Tensor:
-        """Go from noise level `step` to the next, with what the model sees at the `known` levels."""
+        """Go from noise level `step` to the next, with the images that the model predicts at the `known` levels."""
         alpha, sigma = self._sigma_to_alpha_sigma_t(self.sigmas.double())
         level = (alpha / sigma).log()
-        if sigma[step + 1] == 0:  # where no noise is left, all is as the model sees it from the last level
-            return pictures[0] * float(alpha[step + 1])
+        if sigma[step + 1] == 0:  # without noise the image is what the model predicts at the last level
+            return images[0] * float(alpha[step + 1])
         nodes = level[list(known)] - level[step + 1]
         weights = integrated(nodes, float(level[step + 1] - level[step]), shape) * alpha[step + 1]
         result = sample * float(sigma[step + 1] / sigma[step])
-        for weight, picture in zip(weights.tolist(), pictures, strict=True):
-            result = result + picture * weight
+        for weight, image in zip(weights.tolist(), images, strict=True):
+            result = result + image * weight
         return result.to(sample.dtype)
 
 
 def integrated(nodes: Tensor, length: float, shape: float) -> Tensor:
-    """Weights (n,) of values at `nodes` (n,) that integrate exp(s) times their interpolant over s in -length..0.
+    """Return weights (n,) of values at `nodes` (n,) that integrate exp(s) times their interpolant over -length..0.
 
     float64, as close nodes and flat Gaussians make an ill-conditioned system.
     """
@@ -138,7 +138,7 @@ def integrated(nodes: Tensor, length: float, shape: float) -> Tensor:
 
 
 def _gaussian(nodes: Tensor, beta: float, length: float) -> Tensor:
-    """The integral of exp(s - beta^2 (s - node)^2) over s in -length..0 for each node.
+    """Return the integral of exp(s - beta^2 (s - node)^2) over s in -length..0 for each node.
 
     It is a difference of error functions, written with the scaled ones so that nothing overflows where it is flat.
     """

@@ -1,8 +1,7 @@
-"""The only contact with tokenizers and text encoders: a name's rows; placeholders put in and taken out.
+"""Tokenizers and text encoders: the embedding rows of names, placeholder tokens, encoding.
 
 A model has one text encoder (Stable Diffusion 1 and 2, FLUX.2 klein, Z-Image), two (SDXL, FLUX.1) or three (Stable
-Diffusion 3); everything here loops over them, and a vector of the library is the concatenation over encoders of what
-each of them is given.
+Diffusion 3). All functions loop over them, and a vector is the concatenation of those for each text encoder.
 """
 
 from __future__ import annotations
@@ -24,12 +23,11 @@ from torch import Tensor, nn
 from ..errors import PromptError
 from ..limits import MAX_NAME_LENGTH, MAX_PROMPT_LENGTH
 from ..notation import PLACEHOLDER, check_token, excerpt
-from .hooks import hook
-from .pipeline import Pipeline, pipeline_lock
+from .pipeline import Pipeline, hook, pipeline_lock
 
 SUFFIXES = ("", "_2", "_3")  # of a pipeline's text_encoder and tokenizer
 TOKENS = 2  # a name is a first and a last token
-HIGHEST = 2  # the eos_token_id by which transformers pools at the highest id of a prompt
+POOL_AT_HIGHEST_ID = 2  # the eos_token_id with which transformers pools at the highest id of a prompt
 # How vocabularies write a whole word: CLIP with an end, language models with the space before it.
 WHOLE_WORD = re.compile("([a-z]{3,})</w>|[\u0120\u2581]([A-Za-z]{3,})")
 
@@ -38,20 +36,20 @@ _extended: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 
 
 def text_encoders(pipe: Pipeline) -> list[tuple[str, Any, Any]]:
-    """(suffix of the pipeline's attribute, tokenizer, text encoder), one for each text encoder."""
+    """Return for each text encoder: the suffix of the pipeline's attributes, the tokenizer, the encoder."""
     found = [(s, getattr(pipe, f"tokenizer{s}", None), getattr(pipe, f"text_encoder{s}", None)) for s in SUFFIXES]
     return [(s, tokenizer, encoder) for s, tokenizer, encoder in found if encoder is not None]
 
 
 def embedding_dims(pipe: Pipeline) -> tuple[int, ...]:
-    """Width of the input embeddings of each text encoder: (768,) for SD 1, (768, 1280) for SDXL, (2560,) for klein."""
+    """Return the width of each text encoder's input embeddings: (768,) for SD 1, (768, 1280) for SDXL."""
     return tuple(encoder.get_input_embeddings().weight.shape[1] for _, _, encoder in text_encoders(pipe))
 
 
 def name_rows(pipe: Pipeline, names: Sequence[str]) -> tuple[Tensor, list[str]]:
-    """Look up the embedding rows of the names that can be used: `unusable_names` says which cannot, and why.
+    """Look up the embedding rows of the names that can be used; `unusable_names` says why others cannot.
 
-    Returns rows (n, 2, dim), float32 on the CPU, dim concatenated over encoders, and the n names kept.
+    Returns rows (n, 2, dim), float32 on the CPU, dim concatenated over text encoders, and the n names.
     """
     kept, _ = _sorted_names(pipe, names)
     index = torch.tensor(list(kept), dtype=torch.long).reshape(len(kept), len(text_encoders(pipe)), TOKENS)
@@ -63,12 +61,12 @@ def name_rows(pipe: Pipeline, names: Sequence[str]) -> tuple[Tensor, list[str]]:
 
 
 def unusable_names(pipe: Pipeline, names: Sequence[str]) -> dict[str, str]:
-    """The names that are not exactly two known tokens of their own in every tokenizer: `{name: why}`."""
+    """Return the names that are not two known tokens of their own in every tokenizer: `{name: why}`."""
     return _sorted_names(pipe, names)[1]
 
 
 def nonsense_names(pipe: Pipeline, names: Sequence[str], count: int) -> list[str]:
-    """Make up `count` names that can be used, always the same, of words of the vocabulary that no name has in it."""
+    """Make up `count` usable names, always the same, of words in the vocabulary that are in none of the names."""
     tokenizer = text_encoders(pipe)[0][1]
     taken = {i for ids in _name_ids(tokenizer, names) for i in ids}
     pieces = ((WHOLE_WORD.fullmatch(piece), i) for piece, i in tokenizer.get_vocab().items() if i not in taken)
@@ -79,7 +77,7 @@ def nonsense_names(pipe: Pipeline, names: Sequence[str], count: int) -> list[str
 
 
 def _name_ids(tokenizer: Any, names: Sequence[str]) -> list[list[int]]:
-    """The tokens of names where they stand among other words: some vocabularies tell that from a beginning."""
+    """Return the tokens of names inside a sentence, which in some vocabularies are not those at its beginning."""
     found: list[list[int]] = (
         tokenizer([f" {name}" for name in names], add_special_tokens=False).input_ids if names else []
     )
@@ -89,7 +87,7 @@ def _name_ids(tokenizer: Any, names: Sequence[str]) -> list[list[int]]:
 def _sorted_names(
     pipe: Pipeline, names: Sequence[str]
 ) -> tuple[dict[tuple[tuple[int, ...], ...], str], dict[str, str]]:
-    """Tokens in every tokenizer -> name, and name -> why it cannot be used."""
+    """Return the usable names by their tokens in every tokenizer, and why each other name is unusable."""
     kept: dict[tuple[tuple[int, ...], ...], str] = {}
     dropped = {name: "too long" for name in names if len(name) > MAX_NAME_LENGTH}
     names = [name for name in dict.fromkeys(names) if name not in dropped]
@@ -109,15 +107,15 @@ def _sorted_names(
 
 
 def fingerprint(pipe: Pipeline) -> str:
-    """Name the text encoders by a hash: the same for one model in any precision, another for any other.
+    """Return a hash of the text encoders: the same for one model in any precision, another for any other.
 
-    Hashed are each tokenizer's own vocabulary and the sign bits of its rows of the embedding table: signs
-    survive rounding to half precision, and a table that was trained further has other signs.
+    Hashed are each tokenizer's vocabulary and the signs of its rows in the embedding table. Signs survive rounding to
+    half precision, and training changes some of them.
     """
     digest = hashlib.sha256()
     for _, tokenizer, encoder in text_encoders(pipe):
         table = encoder.get_input_embeddings().weight.detach()
-        version = 0 if table.is_inference() else table._version  # what was made in inference mode counts no changes
+        version = 0 if table.is_inference() else table._version  # inference tensors do not count their changes
         key = (table.data_ptr(), version, tuple(table.shape), table.dtype, tokenizer.vocab_size)
         if encoder not in _fingerprints or _fingerprints[encoder][0] != key:
             _fingerprints[encoder] = key, _hash_table(tokenizer, table)
@@ -126,6 +124,7 @@ def fingerprint(pipe: Pipeline) -> str:
 
 
 def _hash_table(tokenizer: Any, table: Tensor) -> str:
+    """Return a hash of a tokenizer's vocabulary and of the signs of its rows in an embedding table."""
     size = tokenizer.vocab_size  # rows of tokens that were added later are not the model's own
     words = sorted((i, word) for word, i in tokenizer.get_vocab().items() if i < size)
     digest = hashlib.sha256(repr((table[:size].shape, words)).encode())
@@ -135,7 +134,7 @@ def _hash_table(tokenizer: Any, table: Tensor) -> str:
 
 
 def check_placeholder(pipe: Pipeline, token: str, count: int = TOKENS) -> None:
-    """Raise PromptError, with the reason, unless `token` can stand for `count` vectors in this model."""
+    """Raise PromptError unless `token` can stand for `count` vectors in this model."""
     check_token(token)
     for part in _parts(token, count):
         if knows(pipe, part):
@@ -143,18 +142,18 @@ def check_placeholder(pipe: Pipeline, token: str, count: int = TOKENS) -> None:
 
 
 def knows(pipe: Pipeline, token: str) -> bool:
-    """Whether `token` is one word of a tokenizer's vocabulary, tokens that were added to it included."""
+    """Return whether `token` is in the vocabulary of a tokenizer, or was added to it."""
     with pipeline_lock(pipe):
         return any(t.convert_tokens_to_ids(token) not in (None, t.unk_token_id) for _, t, _ in text_encoders(pipe))
 
 
 def vocabulary(pipe: Pipeline) -> frozenset[str]:
-    """The pieces that any of the pipeline's tokenizers knows."""
+    """Return the tokens that any of the pipeline's tokenizers knows."""
     return frozenset(piece for _, tokenizer, _ in text_encoders(pipe) for piece in tokenizer.get_vocab())
 
 
 def _parts(token: str, count: int) -> list[str]:
-    """The names under which diffusers expands a token of `count` vectors."""
+    """Return the tokens as which diffusers writes out a token of `count` vectors."""
     return [token, *(f"{token}_{i}" for i in range(1, count))]
 
 
@@ -162,10 +161,9 @@ def _parts(token: str, count: int) -> list[str]:
 def placeholders(pipe: Pipeline, vectors: Mapping[str, Tensor]) -> Iterator[None]:
     """Let each token mean its vectors (n, dim) in every prompt inside the block: two for a person, or any number.
 
-    The tokenizers are exchanged for extended copies and the looked-up rows are replaced on their way
-    out of the embedding: no weight and no vocabulary is written, gradients flow to the vectors, and
-    everything is as before afterwards, on exceptions and Ctrl-C too. Blocks may be nested; those of other
-    threads wait.
+    The tokenizers are exchanged for extended copies, and hooks replace the rows that the embedding returns for a
+    placeholder. So no weight and no vocabulary is changed, gradients flow to the vectors, and afterwards everything is
+    as before, even on exceptions and Ctrl-C. Blocks may be nested; other threads wait.
 
     Raises PromptError for a token that cannot be a placeholder or vectors of another shape.
     """
@@ -188,28 +186,28 @@ def placeholders(pipe: Pipeline, vectors: Mapping[str, Tensor]) -> Iterator[None
             for embedding in _look_ups(encoder):
                 _replace_rows(undo, embedding, ids, value)
             for module in pooling_at_highest(encoder):
-                undo.callback(setattr, module, "eos_token_id", HIGHEST)
+                undo.callback(setattr, module, "eos_token_id", POOL_AT_HIGHEST_ID)
                 module.eos_token_id = extended.eos_token_id
         yield
 
 
 def pooling_at_highest(encoder: nn.Module) -> list[Any]:
-    """The modules of a text encoder that pool at the highest id, as old configs ask for: it may be a placeholder's."""
-    return [module for module in encoder.modules() if getattr(module, "eos_token_id", None) == HIGHEST]
+    """Return the modules that pool at the highest token id, as old configurations ask for: that of a placeholder."""
+    return [module for module in encoder.modules() if getattr(module, "eos_token_id", None) == POOL_AT_HIGHEST_ID]
 
 
 def _look_ups(encoder: Any) -> list[nn.Module]:
-    """The modules of a text encoder that look rows up in its table: T5 has two, which share it unless it was moved."""
+    """Return the modules that look up rows of a text encoder's table: T5 has two, which usually share it."""
     table = encoder.get_input_embeddings()
     others = [module for module in encoder.modules() if isinstance(module, nn.Embedding) and module is not table]
     return [table, *(module for module in others if module.weight.shape == table.weight.shape)]
 
 
 def _extend(tokenizer: Any, parts: Sequence[str], *, lstrip: bool) -> Any:
-    """A copy of the tokenizer that knows `parts`; the last one is kept, as copying takes CLIP 0.4 s.
+    """Return a copy of the tokenizer that knows `parts`; the last copy is kept, as one of CLIP's takes 0.4 s.
 
-    lstrip: whether a part takes the space before it, as a name in a language model's vocabulary does; diffusers' own
-    expansion would stumble over it.
+    lstrip: whether a part includes the space before it, as words in a language model's vocabulary do; not where
+    diffusers itself writes tokens out, which joins the parts with spaces.
     """
     from transformers import AddedToken
 
@@ -223,7 +221,7 @@ def _extend(tokenizer: Any, parts: Sequence[str], *, lstrip: bool) -> Any:
 
 
 def _replace_rows(undo: ExitStack, embedding: nn.Module, ids: Sequence[int], values: Tensor) -> None:
-    """Let an embedding answer `values[i]` for `ids[i]`, which its table need not hold, until `undo` is closed."""
+    """Let an embedding return `values[i]` for `ids[i]`, which may lie outside its table, until `undo` is closed."""
     hidden: list[Tensor] = []  # placeholder positions of the call in progress
 
     def hide(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -241,7 +239,7 @@ def _replace_rows(undo: ExitStack, embedding: nn.Module, ids: Sequence[int], val
 
 
 def expanded(pipe: Pipeline, prompts: Sequence[str]) -> list[str]:
-    """Prompts as a pipeline's own methods take them: tokens written out as their parts where it does not do that."""
+    """Write out placeholder tokens as their parts, where the pipeline does not do so itself."""
     if hasattr(pipe, "maybe_convert_prompt"):
         return list(prompts)
     added = text_encoders(pipe)[0][1].get_added_vocab()
@@ -256,12 +254,12 @@ def expanded(pipe: Pipeline, prompts: Sequence[str]) -> list[str]:
 
 
 def check_lengths(
-    pipe: Pipeline, prompts: Sequence[str], limit: float = math.inf, said: Callable[[str], str] = str
+    pipe: Pipeline, prompts: Sequence[str], limit: float = math.inf, templated: Callable[[str], str] = str
 ) -> None:
-    """Raise PromptError for a prompt of which no text encoder reads everything: diffusers would cut it short.
+    """Raise PromptError for a prompt that is too long for every text encoder: diffusers would cut it short.
 
-    limit: tokens that the pipeline gives its text encoders, if fewer than they take.
-    said: what the pipeline makes of a prompt before it is tokenised.
+    limit: the number of tokens that the pipeline gives its text encoders, if they take more.
+    templated: returns the text that the pipeline makes of a prompt before it is tokenised.
     """
     for prompt in prompts:
         check_text(prompt)
@@ -269,7 +267,7 @@ def check_lengths(
     for _, tokenizer, encoder in text_encoders(pipe):
         own = min(limit, text_length(tokenizer, encoder))
         rows.append(
-            [(len(ids), own) for ids in tokenizer([said(p) for p in _written(pipe, tokenizer, prompts)]).input_ids]
+            [(len(ids), own) for ids in tokenizer([templated(p) for p in _written(pipe, tokenizer, prompts)]).input_ids]
         )
     for prompt, *read in zip(prompts, *rows, strict=True):
         length, most = min(read, key=lambda pair: pair[0] - pair[1])
@@ -281,19 +279,19 @@ def check_lengths(
 
 
 def text_length(tokenizer: Any, encoder: Any) -> int:
-    """How many tokens a text encoder takes."""
+    """Return how many tokens a text encoder takes."""
     return int(min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", sys.maxsize)))
 
 
 def _written(pipe: Pipeline, tokenizer: Any, prompts: Sequence[str]) -> list[str]:
-    """Prompts with every token written out as its parts."""
+    """Write out every placeholder token of prompts as its parts."""
     if not hasattr(pipe, "maybe_convert_prompt"):
         return expanded(pipe, prompts)
     return [pipe.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
 
 
 def token_ids(pipe: Pipeline, prompts: Sequence[str]) -> tuple[Tensor, ...]:
-    """Tokenise prompts as the pipelines of UNets do: ids (n, length), one tensor for each text encoder.
+    """Tokenise prompts as the pipelines of UNets do; return ids (n, length) for each text encoder.
 
     Raises PromptError for a prompt that does not fit, which diffusers would cut short.
     """
@@ -307,7 +305,7 @@ def token_ids(pipe: Pipeline, prompts: Sequence[str]) -> tuple[Tensor, ...]:
 
 
 def check_text(prompt: str) -> None:
-    """Raise PromptError for a prompt that no tokenizer should see."""
+    """Raise PromptError for a prompt that no tokenizer can read, or only in minutes."""
     if not isinstance(prompt, str):
         raise PromptError(f"a prompt must be text, not {type(prompt).__name__}")
     if len(prompt) > MAX_PROMPT_LENGTH:
@@ -329,12 +327,12 @@ def encode(pipe: Pipeline, ids: Sequence[Tensor]) -> tuple[Tensor, Tensor | None
 
 
 def encoder_outputs(pipe: Pipeline, template: str, vectors: Tensor) -> Tensor:
-    """What the text encoders make of a name in a prompt: their last states at its two tokens, (2, dim), on the CPU."""
+    """Return the text encoders' last states at the two tokens of a name in a prompt, (2, dim), on the CPU."""
     token = "<somebody>"
     with torch.no_grad(), placeholders(pipe, {token: vectors}):
         states = []
         for _, tokenizer, encoder in text_encoders(pipe):
-            [written] = _written(pipe, tokenizer, [template.format(token)])
+            [written] = _written(pipe, tokenizer, [template.replace("{}", token)])
             row = tokenizer(written, return_tensors="pt").input_ids.to(encoder.device)
             own = torch.isin(row[0], torch.tensor(tokenizer.convert_tokens_to_ids(_parts(token, TOKENS))).to(row))
             # Without the head that predicts the next word, where there is one.

@@ -1,4 +1,4 @@
-"""Sound: a model's folder is looked through before it is loaded, and its weights before they are used."""
+"""Validation of a model: of its folder before it is loaded, and of its weights before they are used."""
 
 from __future__ import annotations
 

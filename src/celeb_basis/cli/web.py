@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..web import Studio
 
 LOCAL = {"127.0.0.1", "localhost", "::1"}
-LOOK = 0.5  # seconds between two looks at whether the page is to stop
+INTERVAL = 0.5  # seconds in which the page hears that it is to stop
 PASSWORD = "CELEB_BASIS_PASSWORD"
 
 
@@ -45,8 +45,8 @@ def add_commands(commands: Any) -> None:
         type=Path,
         default=Path("pictures"),
         metavar="DIR",
-        help="folder in which pictures and identities are kept; with --host they are removed when their visitor leaves "
-        "(default: pictures)",
+        help="folder in which pictures and identities are kept; with --host or --domain they are removed when their "
+        "visitor leaves (default: pictures)",
     )
     web.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in (default: 127.0.0.1)"
@@ -58,19 +58,21 @@ def add_commands(commands: Any) -> None:
         default=[],
         metavar="MODEL",
         help="a model that visitors may choose beside the miniature, and no other; repeat for each (default: any; with "
-        "--host the miniature alone)",
+        "--host or --domain the miniature alone)",
     )
     web.add_argument(
         "--domain",
         action="append",
         default=[],
         metavar="NAME",
-        help="a name under which the page may be opened, such as that of a proxy before it; repeat for each",
+        help="a name under which the page may be opened, such as that of a proxy before it, which then lets others in; "
+        "repeat for each",
     )
     web.add_argument("--device", help="cpu, cuda or mps (default: a GPU if there is one)")
 
 
 def show_page(args: argparse.Namespace) -> NoReturn:
+    """Serve the page until a signal comes."""
     from ..io import temporary_folder
 
     check_folder(args.out)
@@ -82,7 +84,7 @@ def show_page(args: argparse.Namespace) -> NoReturn:
             raise
         raise CelebBasisError("the page needs Gradio: pip install 'celeb-basis[web]'") from None
     hide_loading_bars()
-    local = args.host in LOCAL
+    local = args.host in LOCAL and not args.domain  # through a proxy others come in
     models = args.model if args.model or not local else None
     with ExitStack() as folders:
         uploads = folders.enter_context(temporary_folder(Path(tempfile.gettempdir())))
@@ -95,7 +97,7 @@ def show_page(args: argparse.Namespace) -> NoReturn:
 
 
 def _serve(args: argparse.Namespace, studio: Studio, uploads: Path, password: str | None) -> NoReturn:
-    """Serve the page until a signal comes."""
+    """Say where the page is, and wait for a signal."""
     from ..web import serve
 
     names = {"host": args.host, "port": args.port, "domains": args.domain}
@@ -105,21 +107,21 @@ def _serve(args: argparse.Namespace, studio: Studio, uploads: Path, password: st
             print(json.dumps({"address": address, "out": str(args.out)}), flush=True)
         else:
             print(f"the page is at {address} (Ctrl-C stops it); {kept}", flush=True)
-            if args.host in LOCAL and _sees_a_screen():
+            if studio.keep and _has_screen():
                 webbrowser.open(address)
         while not args.stop.signal:  # Gradio swallows an interrupt that comes while the page is built
-            time.sleep(LOOK)
+            time.sleep(INTERVAL)
         raise KeyboardInterrupt
 
 
-def _sees_a_screen() -> bool:
-    """Whether a browser can open in a window of its own."""
+def _has_screen() -> bool:
+    """Return whether a browser can open in a window of its own."""
     screen = sys.platform in {"darwin", "win32"} or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
     return sys.stdout.isatty() and bool(screen)
 
 
 def _password(host: str) -> str | None:
-    """Return the password of the page; None if only this machine can open it."""
+    """Return the password of the page; None where nobody has to know one."""
     password = os.environ.get(PASSWORD)
     if not password and host not in LOCAL:
         if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():

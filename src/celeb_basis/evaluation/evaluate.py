@@ -215,7 +215,7 @@ class _Work:
         if photo is not None:
             return find_face(photo, self.judge.reader).feature
         for seed in PORTRAIT_SEEDS:
-            [picture] = self.drawing.draw([ImageRequest(PORTRAIT.format(name), seed)])
+            [picture] = self.drawing.draw([ImageRequest(PORTRAIT.replace("{}", name), seed)])
             [faces] = self.judge.reader.read([picture])
             if len(faces) == 1:
                 return faces[0].feature

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..backend.families import get_denoiser
 from ..backend.pipeline import Pipeline, model_name
-from ..backend.schedulers import sampling
+from ..backend.schedulers import get_scheduler
 from ..backend.text_encoders import fingerprint
 from ..generate import generate
 from ..identity import Identity
@@ -93,9 +93,8 @@ class ImageCache:
     @cached_property
     def _model(self) -> tuple[object, ...]:
         """Return what names the model, once, as hashing a large one takes seconds."""
-        with sampling(self.pipe, self.sampler):
-            scheduler = type(self.pipe.scheduler).__name__
-        own = (fingerprint(self.pipe), get_denoiser(self.pipe).digest, scheduler)
+        scheduler = self.pipe.scheduler if self.sampler is None else get_scheduler(self.pipe, self.sampler)
+        own = (fingerprint(self.pipe), get_denoiser(self.pipe).digest, type(scheduler).__name__)
         return (*own, self.num_inference_steps, self.guidance_scale)
 
 

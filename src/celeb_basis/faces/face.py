@@ -10,7 +10,10 @@ from typing import Protocol
 import torch
 from PIL import Image
 
-from ..errors import NoFaceError, SeveralFacesError
+from ..errors import NoFaceError, PhotoError, SeveralFacesError
+from ..notation import excerpt
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,12 @@ class FaceReader(Protocol):
     name: str
 
     def read(self, images: Sequence[Image.Image]) -> list[list[Face]]:
-        """The faces of each picture, the largest first; an empty list where there is none."""
+        """Return the faces of each picture, the largest first; an empty list where there is none."""
         ...
 
 
 def find_face(photo: Image.Image, reader: FaceReader, *, largest_face: bool = False) -> Face:
-    """The face of a photograph; with `largest` the largest of several.
+    """Return the face of a photograph; with `largest_face` the largest of several.
 
     Raises NoFaceError, or SeveralFacesError that says how many there are.
     """
@@ -66,20 +69,20 @@ def find_face(photo: Image.Image, reader: FaceReader, *, largest_face: bool = Fa
     return faces[0]
 
 
-logger = logging.getLogger(__name__)
+def find_person(
+    photos: Sequence[Image.Image], reader: FaceReader, *, largest_face: bool = False, mixed: bool = False
+) -> list[Face]:
+    """Return the face of one person in each of their photographs; the log names photos that are left out.
 
-
-def find_person(photos: Sequence[Image.Image], reader: FaceReader, *, largest_face: bool = False) -> list[Face]:
-    """The face of one person in each of their photographs; photos that do not help are left out, and said so.
-
-    Of several faces in a photo the one counts that is the person's in the other photos, or, with `largest`, the
+    Of several faces in a photo the one counts that is the person's in the other photos, or, with `largest_face`, the
     largest. Left out are photos without a face and, of three or more, those that show somebody else. What makes
-    likeness suffer in the others is logged.
+    likeness suffer in the others is logged. With `mixed`, photos of different people are all kept, for a mix of them.
 
-    Raises NoFaceError where no photo has a face, and SeveralFacesError where it is unclear whose photo one is.
+    Raises NoFaceError where no photo has a face, SeveralFacesError where it is unclear whose photo one is, and
+    PhotoError where the photos show different people, none of them on most.
     """
     faces = [find_face(photos[0], reader, largest_face=largest_face)] if len(photos) == 1 else []
-    named = [(faces[0], _name(photos[0]))] if faces else _of_several(photos, reader, largest_face)
+    named = [(faces[0], _name(photos[0]))] if faces else _of_several(photos, reader, largest_face, mixed)
     for face, name in named:
         for flaw in face.flaws:
             logger.warning(f"{name}: likeness will suffer, as {flaw}")
@@ -88,7 +91,9 @@ def find_person(photos: Sequence[Image.Image], reader: FaceReader, *, largest_fa
     return [face for face, _ in named]
 
 
-def _of_several(photos: Sequence[Image.Image], reader: FaceReader, largest_face: bool) -> list[tuple[Face, str]]:
+def _of_several(
+    photos: Sequence[Image.Image], reader: FaceReader, largest_face: bool, mixed: bool
+) -> list[tuple[Face, str]]:
     seen = [([*faces], photo) for faces, photo in zip(reader.read(photos), photos, strict=True)]
     if not any(faces for faces, _ in seen):
         find_face(photos[0], reader)  # raises with the reader's own hint
@@ -101,11 +106,11 @@ def _of_several(photos: Sequence[Image.Image], reader: FaceReader, largest_face:
         if len(faces) > 1 and not largest_face:
             faces = _the_persons(faces, alone, reader) or [find_face(photo, reader)]  # which raises
         found.append((faces[0], _name(photo)))
-    return _without_others(found, reader)
+    return found if mixed else _without_others(found, reader)
 
 
 def _the_persons(faces: Sequence[Face], alone: Sequence[Face], reader: FaceReader) -> list[Face]:
-    """The face of a group that is the person's, as it is in the photos with one face; none where that is unclear."""
+    """Return the face of a group that is the person's, as in the photos with one face; none where that is unclear."""
     threshold = getattr(reader, "same_person", None)
     if threshold is None or not alone:
         return []
@@ -114,7 +119,7 @@ def _the_persons(faces: Sequence[Face], alone: Sequence[Face], reader: FaceReade
 
 
 def _without_others(found: list[tuple[Face, str]], reader: FaceReader) -> list[tuple[Face, str]]:
-    """The photos of whoever is on most of them."""
+    """Return the photos of whoever is on most of them. Raises PhotoError where nobody is."""
     threshold = getattr(reader, "same_person", None)
     if threshold is None or len(found) < 2:
         return found
@@ -128,8 +133,11 @@ def _without_others(found: list[tuple[Face, str]], reader: FaceReader) -> list[t
     groups = {tuple(row.tolist()) for row in same if int(row.sum()) == most}
     if len(groups) > 1:
         names = ", ".join(name for _, name in found)
-        logger.warning(f"these photos look like different people, and no one is on most of them: {names}")
-        return found
+        raise PhotoError(
+            f"these photos look like different people, and nobody is on most of them: {excerpt(names)}; leave out "
+            "those of others, or ask for a mix of all",
+            argument="mixed",
+        )
     [kept] = groups
     for (_, name), stays in zip(found, kept, strict=True):
         if not stays:

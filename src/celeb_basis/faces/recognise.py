@@ -101,7 +101,9 @@ def opencv() -> Any:
         raise ModelError(f"faces in real photographs need OpenCV: {PHOTO_EXTRA}") from None
     if tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 11):
         raise ModelError(f"OpenCV {cv2.__version__} is too old for the face models, which need 4.11: {PHOTO_EXTRA}")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it prints a notice for each model that it loads
+    # Errors alone, as it prints a notice for each model that it loads. OpenCV 4 has the function at the top, 5 does not.
+    set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
+    set_level(2)
     return cv2
 
 

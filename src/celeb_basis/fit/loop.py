@@ -1,4 +1,4 @@
-"""Fitting: faces become identities, step by step or at once."""
+"""The loop of a fit: faces become identities, step by step."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ MILESTONES = (0, 1, 5, 15, 50, 150)
 
 @dataclass(frozen=True, eq=False)
 class FitStep:
-    """Where a fit stands after a step; step 0 is the start, whose loss is not a number."""
+    """The state of a fit after a step; step 0 is the start, whose loss is not a number."""
 
     step: int
     max_train_steps: int
     is_last: bool
     loss: float  # mean over the people
-    vectors: Tensor  # (people, 2, dim), running average
+    vectors: Tensor  # (people, 2, dim), averaged over the steps if the method says so
     basis: CelebBasis
     placeholder_tokens: Sequence[str]
-    provenance: Sequence[Mapping[str, str]]  # of each person: how they were learnt
+    provenance: Sequence[Mapping[str, str]]  # of each person
 
     @property
     def is_milestone(self) -> bool:
-        """Whether somebody who watches the fit should be shown the person: after a few steps, and after the last."""
+        """Return whether somebody who watches should be shown the person: after a few steps, and after the last."""
         return self.is_last or self.step in MILESTONES
 
     @property
     def coefficients(self) -> Tensor:
-        """Where the people stand in the basis, (people, 2, k)."""
+        """Return the people's coefficients in the basis, (people, 2, k)."""
         return self.basis.transform(self.vectors)
 
     @property
     def identities(self) -> list[Identity]:
-        """Return the people as they are after this step."""
+        """Return the people as this step leaves them."""
         steps = {"steps": str(self.step)}
         people = zip(self.vectors, self.placeholder_tokens, self.provenance, strict=True)
         return [Identity.from_vectors(self.basis, vectors, token, {**how, **steps}) for vectors, token, how in people]
@@ -74,11 +74,11 @@ def fit_steps(
 ) -> Iterator[FitStep]:
     """Yield the start and then every step of learning several people, each from their own faces.
 
-    Between steps the pipeline is as it was, so that the caller, or another thread, may draw pictures with it.
+    Between steps the pipeline is as before, and the caller or another thread may draw with it.
 
     method: "celeb-basis", "paper", "textual-inversion", "cross-initialization" or "stable-identity", each with its
     own defaults, or one of these classes with others.
-    instant: the basis' instant map, from which "celeb-basis" starts if it is given.
+    instant_map: where "celeb-basis" starts if it is given.
     """
     return locked_steps(pipe, _steps(pipe, basis, people, placeholder_tokens, recipe, method, instant_map))
 
@@ -110,7 +110,7 @@ def _steps(
     batch_size = recipe.train_batch_size or defaults.train_batch_size
     templates = recipe.templates or model_card(pipe).templates or TEMPLATES
     generators = [torch.Generator().manual_seed(recipe.seed) for _ in people]
-    start = method.start(FitContext(pipe, basis, people, generators, templates, instant_map))
+    parametrization = method.start(FitContext(pipe, basis, people, generators, templates, instant_map))
     how = {
         "made_by": "fit",
         "method": method.name,
@@ -124,25 +124,24 @@ def _steps(
         **{name: str(value) for name, value in method.settings(instant_map).items()},
     }
     provenance = [how | {"photos": str(len(faces)), "face_reader": faces[0].face_reader} for faces in people]
-    free = start.free.requires_grad_()
+    free = parametrization.free.requires_grad_()
 
     def at(step: int, loss: float, *, is_last: bool) -> FitStep:
-        return FitStep(
-            step, steps, is_last, loss, start.vectors(average).detach(), basis, placeholder_tokens, provenance
-        )
+        vectors = parametrization.vectors(average).detach()
+        return FitStep(step, steps, is_last, loss, vectors, basis, placeholder_tokens, provenance)
 
-    average = start.averaged(free.detach().clone())  # the optimiser changes `free` in place
+    average = parametrization.averaged(free.detach().clone())  # the optimiser changes `free` in place
     yield at(0, math.nan, is_last=steps == 0)
     if steps == 0:
         return
     check_trainable(pipe)
     denoiser = get_denoiser(pipe)
-    pictures = [person_images(pipe, faces, recipe, g, denoiser) for faces, g in zip(people, generators, strict=True)]
+    images = [person_images(pipe, faces, recipe, g, denoiser) for faces, g in zip(people, generators, strict=True)]
     losses = optimize(
         pipe,
-        pictures,
+        images,
         free,
-        lambda free: start.vectors(start.averaged(free)),
+        lambda free: parametrization.vectors(parametrization.averaged(free)),
         generators,
         max_train_steps=steps,
         learning_rate=learning_rate,
@@ -153,9 +152,9 @@ def _steps(
     )
     before = time.monotonic()
     for step, loss in enumerate(losses, start=1):
-        # The average forgets the start sooner in the first steps, as there is little to average yet.
+        # In the first steps, with little to average yet, the start is forgotten sooner.
         decay = min(method.momentum, (1 + step) / (10 + step))
-        average = torch.lerp(start.averaged(free.detach()), average, decay)
+        average = torch.lerp(parametrization.averaged(free.detach()), average, decay)
         is_last = step == steps or 2 * time.monotonic() - before > end  # the next step may take as long as this one
         yield at(step, loss, is_last=is_last)
         if is_last:
@@ -166,7 +165,7 @@ def _steps(
 def person_images(
     pipe: Pipeline, faces: Sequence[Face], recipe: Recipe, generator: torch.Generator, denoiser: Denoiser
 ) -> TrainingImages:
-    """A person's training pictures, of the size and in the number of a recipe; good photos stand in more of them."""
+    """Return a person's training images, of a recipe's size and number; better photos are used for more of them."""
     least = min(face.weight for face in faces)
     return TrainingImages(
         denoiser,
@@ -179,13 +178,15 @@ def person_images(
 
 
 Loss = Callable[[Prediction, Callable[[], Tensor]], Tensor]
-GOLDEN = (5**0.5 - 1) / 2
+GOLDEN_RATIO = (5**0.5 - 1) / 2
 BELOW_ONE = 1 - 2**-24  # the last number before it in float32
+GRADIENT_SCALE = 1024.0  # small gradients of half precision would round to zero: they travel multiplied
+MAX_OVERFLOWS = 10  # in a row, each with half the scale of the one before
 
 
 def optimize(
     pipe: Pipeline,
-    pictures: Sequence[TrainingImages],
+    images: Sequence[TrainingImages],
     free: Tensor,
     vectors_of: Callable[[Tensor], Tensor],
     generators: Sequence[torch.Generator],
@@ -197,69 +198,77 @@ def optimize(
     templates: Sequence[str],
     loss: Loss,
 ) -> Iterator[float]:
-    """Take AdamW steps on `free`, in place, towards less loss; yield the mean loss of each.
+    """Minimise the loss over `free`, in place, with AdamW; yield the mean loss of each step.
 
-    pictures and generators: of each person; a person meets only their own, so people do not mix.
-    free: (people, ...), requires grad; vectors_of(free) are the people's vectors (people, 2, dim).
-    loss: of `Method.loss`.
+    images and generators: of each person, whose result depends on no other's.
+    free: (people, ...), requires grad; vectors_of(free) returns the people's vectors (people, 2, dim).
+    loss: see `Method.loss`.
 
-    A person's timesteps, one after the other, are spread evenly over their distribution.
-    So many people go through the denoiser at once as memory allows, and at least one.
+    A person's timesteps are spread evenly over their distribution. As many people go through the denoiser at once as
+    memory allows. In float16 a step whose gradient overflows is repeated with a smaller scale.
+
     Raises ModelError where the loss is not a number.
     """
-    tokens = [f"<person-{i}>" for i in range(len(pictures))]
+    tokens = [f"<person-{i}>" for i in range(len(images))]
     weights = [p for part in pipe.components.values() if isinstance(part, nn.Module) for p in part.parameters()]
     denoiser = get_denoiser(pipe)
     optimizer = torch.optim.AdamW([free], lr=learning_rate, weight_decay=0)
     rate = get_scheduler(lr_scheduler, optimizer, num_warmup_steps=0, num_training_steps=max_train_steps)
-    # Gradients of a half-precision model would round to zero: they travel multiplied.
-    scale = 1024.0 if denoiser.dtype == torch.float16 else 1.0
+    half = denoiser.dtype == torch.float16
+    scale = GRADIENT_SCALE if half else 1.0
     with placeholders(pipe, dict(zip(tokens, vectors_of(free.detach()), strict=True))):
-        denoiser.check_lengths([template.format(tokens[0]) for template in templates])
+        denoiser.check_lengths([template.replace("{}", tokens[0]) for template in templates])
 
     at_once = max(1, images_at_once(denoiser) // train_batch_size)
-    everybody = list(range(len(pictures)))
+    everybody = list(range(len(images)))
     groups = [everybody[i : i + at_once] for i in everybody[::at_once]]
     first = [first_quantile(g) for g in generators]
     for step in range(max_train_steps):
         quantiles = golden_ratio_sequence(first, step * train_batch_size, train_batch_size)
         index, captions = [], []
-        for own, token, g in zip(pictures, tokens, generators, strict=True):
+        for own, token, g in zip(images, tokens, generators, strict=True):
             index.append(torch.randint(len(own), (train_batch_size,), generator=g))
-            captions.append(templates[int(torch.randint(len(templates), (), generator=g))].format(token))
-        total, gradient = 0.0, torch.zeros_like(free)
-        for group in groups:
-            batch = torch.stack([pictures[i][index[i]] for i in group])
-            face_weights = partial(_stacked, [partial(pictures[i].face_weights, index[i]) for i in group])
-            with torch.enable_grad(), frozen(weights):
-                with placeholders(pipe, dict(zip(tokens, vectors_of(free), strict=True))):
-                    states, pooled = denoiser.encode_prompts([captions[i] for i in group])
-                prediction = denoiser.predict(batch, states, pooled, [generators[i] for i in group], quantiles[group])
-                losses = loss(prediction, face_weights)
-                gradient += torch.autograd.grad(losses.sum() * scale, [free])[0]
-            total += losses.detach().sum().item()
-        free.grad = gradient / scale
-        if not free.grad.isfinite().all():
+            captions.append(templates[int(torch.randint(len(templates), (), generator=g))].replace("{}", token))
+        noise_states = [g.get_state() for g in generators]
+        for _ in range(MAX_OVERFLOWS if half else 1):
+            total, gradient = 0.0, torch.zeros_like(free)
+            for group in groups:
+                batch = torch.stack([images[i][index[i]] for i in group])
+                face_weights = partial(_stacked, [partial(images[i].face_weights, index[i]) for i in group])
+                with torch.enable_grad(), frozen(weights):
+                    with placeholders(pipe, dict(zip(tokens, vectors_of(free), strict=True))):
+                        states, pooled = denoiser.encode_prompts([captions[i] for i in group])
+                    noise = [generators[i] for i in group]
+                    losses = loss(denoiser.predict(batch, states, pooled, noise, quantiles[group]), face_weights)
+                    gradient += torch.autograd.grad(losses.sum() * scale, [free])[0]
+                total += losses.detach().sum().item()
+            if gradient.isfinite().all():
+                break
+            scale /= 2
+            for g, state in zip(generators, noise_states, strict=True):  # for the same noise once more
+                g.set_state(state)
+        else:
             raise ModelError(f"the loss of {denoiser.dtype} is not a number in this model: load it in float32")
+        free.grad = gradient / scale
         optimizer.step()
         rate.step()
         free.grad = None
-        yield total / len(pictures)
+        yield total / len(images)
 
 
 def first_quantile(generator: torch.Generator) -> float:
-    """Where a person's timesteps begin in their distribution: a random number in 0..1."""
+    """Return where a person's timesteps begin in their distribution: a random number in 0..1."""
     return int(torch.randint(2**53, (), generator=generator)) / 2**53
 
 
 def golden_ratio_sequence(first: Sequence[float], start: int, count: int) -> Tensor:
-    """Numbers (people, count) in 0..1: those from `start` on of each person's sequence, which begins at `first`.
+    """Return numbers `start` to `start + count` of each person's sequence in 0..1, (people, count).
 
-    Each is the golden ratio's fraction farther than the one before, modulo 1, so any piece of the sequence is spread
-    evenly, whatever the size of a batch.
+    A sequence begins at the person's number in `first`; each number is the one before plus the golden ratio, modulo 1,
+    so any piece of it is spread evenly.
     """
     # In Python's numbers, as some devices have no float64 and float32 rounds long sequences.
-    numbers = [[(begun + GOLDEN * k) % 1 for k in range(start, start + count)] for begun in first]
+    numbers = [[(begun + GOLDEN_RATIO * k) % 1 for k in range(start, start + count)] for begun in first]
     return torch.tensor(numbers).clamp_max(BELOW_ONE)
 
 

@@ -1,4 +1,4 @@
-"""Recipe: how people are learnt, whatever the method."""
+"""Recipe: the settings of a fit that every method has, and their defaults."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..errors import IdentityError
 from ..limits import MAX_COUNT, MAX_LEARNING_RATE, MAX_SIDE
+from ..notation import is_template
 
 TEMPLATES = (
     "a photo of the face of {} person",
@@ -18,14 +19,14 @@ TEMPLATES = (
 
 
 class Defaults(NamedTuple):
-    """The settings of a method that a recipe does not give."""
+    """A method's own defaults."""
 
     max_train_steps: int
     learning_rate: float
     train_batch_size: int
 
 
-# Here, where no torch is imported, so that the command line's help can print them.
+# Here, where torch is not imported, so that programs can show them without it.
 DEFAULTS = {
     "celeb-basis": Defaults(40, 3e-2, 2),
     "paper": Defaults(400, 5e-3, 2),
@@ -38,16 +39,16 @@ STEPS_FROM_MEAN = 80  # steps of celeb-basis that starts at the mean person
 
 @dataclass(frozen=True)
 class Recipe:
-    """How people are learnt, whatever the method; None takes the default of the method or of the model.
+    """The settings of a fit that every method has; None takes the default of the method or of the model.
 
-    max_train_steps, learning_rate (of AdamW), train_batch_size (pictures a step, all under one caption): see DEFAULTS
+    max_train_steps, learning_rate (of AdamW), train_batch_size (images a step, all with one caption): see DEFAULTS
         and STEPS_FROM_MEAN.
     max_train_minutes: stop before the step that would end later than that. The clock then decides the result, so such
         a fit is not reproducible.
-    num_train_images: different training pictures, each encoded once.
-    resolution: side of the training pictures in pixels.
+    num_train_images: different training images, each encoded once.
+    resolution: side of the training images in pixels.
     templates: their captions, with {} where a name would stand.
-    scales: sizes of the face on the black canvas, as shares of its side, one drawn for each picture.
+    scales: sizes of the face on the black canvas, as shares of its side, of which each image takes one at random.
 
     Raises IdentityError for values that cannot be followed.
     """
@@ -67,11 +68,11 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not least <= value <= MAX_COUNT:
                 limit = f"at least {least}" if value < least else f"at most {MAX_COUNT}"
-                raise IdentityError(f"{name}={value} must be {limit}", argument=name)
+                raise IdentityError(f"{_words(name)} {value} must be {limit}", argument=name)
         for name in ("max_train_minutes", "learning_rate", "resolution"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise IdentityError(f"{name}={value} must be above 0", argument=name)
+                raise IdentityError(f"{_words(name)} {value} must be above 0", argument=name)
         if self.learning_rate is not None and not self.learning_rate <= MAX_LEARNING_RATE:
             raise IdentityError(
                 f"a learning rate of {self.learning_rate} is above {MAX_LEARNING_RATE}", argument="learning_rate"
@@ -79,8 +80,19 @@ class Recipe:
         if self.resolution is not None and self.resolution > MAX_SIDE:
             raise IdentityError(f"a resolution of {self.resolution} is above {MAX_SIDE} pixels", argument="resolution")
         if not 0 <= self.seed < 2**63:
-            raise IdentityError(f"seed={self.seed} must be a whole number of 0 or more, below 2**63", argument="seed")
+            raise IdentityError(
+                f"the seed {self.seed} must be a whole number of 0 or more, below 2**63", argument="seed"
+            )
         if self.scales is not None and not (self.scales and all(0 < scale <= 1 for scale in self.scales)):
-            raise IdentityError(f"scales={self.scales} must be shares of the picture, above 0 and at most 1")
-        if self.templates is not None and not (self.templates and all("{}" in t for t in self.templates)):
-            raise IdentityError("templates: at least one is needed, and every one needs {} where the name stands")
+            raise IdentityError(
+                f"scales {self.scales} must be shares of the image, above 0 and at most 1", argument="scales"
+            )
+        if self.templates is not None and not (self.templates and all(map(is_template, self.templates))):
+            raise IdentityError(
+                "at least one template is needed, each with {} once, where the name stands, and no other brace",
+                argument="templates",
+            )
+
+
+def _words(name: str) -> str:
+    return f"the {name.replace('_', ' ')}"

@@ -1,4 +1,4 @@
-"""Guard: stands before the page and lets through what its own visitors ask of it, and nothing else."""
+"""Guard: let through what the page's own visitors ask of it, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ from contextlib import ExitStack
 from http.cookies import CookieError, SimpleCookie
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs
 
-from ..limits import MAX_DRAINED_BYTES, MAX_JOBS, MAX_PASSWORD_TRIES, MAX_REQUEST_BYTES, MAX_UPLOAD_BYTES
-from .requests import ADDRESS, CHUNK, SESSION, Wrong, check_call, check_upload, read
+from ..limits import (
+    MAX_DRAINED_BYTES,
+    MAX_JOBS,
+    MAX_LOGIN_BYTES,
+    MAX_PASSWORD_TRIES,
+    MAX_REQUEST_BYTES,
+    MAX_UPLOAD_BYTES,
+    MAX_UPLOAD_MB,
+)
+from .requests import CHUNK, SESSION, Wrong, check_call, check_upload, read
 from .visitors import Visitors
 
 Scope = MutableMapping[str, Any]
@@ -32,16 +40,20 @@ GET = re.compile(
     r"|upload_progress|heartbeat/[^/]+|file=.*)/?"
 )
 POST = re.compile(rf"/login/?|{API}/(queue/join|run/predict|cancel|reset|upload)/?")
+HOST = re.compile(r"([a-z0-9._-]{1,255}|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 VISITOR = "celeb_basis_visitor"
+TOO_LARGE = f"an upload may have {MAX_UPLOAD_MB} MB"
 SLOWEST = 5.0  # seconds that an attempt takes after many wrong ones
 
 
 class Guard:
     """An ASGI application around the page's own.
 
-    hosts: names under which the page may be opened, beside addresses and this machine's own names: a name of
-    somebody else's that points here is refused.
-    functions: of the page, by number. logged_in: whether a token of a cookie is known; None without a password.
+    functions: of the page, by number.
+    host: the name or address that the page listens on. domains: names of proxies before it. The page may also be opened
+        by any address and by this machine's own names; other names that point here are refused.
+    logged_in: whether a token of a cookie is known; None without a password.
+    is_ours: whether a path names a file that visitors uploaded, or that the page made for them.
     has_room: whether uploads still fit on the disk. waiting: the sessions whose jobs are in the queue.
     """
 
@@ -51,15 +63,19 @@ class Guard:
         visitors: Visitors,
         functions: dict[int, Any],
         *,
-        hosts: Iterable[str] = (),
+        host: str,
+        domains: Iterable[str] = (),
         logged_in: Callable[[str], bool] | None = None,
+        is_ours: Callable[[str], bool],
         has_room: Callable[[], bool] = lambda: True,
         waiting: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._app, self._visitors, self._functions = app, visitors, functions
         own = socket.gethostname().lower()
-        self._hosts = {"localhost", own, f"{own}.local", *(host.lower() for host in hosts)}
-        self._logged_in, self._has_room, self._waiting_sessions = logged_in, has_room, waiting
+        self._domains = {domain.lower() for domain in domains}
+        self._hosts = {"localhost", own, f"{own}.local", host.lower(), *self._domains}
+        self._logged_in, self._is_ours = logged_in, is_ours
+        self._has_room, self._waiting_sessions = has_room, waiting
         self._door = asyncio.Lock()
         self._wrong, self._waiting = 0, 0
 
@@ -80,6 +96,7 @@ class Guard:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         method, path = scope["method"], scope["path"]
         self._check_origin(method, path, headers)
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if self._is_safe(name, value)]
         if not (PUBLIC.fullmatch(path) or (POST if method == "POST" else GET).fullmatch(path)):
             raise Wrong(404, "there is no such place on this page")
         if method not in ("GET", "HEAD", "POST"):
@@ -103,16 +120,36 @@ class Guard:
 
     def _check_origin(self, method: str, path: str, headers: dict[str, str]) -> None:
         """Raise Wrong for a name that is not ours, and for what another site asks in its visitors' name."""
-        host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or ""
-        if name not in self._hosts and not _is_address(name):
+        host = _split(headers.get("host", ""))
+        if not self._is_known(host[0]):
             raise Wrong(421, "this page has another name: open it by its address, or start it with that --domain")
-        origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            raise Wrong(403, "another site may not use this page")
+        site = headers.get("sec-fetch-site", "none")
         arrives = method == "GET" and path == "/" and headers.get("sec-fetch-mode") == "navigate"
-        if site not in ("same-origin", "none") and not arrives:
+        own = "origin" not in headers or self._is_own(headers["origin"], host)
+        if not own or (site not in ("same-origin", "none") and not arrives):
             raise Wrong(403, "another site may not use this page")
+
+    def _is_own(self, origin: str, host: tuple[str, int | None]) -> bool:
+        """Return whether a page that calls came from here: by the same name and port, or through a proxy of ours.
+
+        Proxies have ports of their own, and many send the name of the page behind them as the host.
+        """
+        scheme, _, place = origin.lower().partition("://")
+        name, port = _split(place)
+        if name in self._domains:
+            return True
+        default = {"http": 80, "https": 443}.get(scheme)
+        return bool(name) and (name, port or default) == (host[0], host[1] or default)
+
+    def _is_known(self, name: str) -> bool:
+        """Return whether the page may be opened under a name: one of its own, or an address."""
+        return name in self._hosts or _is_address(name.strip("[]"))
+
+    def _is_safe(self, name: bytes, value: bytes) -> bool:
+        """Return whether the page may read a header: addresses in its answers come from some of them."""
+        if name.lower() == b"x-forwarded-host":
+            return self._is_known(_split(value.decode("latin-1").partition(",")[0].strip())[0])
+        return name.lower() != b"x-gradio-server"
 
     async def _at_the_door(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Try one password at a time, each wrong one slower than the last."""
@@ -128,14 +165,14 @@ class Guard:
                         self._wrong = min(self._wrong + 1, 16) if message["status"] >= 400 else 0
                     await send(message)
 
-                body = await _whole(receive, 2**14)
+                body = await _read(receive, MAX_LOGIN_BYTES)
                 await self._app(scope, _again(body, receive), _own_cookies(watched, None))
         finally:
             self._waiting -= 1
 
     async def _called(self, scope: Scope, receive: Receive, send: Send, path: str, visitor: str) -> None:
-        """A function of the page, or the end of one."""
-        body = await _whole(receive, MAX_REQUEST_BYTES)
+        """Call a function of the page, or end one."""
+        body = await _read(receive, MAX_REQUEST_BYTES)
         if path.endswith("reset"):  # does nothing; the browser calls it beside cancel
             await _say(send, 200, {"success": True})
             return
@@ -144,7 +181,8 @@ class Guard:
         if not self._visitors.claim(session, visitor):
             raise Wrong(403, "this session is another visitor's")
         if path.endswith(("join", "predict")):
-            check_call(content, self._functions, queued=path.endswith("join"))
+            checked = check_call(content, self._functions, self._is_ours, queued=path.endswith("join"))
+            body = json.dumps(checked).encode()  # what nobody checked is left out
             if path.endswith("join") and self._visitors.others(session, self._waiting_sessions()) >= MAX_JOBS:
                 raise Wrong(429, f"{MAX_JOBS} of your jobs are waiting already: let one of them end first")
         else:
@@ -154,23 +192,24 @@ class Guard:
         await self._app(scope, _again(body, receive), send)
 
     async def _uploaded(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]) -> None:
-        """Files, which are looked at as a whole before the page stores any of them."""
+        """Check files as a whole before the page stores any of them."""
         declared = headers.get("content-length", "0")
-        if not declared.isdecimal() or int(declared) > MAX_UPLOAD_BYTES:
-            await _whole(receive, 0)
+        if len(declared) > 15 or not declared.isdecimal() or int(declared) > MAX_UPLOAD_BYTES:
+            await _drain(receive)
+            raise Wrong(413, TOO_LARGE)
         if not self._has_room():
             raise Wrong(507, "the page's disk is full: try again later")
         with TemporaryFile() as body:  # has no name, so that nothing of it stays
-            await _spooled(receive, body, MAX_UPLOAD_BYTES)
+            await _store(receive, body)
             body.seek(0)
             check_upload(headers.get("content-type", ""), body)
             body.seek(0)
             await self._app(scope, _from_file(body, receive), send)
 
     async def _fetched(self, scope: Scope, receive: Receive, send: Send, path: str, visitor: str) -> None:
-        """A file, or a stream to which a visitor listens as long as the connection lasts."""
-        place = unquote(path.partition("file=")[2])
-        if ADDRESS.match(place) or "\0" in place:
+        """Answer with a file, or with a stream to which a visitor listens as long as the connection lasts."""
+        _, is_file, place = path.partition("file=")
+        if is_file and not self._is_ours(place):
             raise Wrong(403, "only this page's own files are served")
         session = path.rpartition("/")[2] if "/heartbeat/" in path else ""
         if path.endswith(("/queue/data", "/queue/data/")):
@@ -185,7 +224,15 @@ class Guard:
             await self._app(scope, receive, send)
 
 
+def _split(netloc: str) -> tuple[str, int | None]:
+    """Return the name and the port of a host, in lower case; an empty name for what is none."""
+    found = HOST.fullmatch(netloc.lower())
+    port = int(found[2]) if found and found[2] else None
+    return ("", None) if found is None or (port or 0) > 65535 else (found[1], port)
+
+
 def _is_address(name: str) -> bool:
+    """Return whether a name is an IP address."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -194,6 +241,7 @@ def _is_address(name: str) -> bool:
 
 
 def _cookies(header: str) -> dict[str, str]:
+    """Return the cookies of a request, by name."""
     try:
         return {name: morsel.value for name, morsel in SimpleCookie(header).items()}
     except CookieError:
@@ -201,7 +249,7 @@ def _cookies(header: str) -> dict[str, str]:
 
 
 def _own_cookies(send: Send, visitor: str | None) -> Send:
-    """Send cookies for this site alone, one for a new visitor among them, and leave to no other site what is read."""
+    """Return a `send` that keeps cookies and answers to this site; a new visitor gets a cookie of this value."""
 
     async def sending(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -224,23 +272,33 @@ def _own_cookies(send: Send, visitor: str | None) -> Send:
     return sending
 
 
-async def _whole(receive: Receive, most: int) -> bytes:
-    """The body of a request. Raises Wrong where it is longer than `most` bytes."""
-    body, count = b"", 0
+async def _read(receive: Receive, most: int) -> bytes:
+    """Return the body of a request. Raises Wrong where it is longer than `most` bytes."""
+    body = bytearray()
     while True:
         message = await receive()
-        part = bytes(message.get("body", b""))
-        count += len(part)
-        body = body + part if count <= most else b""  # what is too long is read, so that its sender hears the answer
-        ended = message["type"] == "http.disconnect" or not message.get("more_body")
-        if ended and count <= most:
-            return body
-        if ended or count > MAX_DRAINED_BYTES:
+        body += message.get("body", b"")
+        more = message["type"] != "http.disconnect" and message.get("more_body", False)
+        if len(body) > most:
+            if more:
+                await _drain(receive)
             raise Wrong(413, f"a request may have {most // 1024} kB")
+        if not more:
+            return bytes(body)
+
+
+async def _drain(receive: Receive) -> None:
+    """Receive the rest of a request that is refused, so that its sender hears the answer."""
+    count = 0
+    while count < MAX_DRAINED_BYTES:
+        message = await receive()
+        count += len(message.get("body", b""))
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            return
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """A body that was read, to be received once more; then what comes after it."""
+    """Return a `receive` that gives a body that was read once more, and then what comes after it."""
     left = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receiving() -> MutableMapping[str, Any]:
@@ -249,17 +307,18 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return receiving
 
 
-async def _spooled(receive: Receive, body: BinaryIO, most: int) -> None:
-    """Write the body of a request to a file. Raises Wrong where it is longer than `most` bytes, or cut off."""
+async def _store(receive: Receive, body: BinaryIO) -> None:
+    """Write the body of an upload to a file. Raises Wrong where it is too long, or cut off."""
     try:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Wrong("the upload was cut off")
             body.write(message.get("body", b""))
-            if body.tell() > most:
-                await _whole(receive, 0)
-                raise Wrong(413, f"a request may have {most // 2**20} MB")
+            if body.tell() > MAX_UPLOAD_BYTES:
+                if message.get("more_body"):
+                    await _drain(receive)
+                raise Wrong(413, TOO_LARGE)
             if not message.get("more_body"):
                 return
     except OSError:
@@ -267,7 +326,7 @@ async def _spooled(receive: Receive, body: BinaryIO, most: int) -> None:
 
 
 def _from_file(body: BinaryIO, receive: Receive) -> Receive:
-    """A body in a file, to be received; then what comes after it."""
+    """Return a `receive` that gives a body in a file, and then what comes after it."""
     ended = False
 
     async def receiving() -> MutableMapping[str, Any]:
@@ -287,6 +346,7 @@ async def _refuse(send: Send, status: int, line: str) -> None:
 
 
 async def _say(send: Send, status: int, answer: object) -> None:
+    """Answer with JSON."""
     content = json.dumps(answer).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import re
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from ..limits import MAX_REQUEST_TEXT, MAX_UPLOADED_FILES
+from ..limits import MAX_PHOTOS, MAX_REQUEST_TEXT, MAX_UPLOADED_FILES
 
 CHUNK = 2**16  # bytes
 SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
-ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*:|//|\\\\)")
 
 
 class Wrong(Exception):
@@ -22,7 +23,7 @@ class Wrong(Exception):
 
 
 def read(body: bytes) -> dict[str, Any]:
-    """The object in the body of a request. Raises Wrong for anything else, numbers that are none included."""
+    """Return the object in the body of a request. Raises Wrong for anything else, and for numbers like NaN."""
     try:
         content = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError):
@@ -38,38 +39,69 @@ def _no_number(text: str) -> float:
     raise ValueError(text)
 
 
-def check_call(content: dict[str, Any], functions: dict[int, Any], *, queued: bool) -> None:
-    """Raise Wrong unless a request calls one of the page's functions with values of the kinds of its inputs."""
+def check_call(
+    content: dict[str, Any], functions: dict[int, Any], is_ours: Callable[[str], bool], *, queued: bool
+) -> dict[str, Any]:
+    """Return what a request may say to one of the page's functions: values of the kinds of its inputs.
+
+    is_ours: whether a path names a file that visitors uploaded, or that the page made for them.
+
+    Raises Wrong for any other request. Files elsewhere on the disk all get the same line, whether they exist or not.
+    """
     number, data = content.get("fn_index"), content.get("data")
     if type(number) is not int or number not in functions:
         raise Wrong("the page has no such function: fn_index is out of range")
     function = functions[number]
     if not queued and function.queue:
-        raise Wrong("this function waits its turn: call it through the queue")
+        raise Wrong("this function has to wait for others: call it through the queue")
     if not isinstance(data, list) or len(data) != len(function.inputs):
         raise Wrong(f"data must be a list of {len(function.inputs)} values")
     for component, value in zip(function.inputs, data, strict=True):
-        kind = type(component).__name__
-        if value is not None and not _fits(kind, value):
-            raise Wrong(f"{getattr(component, 'label', None) or kind}: {type(value).__name__} is no value for it")
+        if not _fits(component, value):
+            given = "null" if value is None else type(value).__name__
+            raise Wrong(f"{getattr(component, 'label', None) or type(component).__name__}: {given} is no value for it")
+        for bound, word, beyond in (("minimum", "below", operator.lt), ("maximum", "above", operator.gt)):
+            limit: Any = getattr(component, bound, None)
+            if None not in (value, limit) and beyond(value, limit):
+                raise Wrong(f"{component.label}: {value:g} is {word} {limit:g}")
+        files = value if isinstance(value, list) else [value] if isinstance(value, dict) else []
+        if not all(is_ours(file["path"]) for file in files):
+            raise Wrong("the page does not have this file, or not any more: upload it again")
+    return {"fn_index": number, "data": data, "session_hash": content["session_hash"]}
 
 
-def _fits(kind: str, value: Any) -> bool:
+FILES = {"Image", "File", "UploadButton", "DownloadButton"}
+OPTIONAL = {*FILES, "Number", "Dropdown", "State"}
+FILE_MARK = {"_type": "gradio.FileData"}
+
+
+def _fits(component: Any, value: Any) -> bool:
+    """Return whether a component of the page can have the value."""
+    kind = type(component).__name__
+    if value is None:
+        return kind in OPTIONAL
     if kind in {"Textbox", "Dropdown", "HTML", "Markdown"}:
         return isinstance(value, str) and len(value) <= MAX_REQUEST_TEXT
     if kind in {"Number", "Slider"}:
         return type(value) in (int, float) and abs(value) < 2**63 and math.isfinite(value)
     if kind == "Checkbox":
         return isinstance(value, bool)
-    if kind in {"Image", "File", "UploadButton", "DownloadButton"}:
-        return isinstance(value, dict) and _is_upload(value)
-    return False  # a session's own state never comes from outside
+    if kind not in FILES:  # a session's own state comes from the page
+        return False
+    if getattr(component, "file_count", "single") == "multiple":
+        return isinstance(value, list) and len(value) <= MAX_PHOTOS and all(map(_is_file, value))
+    return _is_file(value)
 
 
-def _is_upload(value: dict[str, Any]) -> bool:
-    """Whether this names a file that was uploaded; an address would be looked up and fetched."""
-    path = value.get("path")
-    return isinstance(path, str) and 0 < len(path) < 4096 and "\0" not in path and not ADDRESS.match(path)
+def _is_file(value: Any) -> bool:
+    """Return whether this is a path with facts about it, and holds no other file, which nobody would check."""
+    path = value.get("path") if isinstance(value, dict) else None
+    return (
+        isinstance(path, str)
+        and 0 < len(path) < 4096
+        and value.get("meta", FILE_MARK) == FILE_MARK
+        and all(item is None or isinstance(item, str | int | float) for key, item in value.items() if key != "meta")
+    )
 
 
 def check_upload(content_type: str, body: BinaryIO) -> None:
@@ -90,7 +122,7 @@ def check_upload(content_type: str, body: BinaryIO) -> None:
 
 
 class _Parts:
-    """Looks at the headers of a form's parts, one after the other."""
+    """Check the headers of a form's parts, one after the other."""
 
     def __init__(self) -> None:
         self.whole = False

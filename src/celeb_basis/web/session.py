@@ -1,13 +1,19 @@
-"""One visitor of the page: their people, their pictures, the model they chose."""
+"""What visitors of the page have: Studio, the models and the disk that all share; Session, one visitor's own."""
 
 from __future__ import annotations
 
+import inspect
+import os
 import secrets
+import shutil
+import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from PIL import Image
 
@@ -16,6 +22,7 @@ from .. import (
     Identity,
     IdentityError,
     Model,
+    ModelError,
     OutputError,
     PhotoError,
     PromptError,
@@ -27,24 +34,134 @@ from ..backend.card import DEFAULT_MODEL
 from ..backend.pipeline import pipeline_lock
 from ..backend.text_encoders import vocabulary
 from ..embedding_io import in_prompts, name_advice
-from ..faces.face import find_face
 from ..image_files import file_stem
-from .studio import Studio
+from ..limits import MAX_DISK_BYTES
+from ..notation import placeholder_token, slugify
 
 Check = Callable[[], None]
-
-
-def _go_on() -> None:
-    """Nobody stops the job."""
-
-
 PORTRAIT = "a close up photo of {} in a studio"
 ROW = (0.0, 0.25, 0.5, 0.75, 1.0)  # weights of the pictures between two people
+DISK_FULL = "the page's disk is full: try again later"
+
+
+class Studio:
+    """The models of one machine, and the folders of the page's visitors.
+
+    out: the folder in which every visitor gets a folder of their own.
+    models: those that visitors may choose beside the miniature; None lets them choose any.
+    keep: whether a visitor's folder stays after they left. max_bytes: what all folders may hold.
+    folders: of the visitors so far. uploads: the folders for what visitors send.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        device: str | None = None,
+        *,
+        models: Sequence[str] | None = None,
+        keep: bool = True,
+        max_bytes: int = MAX_DISK_BYTES,
+    ) -> None:
+        self.out = Path(os.path.realpath(out))
+        self.folders: list[Path] = []
+        self.uploads: list[Path] = []
+        self.models = None if models is None else (DEFAULT_MODEL, *models)
+        self.keep, self._max_bytes = keep, max_bytes
+        self._device = device
+        self._pipelines: WeakValueDictionary[str, Any] = WeakValueDictionary()  # while a visitor uses them
+        self.first = self.load(DEFAULT_MODEL)
+        self.first.generate("a photo of a person")  # the first picture takes longer: let nobody wait for it
+
+    def load(self, name: str, basis_file: str | None = None, map_file: str | None = None) -> Model:
+        """Load a model, or share the one that another visitor uses; see `Model.load`.
+
+        Raises ModelError for a model that this page does not offer, and what `Model.load` raises.
+        """
+        if self.models is not None and name not in self.models:
+            raise ModelError(f"this page offers {', '.join(self.models)}: choose one of these")
+        files = {"basis": basis_file, "instant_map": map_file}
+        pipe = self._pipelines.get(name)
+        if pipe is not None:
+            return Model.from_pipeline(pipe, **files)
+        model = Model.load(name, device=self._device, **files)
+        self._pipelines[name] = model.pipe
+        return model
+
+    def has_file(self, path: str) -> bool:
+        """Return whether a path names a regular file that visitors uploaded, or that the page made for them."""
+        folders = [*self.folders, *self.uploads]
+
+        def is_inside(file: str) -> bool:
+            return any(Path(file).is_relative_to(folder) for folder in folders)
+
+        try:
+            return (
+                is_inside(os.path.abspath(path))  # what lies elsewhere is not even looked for
+                and is_inside(os.path.realpath(path, strict=True))
+                and stat.S_ISREG(os.stat(path).st_mode)
+            )
+        except (OSError, ValueError):
+            return False
+
+    def has_room(self) -> bool:
+        """Return whether what visitors have on the disk is below the limit."""
+        return sum(map(_count_bytes, [*self.folders, *self.uploads])) < self._max_bytes
+
+    def leave(self, folder: Path) -> None:
+        """Forget a visitor's folder; remove it unless it is to be kept."""
+        with suppress(ValueError):
+            self.folders.remove(folder)
+        if not self.keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Forget all visitors."""
+        for folder in list(self.folders):
+            self.leave(folder)
+
+
+def _count_bytes(folder: Path) -> int:
+    """Return the bytes of the files in a folder, which others may be removing."""
+    total = 0
+    for place, _, files in os.walk(folder):
+        for file in files:
+            with suppress(OSError):
+                total += os.stat(os.path.join(place, file)).st_size
+    return total
+
+
+def missing_parts(model: Model) -> list[str]:
+    """Return a line for each thing that a model lacks."""
+    notes = []
+    if model.instant_map is None:
+        notes.append("no instant map: fits start from the mean person, and need steps")
+    try:
+        assert model.face_reader
+    except ModelError as error:
+        notes.append(f"photos cannot be read: {error.message}")
+    return notes
+
+
+def describe(model: Model) -> str:
+    """Return what a model draws and reads, in a few words."""
+    if model.name == DEFAULT_MODEL:
+        return "a small model of drawn people. It finds drawn faces only: real photographs need another model."
+    return f"people are learnt among {len(model.basis.names)} celebrities whom it knows."
+
+
+def default_sampling(model: Model) -> tuple[int, float]:
+    """Return the steps and the guidance with which a model draws where nobody asks for others."""
+    own = inspect.signature(type(model.pipe).__call__).parameters
+    steps, guidance = model.card.num_inference_steps, model.card.guidance_scale
+    return (
+        own["num_inference_steps"].default if steps is None else steps,
+        own["guidance_scale"].default if guidance is None else guidance,
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """Somebody prompts can name: the identity, its file, and a picture of them."""
+    """Somebody whom prompts can name: the identity, its file, and a picture of them."""
 
     identity: Identity
     file: Path
@@ -52,14 +169,18 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Fitting:
-    """Where a fit stands: `preview` after some steps, `person` at the end."""
+class FitProgress:
+    """How far a fit is: `preview` after some steps, `person` at the end."""
 
     step: int
     steps: int
     seconds_left: float | None  # None until it can be estimated
     preview: Path | None = None
     person: Person | None = None
+
+
+def go_on() -> None:
+    """Let a job run to its end."""
 
 
 class Session:
@@ -70,54 +191,72 @@ class Session:
         self.model: Model = studio.first
         self.people: dict[str, Person] = {}  # by placeholder token
         self.folder = studio.out / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{secrets.token_hex(8)}"  # not to be guessed
-        studio.folders.append(str(self.folder))
+        studio.folders.append(self.folder)
         self._drawn = 0
 
     def __deepcopy__(self, memo: Any) -> Session:
         return Session(self.studio)  # Gradio gives every visitor a copy of a state's first value
 
     def end(self) -> None:
-        """The visitor has left."""
+        """Forget the visitor, who has left."""
         self.studio.leave(self.folder)
 
-    def choose_model(self, name: str, basis_file: str | None, instant_file: str | None) -> Path:
-        """Use another model from now on; returns the file of its basis."""
-        self.model = self.studio.open(name.strip() or DEFAULT_MODEL, basis_file, instant_file)
+    def choose_model(self, name: str, basis_file: str | None, map_file: str | None) -> Path:
+        """Use another model from now on; return the file of its basis."""
+        self.model = self.studio.load(name.strip() or DEFAULT_MODEL, basis_file, map_file)
         file = self._file("basis.safetensors")
         self.model.basis.save(file)
         return file
 
-    def find(self, photo: str | None, *, largest_face: bool = False) -> tuple[Image.Image, Face]:
-        """The upright photo and the face in it."""
-        if photo is None:
-            raise PhotoError("add a photo first")
-        reader = self.model.face_reader
-        upright = open_photo(photo)
+    def find_face(self, photo: str | None, *, largest_face: bool = False) -> tuple[Image.Image, Face]:
+        """Return a photo, upright, and the face in it."""
+        upright = open_photo(_given(photo))
         with pipeline_lock(self.model.pipe):
-            return upright, find_face(upright, reader, largest_face=largest_face)
+            [face] = self.model.find_faces(upright, largest_face=largest_face)
+        return upright, face
 
     def fit(
-        self, photo: str | None, name: str, steps: int | None, *, largest_face: bool = False, check: Check = _go_on
-    ) -> Iterator[Fitting]:
-        """Learn the person in a photo; nothing is kept unless the fit comes to its end.
+        self,
+        photo: str | None,
+        name: str,
+        steps: int | None,
+        *,
+        more_photos: Sequence[str] = (),
+        largest_face: bool = False,
+        check: Check = go_on,
+    ) -> Iterator[FitProgress]:
+        """Learn a person from one or several photos; nothing is kept unless the fit comes to its end.
 
         steps: None takes the default from the model's start.
         check: called before every step; what it raises ends the fit.
         """
-        _, face = self.find(photo, largest_face=largest_face)
-        token, model = self._token(name), self.model
+        photos = [_given(photo), *more_photos]
+        token, model = self._new_token(name), self.model
+        with pipeline_lock(model.pipe):
+            faces = model.find_faces(photos, largest_face=largest_face)
         start = 0.0
-        for at in model.fit_steps(face, token, max_train_steps=steps):
+        for at in model.fit_steps(faces, token, max_train_steps=steps):
             check()
             preview = person = None
             if at.is_milestone:
                 [identity] = at.identities
-                preview = self._portrait(identity, f"{token[1:-1]}-{at.step:04}")
+                preview = self._draw_portrait(identity, f"{token[1:-1]}-{at.step:04}")
                 person = self._keep(identity, preview) if at.is_last else None
             if at.step == 1:  # slower than the others, so it is not counted
                 start = time.monotonic()
             left = (time.monotonic() - start) / (at.step - 1) * (at.max_train_steps - at.step) if at.step > 1 else None
-            yield Fitting(at.step, at.max_train_steps, left, preview, person)
+            yield FitProgress(at.step, at.max_train_steps, left, preview, person)
+
+    def named(self, prompt: str) -> list[Person]:
+        """Return the people whom a prompt names.
+
+        Raises PromptError where it names nobody, and has a person's name without brackets, which means nobody.
+        """
+        named = [person for token, person in self.people.items() if token in prompt.lower()]
+        bare = [token for token in self.people if f"-{token[1:-1]}-" in f"-{slugify(prompt)}-"]
+        if bare and not named:
+            raise PromptError(f"write {bare[0]} where the person should stand: without brackets it is any word")
+        return named
 
     def draw(
         self,
@@ -129,9 +268,10 @@ class Session:
         *,
         apart: bool = False,
         strength: float = 1.0,
-        check: Check = _go_on,
-    ) -> Iterator[Path]:
-        """Draw pictures one after the other, so that they can be seen in between.
+        negative_prompt: str = "",
+        check: Check = go_on,
+    ) -> Iterator[tuple[Path, int]]:
+        """Draw pictures one after the other, so that they can be seen in between; yield each with its seed.
 
         apart: each person in a column of their own.
         strength: of everybody, between the mean person and themselves, or a little beyond.
@@ -139,41 +279,51 @@ class Session:
         """
         if not prompt.strip():
             raise PromptError("write what the pictures should show")
-        named = [person.identity for token, person in self.people.items() if token in prompt.lower()]
+        identities = [person.identity for person in self.named(prompt)]
         if strength != 1:
-            named = [identity.scaled(self.model.basis, strength) for identity in named]
+            identities = [identity.scaled(self.model.basis, strength) for identity in identities]
         for number in range(seed, seed + count):
             self._drawn += 1
             stem = f"{self._drawn:03}-{file_stem(prompt, number)}"
-            yield self._draw(stem, prompt, named, number, steps=steps, guidance=guidance, apart=apart, check=check)
+            picture = self._draw(
+                stem, prompt, identities, number,
+                num_inference_steps=steps, guidance_scale=guidance, between_steps=check,
+                negative_prompt=negative_prompt.strip() or None, regions="auto" if apart else None,
+            )  # fmt: skip
+            yield picture, number
 
-    def pair(self, first: str, second: str) -> tuple[Identity, Identity]:
-        """Two people of this visitor by their tokens."""
-        if first == second or not {first, second} <= self.people.keys():
+    def pair(self, first: str | None, second: str | None) -> tuple[Identity, Identity]:
+        """Return two people of this visitor by their tokens."""
+        one, other = self.people.get(first or ""), self.people.get(second or "")
+        if one is None or other is None or one is other:
             raise IdentityError("choose two different people first")
-        return self.people[first].identity, self.people[second].identity
+        return one.identity, other.identity
 
-    def row(self, first: str, second: str, check: Check = _go_on) -> Iterator[tuple[Path, float]]:
-        """Pictures between one person and another, with the share of the other in each."""
+    def draw_between(self, first: str | None, second: str | None, check: Check = go_on) -> Iterator[tuple[Path, float]]:
+        """Draw pictures between one person and another; yield each with the share of the other in it."""
         for weight in ROW:
             check()
-            blend = self._blend(first, second, weight, "<blend>")
-            yield self._portrait(blend, f"{first[1:-1]}-{second[1:-1]}-{weight:.2f}"), weight
+            one, other = self.pair(first, second)
+            stem = f"{one.placeholder_token[1:-1]}-{other.placeholder_token[1:-1]}-{weight:.2f}"
+            yield self._draw_portrait(one.blend(other, weight, "<blend>"), stem), weight
 
-    def keep_blend(self, first: str, second: str, weight: float, name: str) -> Person:
-        """Name the person between two others."""
-        return self._keep(self._blend(first, second, weight, self._token(name)))
+    def keep_blend(self, first: str | None, second: str | None, weight: float, name: str) -> Person:
+        """Add the person between two others under a name."""
+        one, other = self.pair(first, second)
+        return self._keep(one.blend(other, weight, self._new_token(name)))
 
     def sample(self, name: str, seed: int) -> Person:
-        """Make up somebody who does not exist; the same seed, the same person."""
-        return self._keep(self.model.sample(self._token(name), seed=seed))
+        """Add somebody who does not exist; the same seed gives the same person."""
+        return self._keep(self.model.sample(self._new_token(name), seed=seed))
 
-    def load(self, file: str, name: str) -> Person:
-        """Take in the person of an identity file, under their own name or another."""
-        return self._keep(Identity.load(file, self._token(name) if name.strip() else None))
+    def load(self, file: str | None, name: str) -> Person:
+        """Add the person of an identity file, under their own name or another."""
+        if file is None:
+            raise IdentityError("choose an identity file first")
+        return self._keep(Identity.load(file, self._new_token(name) if name.strip() else None))
 
     def in_programs(self) -> dict[str, dict[str, str]]:
-        """What to write for each person in prompts of each program, and a note where their name breaks one."""
+        """Return what to write for each person in prompts of each program, with a note where their name breaks one."""
         known, texts = vocabulary(self.model.pipe), {}
         for token, person in self.people.items():
             texts[token] = in_prompts(person.file.name, token)
@@ -181,64 +331,57 @@ class Session:
                 texts[token]["Note"] = advice
         return texts
 
-    def stranger(self) -> Path:
-        """The photo of somebody the miniature has never seen."""
+    def save_stranger(self) -> Path:
+        """Save the photo of somebody whom the miniature was not trained on."""
         seed = 5000 + secrets.randbelow(1_000_000)
         file = self._file(f"stranger-{seed}.png")
         miniature.person(seed).save(file)
         return file
 
-    def _token(self, name: str) -> str:
-        """The placeholder token of a new person; the library checks its spelling."""
+    def _new_token(self, name: str) -> str:
+        """Return the placeholder token of a new person, whose name may be written as people write it."""
         if not name.strip():
-            raise PromptError("name the person first, in lower-case letters")
-        if name != name.lower():  # the library's message mentions brackets, which nobody types here
-            raise PromptError(f"names are written in lower-case letters: {name.strip().lower()}")
-        token = f"<{name.strip().removeprefix('<').removesuffix('>')}>"
+            raise PromptError("name the person first")
+        return self._check_new(placeholder_token(slugify(name)))
+
+    def _check_new(self, token: str) -> str:
+        """Return a token. Raises IdentityError where somebody has it."""
         if token in self.people:
             raise IdentityError(f"there is a {token} already: choose another name")
         return token
 
-    def _blend(self, first: str, second: str, weight: float, token: str) -> Identity:
-        one, other = self.pair(first, second)
-        return one.blend(other, weight, token)
-
     def _keep(self, identity: Identity, portrait: Path | None = None) -> Person:
-        token = self._token(identity.placeholder_token)
-        portrait = portrait or self._portrait(identity, token[1:-1])
+        """Save an identity, and add the person to those whom prompts can name."""
+        token = self._check_new(identity.placeholder_token)
+        portrait = portrait or self._draw_portrait(identity, token[1:-1])
         file = self._file(f"{token[1:-1]}.safetensors")
         identity.save(file)
         person = self.people[token] = Person(identity, file, portrait)
         return person
 
-    def _portrait(self, identity: Identity, stem: str) -> Path:
+    def _draw_portrait(self, identity: Identity, stem: str) -> Path:
         return self._draw(stem, PORTRAIT.format(identity.placeholder_token), [identity], 0)
 
-    def _draw(
-        self,
-        stem: str,
-        prompt: str,
-        identities: list[Identity],
-        seed: int,
-        *,
-        steps: int | None = None,
-        guidance: float | None = None,
-        apart: bool = False,
-        check: Check = _go_on,
-    ) -> Path:
-        [picture] = self.model.generate(
-                prompt, identities, num_inference_steps=steps, guidance_scale=guidance, seed=seed,
-                regions="auto" if apart else None, between_steps=check,
-            )  # fmt: skip
+    def _draw(self, stem: str, prompt: str, identities: list[Identity], seed: int, **options: Any) -> Path:
+        """Draw a picture and save it in the visitor's folder."""
+        [image] = self.model.generate(prompt, identities, seed=seed, **options)
         file = self._file(f"{stem}.png")
-        save_image(picture, file)
+        save_image(image, file)
         return file
 
     def _file(self, name: str) -> Path:
+        """Return the path of a file in the visitor's folder, which is made."""
         if not self.studio.has_room():
-            raise OutputError("the page's disk is full: try again later")
+            raise OutputError(DISK_FULL)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make the folder {self.folder}: {error.strerror}") from None
         return self.folder / name
+
+
+def _given(photo: str | None) -> str:
+    """Return a photo. Raises PhotoError where there is none."""
+    if photo is None:
+        raise PhotoError("add a photo first")
+    return photo

@@ -1,4 +1,4 @@
-"""How the page looks: its theme, its style sheet, and the small pieces of HTML in it."""
+"""The page's theme, its style sheet, and the small pieces of HTML in it."""
 
 from __future__ import annotations
 
@@ -50,9 +50,6 @@ CSS = """
 .files .label-clear-button { display: none; }
 """
 
-TITLE = """<div id="title"><h1>celeb-basis</h1>
-<p>One photograph in, pictures of that person out. Fit only people who agreed to it.</p></div>"""
-
 PHRASES = ("on the beach", "in the snow with a crown", "in space wearing a spacesuit", "as a pencil sketch")
 
 # A click puts the text at the caret in the prompt.
@@ -72,8 +69,17 @@ element.addEventListener('click', (event) => {
 """
 
 
+def title(model: str, what: str) -> str:
+    """Return the head of the page, with the model that is in use and what it draws."""
+    return (
+        '<div id="title"><h1>celeb-basis</h1>'
+        "<p>One photograph in, pictures of that person out. Fit only people who agreed to it.</p>"
+        f"<p><b>{escape(model)}</b> draws here: {escape(what)}</p></div>"
+    )
+
+
 def chips(tokens: Iterable[str]) -> str:
-    """Buttons that insert a person, or a phrase, in the prompt."""
+    """Return buttons that insert a person, or a phrase, in the prompt."""
 
     def button(text: str, kind: str) -> str:
         return f'<button type="button" class="{kind}" data-text="{escape(text)}">{escape(text)}</button>'
@@ -84,7 +90,7 @@ def chips(tokens: Iterable[str]) -> str:
 
 
 def in_programs(people: Mapping[str, Mapping[str, str]]) -> str:
-    """What to write for each person in prompts of each program, folded up."""
+    """Return a folded table of what to write for each person in prompts of each program."""
     rows = "".join(
         f"<tr><td>{escape(token)}</td><td>{escape(program)}</td><td><code>{escape(text)}</code></td></tr>"
         for token, texts in people.items()
@@ -98,14 +104,14 @@ def in_programs(people: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def status(text: str, share: float | None = None, *, done: bool = False) -> str:
-    """A line that says what is happening, with a progress bar below it if there is a share to show."""
+    """Return a line that says what is happening, with a progress bar below it if there is a share to show."""
     bar = f'<progress value="{share:.3f}" max="1"></progress>' if share is not None else ""
     kind = ' class="done"' if done else ""
     return f'<div class="status" role="status"><p{kind}>{escape(text)}</p>{bar}</div>'
 
 
 def pictures(label: str, size: str, **more: Any) -> gr.Gallery:
-    """Pictures side by side, in a frame as high as they are; the style sheet defines each `size`."""
+    """Return a frame for pictures side by side, as high as they are; the style sheet defines each `size`."""
     more = {"allow_preview": False, "buttons": []} | more
     return gr.Gallery(
         label=label, interactive=False, fit_columns=False, object_fit="cover", elem_classes=["pictures", size], **more
@@ -113,7 +119,7 @@ def pictures(label: str, size: str, **more: Any) -> gr.Gallery:
 
 
 def boxed(photo: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
-    """A photo, at most 640 pixels long, with a frame around the face."""
+    """Return a photo, at most 640 pixels long, with a frame around the face."""
     shown = photo.copy()
     shown.thumbnail((640, 640))
     zoom = shown.width / photo.width
@@ -123,5 +129,5 @@ def boxed(photo: Image.Image, box: tuple[float, float, float, float]) -> Image.I
 
 
 def duration(seconds: float) -> str:
-    """12 s, 3 min"""
+    """Return a time as 12 s or 3 min."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

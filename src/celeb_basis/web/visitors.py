@@ -1,4 +1,4 @@
-"""Visitors: whose a session is, who still listens to it, and which jobs have to stop."""
+"""Keep track of whose a session is, who still listens to it, and which jobs have to stop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Stopped(Exception):
 
 
 class Visitors:
-    """What the page knows of its sessions, by the hash that Gradio gives each.
+    """The sessions of the page, by the hash that Gradio gives each.
 
     A session belongs to the visitor who used it first: to the cookie of a browser, or to whoever logged in.
     """
@@ -31,7 +31,7 @@ class Visitors:
         self._cancelled: dict[str, float] = {}
 
     def claim(self, session: str, visitor: str) -> bool:
-        """Whether a session is this visitor's; one that nobody had is from now on."""
+        """Return whether a session is this visitor's; one that nobody had is from now on."""
         with self._lock:
             self._seen[session] = time.monotonic()
             if self._owner.setdefault(session, visitor) != visitor:
@@ -42,14 +42,14 @@ class Visitors:
             return True
 
     def others(self, session: str, sessions: Iterable[str]) -> int:
-        """How many of some sessions are of the same visitor; of one who shows no cookie, how many are this one."""
+        """Return how many of some sessions are of the same visitor; only this one where there is no cookie."""
         with self._lock:
             visitor = self._owner.get(session)
             return sum(other == session or (bool(visitor) and self._owner.get(other) == visitor) for other in sessions)
 
     @contextmanager
     def listening(self, session: str) -> Iterator[None]:
-        """The visitor holds a connection inside the block."""
+        """Count a connection of the visitor inside the block."""
         with self._lock:
             self._streams[session] += 1
         try:
@@ -65,7 +65,7 @@ class Visitors:
             self._cancelled[session] = time.monotonic()
 
     def watch(self, session: str | None) -> Callable[[], None]:
-        """A function for a job that begins now to call often: it raises Stopped when the job has to end."""
+        """Return a function that a job that begins now calls often; it raises Stopped when the job has to end."""
         begun = time.monotonic()
 
         def check() -> None:

@@ -1,4 +1,4 @@
-"""Ways to learn a person's two vectors under one loss: what is free, where it starts, how it becomes vectors."""
+"""Ways to learn a person's two vectors: what is optimised, where it starts, and how vectors follow from it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ METHODS: dict[str, type[Method]] = {
 
 
 def get_method(method: str | Method) -> Method:
-    """The method of that name with its own defaults, or the method itself. Raises IdentityError."""
+    """Return the method of a name with its defaults, or the method given. Raises IdentityError for an unknown name."""
     if isinstance(method, Method):
         return method
     if method not in METHODS:
-        raise IdentityError(f"method={method!r} must be one of {', '.join(METHODS)}")
+        raise IdentityError(f"there is no method {method!r}: choose one of {', '.join(METHODS)}", argument="method")
     return METHODS[method]()

@@ -1,4 +1,4 @@
-"""Our method: coefficients in units of the celebrities' own spread."""
+"""The library's own method: coefficients in units of the celebrities' standard deviations."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 class CelebBasisMethod(Method):
     """Learns 2 x k coefficients in the celebrities' standard deviations, within their own distance from the mean.
 
-    init: "instant" starts at the instant map's answer, "mean" at the mean person; None takes a map of some
-        worth.
+    init: "instant" starts at the instant map's answer, "mean" at the mean person; None uses the map if its R2 is
+        high enough.
     max_radius: how far a person may be from the mean, in the celebrities' median distance.
 
     Source: Yuan et al. (2023), with coefficients calibrated on the celebrities in place of unit norm.
@@ -38,9 +38,9 @@ class CelebBasisMethod(Method):
 
     def __post_init__(self) -> None:
         if self.init not in ("instant", "mean", None):
-            raise IdentityError(f"init={self.init!r} must be instant or mean", argument="init")
+            raise IdentityError(f"a start of {self.init!r} must be instant or mean", argument="init")
         if not self.max_radius > 0:
-            raise IdentityError(f"max_radius={self.max_radius} must be above 0")
+            raise IdentityError(f"a largest radius of {self.max_radius} must be above 0", argument="max_radius")
 
     def start(self, context: FitContext) -> Parametrization:
         basis = context.basis
@@ -52,21 +52,21 @@ class CelebBasisMethod(Method):
         return Parametrization(self._coefficients(context) / basis.sigma, averaged, basis.inverse_transform)
 
     def loss(self, prediction: Prediction, face_weights: Callable[[], Tensor]) -> Tensor:
-        """The denoising error within the face, with the hair at a tenth; what black says is noise."""
+        """Return the denoising error on the face and, at a tenth of the weight, the hair; the background has none."""
         return weighted((prediction.output - prediction.target).square(), face_weights())
 
     def max_train_steps(self, instant_map: InstantMap | None) -> int:
-        """More from the mean person, who is farther away."""
-        return super().max_train_steps(instant_map) if self._start_at(instant_map) == "instant" else STEPS_FROM_MEAN
+        """Return how many steps to take; there are more from the mean person, who is farther away."""
+        return super().max_train_steps(instant_map) if self._resolve_init(instant_map) == "instant" else STEPS_FROM_MEAN
 
     def settings(self, instant_map: InstantMap | None) -> dict[str, object]:
-        return super().settings(instant_map) | {"init": self._start_at(instant_map)}
+        return super().settings(instant_map) | {"init": self._resolve_init(instant_map)}
 
-    def _start_at(self, instant_map: InstantMap | None) -> str:
+    def _resolve_init(self, instant_map: InstantMap | None) -> str:
         return self.init or ("mean" if instant_map is None or instant_map.is_worthless else "instant")
 
     def _coefficients(self, context: FitContext) -> Tensor:
-        """Where everybody starts, (people, 2, k)."""
+        """Return the coefficients at which everybody starts, (people, 2, k)."""
         instant_map = context.instant_map
         if self.init is None and instant_map is None:
             logger.info("no instant map for this basis: starting from the mean person")
@@ -74,7 +74,7 @@ class CelebBasisMethod(Method):
             logger.info(
                 f"the instant map is worth nothing (R2 {instant_map.loo_r2:.2f}): starting from the mean person"
             )
-        if self._start_at(instant_map) == "mean":
+        if self._resolve_init(instant_map) == "mean":
             return torch.zeros(len(context.people), *context.basis.sigma.shape)
         if instant_map is None:
             raise IdentityError(

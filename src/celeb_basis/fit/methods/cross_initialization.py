@@ -1,4 +1,4 @@
-"""Cross Initialization: free vectors that start from what the text encoder makes of the mean celebrity."""
+"""Cross Initialization: the vectors themselves, from the text encoder's output at the mean celebrity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class CrossInitialization(Method):
     """Learns the vectors themselves, starting from the text encoder's output at the mean celebrity's tokens.
 
     Source: Pang et al., "Cross Initialization for Personalized Text-to-Image Generation" (2024), without their
-    regulariser, a pull to the start with weight 1e-5.
+    regulariser, which pulls to the start with a weight of 1e-5.
     """
 
     name: ClassVar[str] = "cross-initialization"

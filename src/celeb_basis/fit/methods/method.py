@@ -1,4 +1,4 @@
-"""Method: what every way of learning a person has to say."""
+"""Method: the interface of a way to learn a person, and what several of them use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..recipe import DEFAULTS
 
 @dataclass(frozen=True, eq=False)
 class FitContext:
-    """Whom to learn, in which model: what a method may look at before it starts."""
+    """The people to learn and the model: what a method may look at before it starts."""
 
     pipe: Pipeline
     basis: CelebBasis
@@ -34,7 +34,7 @@ class FitContext:
     instant_map: InstantMap | None = None
 
     def features(self) -> Tensor:
-        """Each person's face feature (people, d), unit length: the mean over their photos, the better counting more."""
+        """Return each person's face feature (people, d) of length one: the mean over their photos, by their weights."""
         means = [
             torch.stack([face.weight * face.feature.float().cpu() for face in faces]).mean(0) for faces in self.people
         ]
@@ -43,11 +43,11 @@ class FitContext:
 
 @dataclass(frozen=True, eq=False)
 class Parametrization:
-    """The free numbers of all people, and the way from them to vectors.
+    """The numbers that are optimised for all people, and the functions that make vectors of them.
 
     free: (people, ...), what the optimiser changes.
-    point: free -> (people, ...), what is averaged over the steps.
-    vectors: points -> (people, 2, dim).
+    averaged: free -> (people, ...), what is averaged over the steps.
+    vectors: averaged -> (people, 2, dim).
     """
 
     free: Tensor
@@ -56,34 +56,39 @@ class Parametrization:
 
 
 class Method(ABC):
-    """A way to learn people; `name` is its key in DEFAULTS."""
+    """A way to learn people.
+
+    name: its key in DEFAULTS.
+    lr_scheduler: how the learning rate changes over all steps; cosine falls to 0.
+    momentum: of the running average over the steps that is the result; 0 takes the last step.
+    """
 
     name: ClassVar[str]
-    lr_scheduler: ClassVar[Literal["constant", "cosine"]] = "constant"  # over all steps; cosine falls to 0
-    momentum: float = 0.0  # of the running average over the steps that is the result; 0 takes the last step
+    lr_scheduler: ClassVar[Literal["constant", "cosine"]] = "constant"
+    momentum: float = 0.0
 
     @abstractmethod
     def start(self, context: FitContext) -> Parametrization:
-        """Where everybody starts."""
+        """Return where everybody starts, and how vectors follow from what is optimised."""
 
     def max_train_steps(self, instant_map: InstantMap | None) -> int:
-        """How many steps to take where a recipe does not say."""
+        """Return how many steps to take where a recipe does not say."""
         return DEFAULTS[self.name].max_train_steps
 
     def settings(self, instant_map: InstantMap | None) -> dict[str, object]:
-        """The method's own settings as they are in effect, for the identity's provenance."""
+        """Return the method's own settings as they are in effect, for the identity's provenance."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
     def loss(self, prediction: Prediction, face_weights: Callable[[], Tensor]) -> Tensor:
-        """The loss of each person, (people,).
+        """Return the loss of each person, (people,).
 
-        face_weights: gives (people, batch, 1, h, w), 1 on the face, .1 on the hair around it and 0 elsewhere.
+        face_weights: returns (people, batch, 1, h, w): 1 on the face, .1 on the hair around it and 0 elsewhere.
         """
         return prediction.error()
 
 
 def weighted(errors: Tensor, weights: Tensor) -> Tensor:
-    """The mean of each person's errors (people, batch, c, h, w), weighted by (people, batch, 1, h, w): (people,)."""
+    """Return each person's mean (people,) of errors (people, batch, c, h, w) with weights (people, batch, 1, h, w)."""
     weights = weights.to(errors).expand_as(errors)
     return (errors * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
 
@@ -91,11 +96,11 @@ def weighted(errors: Tensor, weights: Tensor) -> Tensor:
 def check_momentum(momentum: float) -> None:
     """Raise IdentityError unless a running average can have this momentum."""
     if not 0 <= momentum < 1:
-        raise IdentityError(f"momentum={momentum} must be at least 0 and below 1")
+        raise IdentityError(f"a momentum of {momentum} must be at least 0 and below 1", argument="momentum")
 
 
 def initial_layers(sizes: Sequence[int], people: int) -> Tensor:
-    """Weights and biases of linear layers as nn.Linear starts them, flat, the same for everybody: (people, n)."""
+    """Return flat weights and biases of linear layers as nn.Linear starts them, the same for everybody: (people, n)."""
     generator = torch.Generator().manual_seed(0)
     parts = [
         (torch.rand(outputs * (inputs + 1), generator=generator) * 2 - 1) / math.sqrt(inputs)
@@ -105,7 +110,7 @@ def initial_layers(sizes: Sequence[int], people: int) -> Tensor:
 
 
 def through_layers(free: Tensor, features: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Each person's features (people, d) through their own linear layers, leaky ReLU between them."""
+    """Apply each person's own linear layers, with leaky ReLU between them, to their features (people, d)."""
     pairs = list(pairwise(sizes))
     for i, part in enumerate(free.split([outputs * (inputs + 1) for inputs, outputs in pairs], dim=1)):
         inputs, outputs = pairs[i]

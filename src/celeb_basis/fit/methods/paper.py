@@ -15,7 +15,9 @@ from .method import FitContext, Method, Parametrization, check_momentum, initial
 class Paper(Method):
     """Learns a linear layer from face feature to 2 x k coefficients; leaky ReLU, unit norm for each token.
 
-    What is kept is a running average of the coefficients. Source: Yuan et al. (2023), section 3.3, and their
+    The result is a running average of the coefficients.
+
+    Source: Yuan et al. (2023), section 3.3, and their
     released settings.
     """
 

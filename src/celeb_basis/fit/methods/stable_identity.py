@@ -14,16 +14,18 @@ from ...backend.denoiser import Prediction
 from ...backend.text_encoders import name_rows
 from .method import FitContext, Method, Parametrization, initial_layers, through_layers, weighted
 
-NOISY = 600  # timesteps of 1,000 above which the loss looks at the noise
+MIN_NOISE_TIMESTEP = 600  # of 1,000, above which the loss is that of the noise
 
 
 @dataclass(frozen=True)
 class StableIdentity(Method):
     """Learns two layers from face feature to vectors that have the celebrities' mean and spread (AdaIN).
 
-    The loss looks at the face alone, with the hair at a tenth: at the noise for timesteps above 600, at the clean
-    latents below. Source: Wang et al., "StableIdentity" (2024), who take features of several layers of a face encoder
-    and masks from a parser, where one feature and ellipses stand here.
+    The loss is that of the face, and at a tenth of the weight of the hair: of the noise at timesteps above 600, of the
+    clean latents below.
+
+    Source: Wang et al., "StableIdentity" (2024). They take features of several layers of a face encoder and masks of a
+    face parser; here it is one feature, and ellipses.
     """
 
     name: ClassVar[str] = "stable-identity"
@@ -41,7 +43,7 @@ class StableIdentity(Method):
         return Parametrization(initial_layers(sizes, len(features)), lambda free: free, vectors)
 
     def loss(self, prediction: Prediction, face_weights: Callable[[], Tensor]) -> Tensor:
-        noisy = (prediction.timesteps > NOISY)[..., None, None, None]
-        guess = torch.where(noisy, prediction.estimated_noise, prediction.estimated_clean)
+        noisy = (prediction.timesteps > MIN_NOISE_TIMESTEP)[..., None, None, None]
+        estimate = torch.where(noisy, prediction.estimated_noise, prediction.estimated_clean)
         truth = torch.where(noisy, prediction.noise, prediction.clean)
-        return weighted((guess - truth).square(), face_weights())
+        return weighted((estimate - truth).square(), face_weights())

@@ -16,7 +16,7 @@ from .method import FitContext, Method, Parametrization
 class TextualInversion(Method):
     """Learns the vectors themselves, starting from the mean celebrity.
 
-    num_vectors: 2, or 1 for the last name alone; the first name then stays that of the mean celebrity.
+    num_vectors: 2, or 1 for the last name alone, with the mean celebrity's first name.
 
     Source: Gal et al., "An Image is Worth One Word" (2022), who start from an ordinary word.
     """
@@ -27,7 +27,7 @@ class TextualInversion(Method):
 
     def __post_init__(self) -> None:
         if self.num_vectors not in (1, 2):
-            raise IdentityError(f"num_vectors={self.num_vectors} must be 1 or 2")
+            raise IdentityError(f"{self.num_vectors} vectors: it must be 1 or 2", argument="num_vectors")
 
     def start(self, context: FitContext) -> Parametrization:
         mean = context.basis.inverse_transform(torch.zeros_like(context.basis.sigma))

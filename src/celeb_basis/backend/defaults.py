@@ -1,0 +1,111 @@
+"""Drawing defaults: in how many steps and with how much guidance a model is drawn where nobody says."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from .pipeline import Pipeline, model_card, model_name
+
+
+class DrawingDefaults(NamedTuple):
+    """How a model is drawn where the caller does not say.
+
+    reason: the sign by which the model is known to be distilled; empty where its card or its pipeline decides.
+    """
+
+    num_inference_steps: int
+    guidance_scale: float
+    reason: str = ""
+
+
+class Sign(NamedTuple):
+    """A sign that a model is distilled, and how its makers draw such a model."""
+
+    reason: str
+    shows: Callable[[Any], bool]  # in a pipeline
+    num_inference_steps: int
+    guidance_scale: float
+
+
+def drawing_defaults(pipe: Pipeline) -> DrawingDefaults:
+    """Return how a model is drawn by default: as its card says, else as its makers say, else as its pipeline says."""
+    card, own = model_card(pipe), inspect.signature(type(pipe).__call__).parameters
+    steps, guidance, reason = own["num_inference_steps"].default, own["guidance_scale"].default, ""
+    sign = distilled_sign(pipe)
+    if sign is not None and (card.num_inference_steps is None or card.guidance_scale is None):
+        steps, guidance, reason = steps_in_name(pipe) or sign.num_inference_steps, sign.guidance_scale, sign.reason
+    if card.num_inference_steps is not None:
+        steps = card.num_inference_steps
+    if card.guidance_scale is not None:
+        guidance = card.guidance_scale
+    return DrawingDefaults(steps, guidance, reason)
+
+
+def distilled_sign(pipe: Pipeline) -> Sign | None:
+    """Return the first of SIGNS that a pipeline shows; None for a model that is not known to be distilled."""
+    return next((sign for sign in SIGNS if sign.shows(pipe)), None)
+
+
+def steps_in_name(pipe: Pipeline) -> int | None:
+    """Return the number of steps that a model's own name says: 4 for sdxl_lightning_4step."""
+    words = _words(pipe)
+    found = [int(n) for n, unit in pairwise(words) if n.isdigit() and unit in ("step", "steps")]
+    return next((steps for steps in found if steps > 0), None)
+
+
+def _words(pipe: Pipeline) -> list[str]:
+    """Return the words and numbers of a model's name, without those of its owner or its folder."""
+    return re.findall(r"[a-z]+|\d+", PurePath(model_name(pipe)).name.lower())
+
+
+def _is(pipe: Any, kind: str) -> bool:
+    return type(pipe).__name__ == kind
+
+
+def _named(word: str) -> Callable[[Any], bool]:
+    """Return whether a UNet is called so; its scheduler or its name must also say that it takes few steps."""
+
+    def shows(pipe: Any) -> bool:
+        scheduler = pipe.scheduler
+        few = type(scheduler).__name__.startswith("Euler") and scheduler.config.get("timestep_spacing") == "trailing"
+        return hasattr(pipe, "unet") and word in _words(pipe) and (few or steps_in_name(pipe) is not None)
+
+    return shows
+
+
+def _is_consistency_model(pipe: Any) -> bool:
+    return type(pipe.scheduler).__name__ == "LCMScheduler"
+
+
+# The first that shows counts. Steps and guidance are those of the examples on the models' own pages:
+# black-forest-labs/FLUX.1-schnell and FLUX.2-klein-4B, Tongyi-MAI/Z-Image-Turbo (whose ninth step is empty),
+# stabilityai/stable-diffusion-3.5-large-turbo, sd-turbo and sdxl-turbo, SimianLuo/LCM_Dreamshaper_v7 and
+# latent-consistency/lcm-lora-sdxl, ByteDance/SDXL-Lightning and Hyper-SD, tianweiy/DMD2.
+SIGNS = (
+    Sign(
+        "its transformer is not told the guidance",
+        lambda pipe: _is(pipe, "FluxPipeline") and not pipe.transformer.config.guidance_embeds,
+        4,
+        0.0,
+    ),
+    Sign("its configuration says is_distilled", lambda pipe: bool(pipe.config.get("is_distilled")), 4, 1.0),
+    Sign("its name says turbo", lambda pipe: _is(pipe, "ZImagePipeline") and "turbo" in _words(pipe), 9, 0.0),
+    Sign("its name says turbo", lambda pipe: _is(pipe, "StableDiffusion3Pipeline") and "turbo" in _words(pipe), 4, 0.0),
+    Sign(
+        "it has an LCMScheduler, and its UNet is told the guidance",
+        lambda pipe: _is_consistency_model(pipe) and pipe.unet.config.get("time_cond_proj_dim") is not None,
+        4,
+        8.0,
+    ),
+    Sign("it has an LCMScheduler", _is_consistency_model, 4, 1.0),
+    Sign("its name says turbo", _named("turbo"), 1, 0.0),
+    Sign("its name says lightning", _named("lightning"), 4, 0.0),
+    Sign("its name says lcm", _named("lcm"), 4, 1.0),
+    Sign("its name says hyper", _named("hyper"), 8, 0.0),
+    Sign("its name says dmd", _named("dmd"), 4, 0.0),
+)
