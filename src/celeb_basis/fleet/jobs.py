@@ -68,7 +68,7 @@ class FitJob(Job):
 
     def load(self) -> Needs:
         """Load the model, its basis and its face reader. Raises the error that everybody would meet."""
-        assert self.model.basis and self.model.face_reader  # both are made when they are first asked for
+        _ = self.model.basis, self.model.face_reader  # both are made when they are first asked for
         if self.recipe.max_train_steps != 0:
             check_trainable(self.model.pipe)
         return super().load()

@@ -312,6 +312,7 @@ def _check_answers(address: str) -> None:
     if not port.isdecimal():
         return
     with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT) as connection:
-        connection.sendall(GREETING)
-        if not connection.recv(1):
-            raise OSError("what listens there is no Ray")
+        if os.environ.get("RAY_USE_TLS", "0") == "0":
+            connection.sendall(GREETING)
+            if not connection.recv(1):
+                raise OSError("what listens there is no Ray")
