@@ -169,7 +169,7 @@ def person_images(
     least = min(face.weight for face in faces)
     return TrainingImages(
         denoiser,
-        [face.crop for face in faces for _ in range(min(10, round(face.weight / least)))],
+        [face for face in faces for _ in range(min(10, round(face.weight / least)))],
         resolution=recipe.resolution or denoiser.resolution,
         scales=recipe.scales or model_card(pipe).scales,
         num_train_images=recipe.num_train_images,
