@@ -354,7 +354,10 @@ def test_without_gradio_the_install_line_is_said():
     code = "import sys; sys.modules['gradio'] = None; from celeb_basis.cli import main; sys.exit(main(['web']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == "celeb-basis: error: the page needs Gradio: pip install 'celeb-basis[web]'\n"
+    assert (
+        done.stderr
+        == "celeb-basis: error: the page needs Gradio: pip install -e '.[web]' in the folder of celeb-basis\n"
+    )
 
 
 def test_letting_others_in_needs_a_password(capsys, monkeypatch, tmp_path):

@@ -254,7 +254,9 @@ class EvaluateJob(Job):
             seeds=self.seeds,
             seed=self.seed if row.seed is None else row.seed,
             celebrities=0,
-            drawing=ImageCache(self.model.pipe, self.num_inference_steps, self.guidance_scale, sampler=self.sampler),
+            image_cache=ImageCache(
+                self.model.pipe, self.num_inference_steps, self.guidance_scale, sampler=self.sampler
+            ),
             largest_face=self.largest_face,
         )
         means = {key: round(report[key]["mean"], 4) for key in ("identity", "prompt", "detection") if key in report}
