@@ -101,10 +101,9 @@ def _generate(
     if negative_prompt is not None and not denoiser.takes_negative_prompt:
         raise PromptError(f"{model_name(pipe)} takes no negative prompt, as its guidance is learnt: leave it out")
     if negative_prompt is not None and asked["guidance_scale"] <= denoiser.unguided_scale:
-        raise PromptError(
-            f"a negative prompt has no effect at guidance {asked['guidance_scale']:g}: leave it out, or give more "
-            "guidance",
-            argument="negative_prompt",
+        logger.warning(
+            f"at guidance {asked['guidance_scale']:g} the negative prompt has no effect: leave it out, or give more "
+            "guidance"
         )
     tokens = [identity.placeholder_token for identity in identities]
     known = partial(knows, pipe)

@@ -1,10 +1,12 @@
 """Drawing defaults: what the card says, then the signs of a distilled model, then the pipeline."""
 
+import logging
+
 import pytest
 from conftest import make_pipeline
 from diffusers import EulerDiscreteScheduler, LCMScheduler
 
-from celeb_basis import ModelCard, ModelError, PromptError
+from celeb_basis import ModelCard, ModelError
 from celeb_basis.backend.defaults import drawing_defaults
 from celeb_basis.generate import generate
 
@@ -60,10 +62,17 @@ def test_a_card_overrules():
         ModelCard(guidance_scale=-1)
 
 
-def test_a_negative_prompt_without_guidance_is_refused():
-    """As it would have no effect."""
+def test_a_negative_prompt_that_has_no_effect_is_named(caplog):
     pipe = named("sd-turbo", trailing())
-    with pytest.raises(PromptError, match="no effect at guidance 0: leave it out"):
-        generate(pipe, "a photo", negative_prompt="the beach")
-    [image] = generate(pipe, "a photo", negative_prompt="the beach", guidance_scale=2)
-    assert image.size == (16, 16)
+    with caplog.at_level(logging.WARNING, logger="celeb_basis"):
+        plain, same, other = (
+            generate(pipe, "a photo", **options)[0].tobytes()
+            for options in (
+                {"guidance_scale": 0},
+                {"negative_prompt": "the beach"},
+                {"negative_prompt": "the beach", "guidance_scale": 2},
+            )
+        )
+    assert plain == same != other
+    [line] = [record.message for record in caplog.records]
+    assert "at guidance 0 the negative prompt has no effect" in line
