@@ -28,6 +28,7 @@ class Crop:
     feature: torch.Tensor
     face_reader: str = "test"
     weight: float = 1.0
+    inside: Image.Image | None = None
 
 
 def make_face(seed: int) -> Crop:
@@ -347,7 +348,9 @@ def test_training_images_are_faces_on_black():
     g = torch.Generator().manual_seed(0)
     seen = set()
     for _ in range(30):
-        drawn = training_image([white], size=32, vae_scale_factor=8, scales=(0.25, 0.5, 1.0), generator=g)
+        drawn = training_image(
+            [Crop(white, torch.ones(1))], size=32, vae_scale_factor=8, scales=(0.25, 0.5, 1.0), generator=g
+        )
         picture = drawn.pixels
         assert picture.shape == (3, 32, 32) and picture.max() <= 1
         lit = (picture[0] > -1).nonzero()
@@ -358,9 +361,30 @@ def test_training_images_are_faces_on_black():
     assert seen == {8, 16, 32}
 
 
+def test_what_lies_outside_the_photograph_has_no_weight():
+    """A face cut in half, mirrored or not: the weights are nothing where its crop is grey."""
+    crop, inside = Image.new("RGB", (64, 64), "black"), Image.new("L", (64, 64), 255)
+    crop.paste("white", (0, 0, 32, 64))
+    inside.paste(0, (0, 0, 32, 64))
+    plain, half = Crop(crop, torch.ones(1)), Crop(crop, torch.ones(1), inside=inside)
+    mirrored = set()
+    for seed in range(8):
+        draw = {"size": 64, "vae_scale_factor": 8, "scales": (0.5, 1.0)}
+        whole, cut = (
+            training_image([face], **draw, generator=torch.Generator().manual_seed(seed)) for face in (plain, half)
+        )
+        white = torch.nn.functional.avg_pool2d(cut.pixels[:1], 8) > 0
+        assert torch.equal(whole.pixels, cut.pixels) and whole.weights[white].any() and not cut.weights[white].any()
+        assert torch.equal(cut.weights[~white], whole.weights[~white]) and cut.weights.any()
+        mirrored.add(not white[0, :, cut.square[1] // 8].any())
+    assert len(mirrored) == 2
+
+
 def test_the_picture_is_learnt_in_its_colours(pipe):
     red = Image.new("RGB", (16, 16), (200, 30, 30))
-    picture = training_image([red], size=16, vae_scale_factor=2, scales=(1.0,), generator=torch.Generator()).pixels
+    picture = training_image(
+        [Crop(red, torch.ones(1))], size=16, vae_scale_factor=2, scales=(1.0,), generator=torch.Generator()
+    ).pixels
     assert picture[0].mean() > 0 > picture[1].mean()
     latents = get_denoiser(pipe).encode(picture[None])
     with torch.no_grad():

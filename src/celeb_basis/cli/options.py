@@ -101,7 +101,7 @@ def add_sampling(parser: argparse._ActionsContainer, default: str = "the model's
     parser.add_argument(
         "--guidance",
         dest="guidance_scale",
-        type=positive_float,
+        type=nonnegative_float,
         metavar="SCALE",
         help=f"guidance scale (default: {default})",
     )
@@ -207,6 +207,11 @@ def positive_float(text: str) -> float:
     if not 0 < number < MAX_GUIDANCE:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and below {MAX_GUIDANCE}")
     return number
+
+
+def nonnegative_float(text: str) -> float:
+    """Read zero, or a number above it."""
+    return 0.0 if text.strip() in ("0", "0.0") else positive_float(text)
 
 
 def fraction(text: str) -> float:
