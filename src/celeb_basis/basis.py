@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .backend.card import ModelCard
+from .backend.known_models import shared_name
 from .backend.pipeline import Pipeline, model_name
 from .backend.text_encoders import TOKENS, embedding_dims, fingerprint, name_rows
 from .errors import BasisError
@@ -223,7 +224,7 @@ class CelebBasis:
             "encoder_dims": json.dumps(self.encoder_dims),
             "encoder_scale": json.dumps(self.encoder_scale),
             "fingerprint": self.fingerprint,
-            "model": self.model,
+            "model": shared_name(self.model),
         }
         save_safetensors(path, {name: getattr(self, name) for name in TENSORS}, metadata)
 

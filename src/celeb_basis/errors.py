@@ -19,6 +19,11 @@ from .limits import MAX_MESSAGE_LENGTH
 END = 200  # characters of a long message's end, where it says what to do
 
 
+def how_to_install(extra: str) -> str:
+    """Return the command that installs one of the package's extras, such as photo."""
+    return f"pip install -e '.[{extra}]' in the folder of celeb-basis"
+
+
 class CelebBasisError(Exception):
     """Something the user can put right.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .backend.families import embedding_keys
+from .backend.known_models import shared_name
 from .backend.pipeline import Pipeline, model_name
 from .backend.text_encoders import TOKENS, embedding_dims, fingerprint
 from .basis import CelebBasis
@@ -137,6 +139,11 @@ class Identity:
             },
         )
 
+    @property
+    def digest(self) -> str:
+        """Return a hash of the vectors, which names the person in metadata."""
+        return hashlib.sha256(self.vectors.contiguous().numpy().tobytes()).hexdigest()
+
     def check(self, pipe: Pipeline) -> None:
         """Raise IdentityError unless the identity was made for the pipeline's text encoders.
 
@@ -176,7 +183,7 @@ class Identity:
             "format": FORMAT,
             "placeholder_token": self.placeholder_token,
             "fingerprint": self.fingerprint,
-            "model": self.model,
+            "model": shared_name(self.model),
         }
         save_safetensors(path, dict(zip(embedding_keys(self.encoder_dims), parts, strict=True)), metadata)
 

@@ -11,6 +11,8 @@ MAX_PICKLE_BYTES = 2**26
 MAX_JSON_BYTES = 2**26  # of a model's configuration; a tokenizer of CLIP has 2 million
 MAX_JSON_DEPTH = 32  # the tokenizers' own reader takes minutes for depths that no configuration has
 
+MAX_KNOWN_MODELS = 100  # whose places are noted in the user's cache
+
 # Texts, in characters
 MAX_TOKEN_LENGTH = 100  # of a placeholder token, which also names a file
 MAX_NAME_LENGTH = 200  # of a celebrity's name

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from .backend.card import DEFAULT_MODEL, ModelCard
-from .backend.hub import cache_folder, is_local
+from .backend.hub import cache_folder
+from .backend.known_models import find_model, remember_model
 from .backend.load import load_pipeline
 from .backend.pipeline import Pipeline, model_card, model_name
 from .backend.text_encoders import fingerprint, nonsense_names, unusable_names
@@ -89,7 +90,9 @@ class Model:
         Raises ModelError for a model that cannot be loaded, BasisError for a basis or a map of another model.
         """
         own_basis, own_map = resolve_basis(name, basis, instant_map)
-        return cls(load_pipeline(name, **loading), basis=own_basis, instant_map=own_map, face_reader=face_reader)
+        model = cls(load_pipeline(name, **loading), basis=own_basis, instant_map=own_map, face_reader=face_reader)
+        remember_model(name, fingerprint(model.pipe))
+        return model
 
     @classmethod
     def from_pipeline(
@@ -305,21 +308,23 @@ def basis_of_celebrities(pipe: Pipeline) -> CelebBasis:
 def model_of_identities(identities: Sequence[Identity]) -> str:
     """Return the name of the model that identities were made for; "miniature" where there are none.
 
-    A file's word is taken for a model of the package, of the hub's cache, or of this machine's disk.
+    Files name a folder or a file by its last part alone; where it lies, the user's cache tells.
 
     Raises ModelError where identities are of several models, or where that model would have to be downloaded.
     """
-    names = {identity.model for identity in identities if identity.model}
-    if not names:
+    made_for = {identity.model: identity.fingerprint for identity in identities if identity.model}
+    if not made_for:
         return DEFAULT_MODEL
-    if len(names) > 1:
+    if len(made_for) > 1:
+        names = excerpt(" and ".join(sorted(made_for)))
+        raise ModelError(f"these identities were made for several models, {names}: name one", argument="model")
+    [(name, encoders)] = made_for.items()
+    found = find_model(name, encoders)
+    if found is None:
         raise ModelError(
-            f"these identities were made for several models, {' and '.join(sorted(names))}: name one", argument="model"
+            f"{excerpt(name)} is not on this machine, or was moved: name the model, or where it lies", argument="model"
         )
-    [name] = names
-    if not is_local(name):
-        raise ModelError(f"{excerpt(name)} is not on this machine: name the model to download", argument="model")
-    return name
+    return found
 
 
 def name_of_photos(photos: Photos) -> str:

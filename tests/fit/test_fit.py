@@ -9,7 +9,7 @@ from diffusers import DDPMScheduler
 from fits import fit_identities, fit_identity
 from PIL import Image
 
-from celeb_basis import CelebBasis, IdentityError, InstantMap, PromptError, Recipe
+from celeb_basis import CelebBasis, IdentityError, InstantMap, ModelError, PromptError, Recipe
 from celeb_basis.backend.denoiser import Prediction
 from celeb_basis.backend.families import get_denoiser
 from celeb_basis.backend.text_encoders import encode, placeholders, token_ids
@@ -305,6 +305,41 @@ def test_half_precision_learns_too():
     assert state_of(pipe) == before
     cosine = torch.cosine_similarity(ours.coefficients(basis).flatten(), expected.coefficients(basis).flatten(), 0)
     assert cosine > 0.9
+
+
+class Loud(CelebBasisMethod):
+    """Its loss is so large that its gradient overflows in float16 until it is scaled down."""
+
+    factor = 1e4
+
+    def loss(self, prediction, face_weights):
+        return self.factor * super().loss(prediction, face_weights)
+
+
+def test_a_step_that_overflows_in_half_precision_is_repeated():
+    pipe = make_pipeline("sd1")
+    basis = CelebBasis.from_pipeline(pipe, NAMES)
+    pipe.to(dtype=torch.float16)
+    fit = {"placeholder_token": "<a>", **QUICK, "max_train_steps": 3}
+    expected = fit_identity(pipe, basis, [make_face(1)], **fit)
+    losses = []
+    loud = fit_identity(
+        pipe, basis, [make_face(1)], method=Loud(), progress=lambda step: losses.append(step.loss), **fit
+    )
+    assert all(math.isfinite(loss) for loss in losses[1:])
+    # AdamW does not see how large a loss is, so the same noise teaches the same person.
+    cosine = torch.cosine_similarity(loud.coefficients(basis).flatten(), expected.coefficients(basis).flatten(), 0)
+    assert cosine > 0.9
+
+
+def test_a_fit_that_overflows_at_every_scale_is_given_up(monkeypatch):
+    pipe = make_pipeline("sd1")
+    basis = CelebBasis.from_pipeline(pipe, NAMES)
+    monkeypatch.setattr(Loud, "factor", math.inf)
+    for dtype in (torch.float16, torch.float32):
+        pipe.to(dtype=dtype)
+        with pytest.raises(ModelError, match=f"the loss of {dtype} is not a number in this model: load it in float32"):
+            fit_identity(pipe, basis, [make_face(1)], placeholder_token="<a>", method=Loud(), **QUICK)
 
 
 def test_training_images_are_faces_on_black():

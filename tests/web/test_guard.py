@@ -104,6 +104,16 @@ def test_addresses_in_answers_do_not_come_from_others(address, header):
         assert answer.status_code == 200 and answer.json()["root"] == address.rstrip("/"), value
 
 
+def test_addresses_in_answers_are_those_that_the_browser_calls(address):
+    for given, root in (
+        ({"referer": "https://faces.example:8443/"}, "https://faces.example:8443"),
+        ({"origin": "http://faces.example", "x-forwarded-host": "[", "x-forwarded-proto": "x"}, "http://faces.example"),
+        ({"x-forwarded-host": "faces.example", "x-forwarded-proto": "https"}, "https://faces.example"),
+        ({"referer": "https://evil.example/"}, address.rstrip("/")),
+    ):
+        assert httpx.get(f"{address}config", headers=given).json()["root"] == root, given
+
+
 @pytest.mark.parametrize(
     ("host", "origin"),
     [

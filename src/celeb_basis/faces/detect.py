@@ -20,8 +20,8 @@ SIDES = (1280, 640, 320, 160)
 OVERLAP = 256  # of tiles, in pixels: a face that is cut by one of them is whole in the next
 SECOND_LOOK = 320  # side in pixels of a face's upright square, in which its landmarks are found again
 LOOKS = 2  # at the square, which is more upright each time
-# What else is tried, in turn, where nobody is found: the photograph twice as large, darker (for over-exposed faces), and
-# turned by these degrees.
+# What else is tried, in turn, where nobody is found: the photograph twice as large, darker (for over-exposed faces),
+# and turned by these degrees.
 LARGER = 2
 DARKER = 3.0  # exponent of the tone curve
 TURNS = ((90, 270, 180), (45, 135, 225, 315))
@@ -108,7 +108,7 @@ class Detector:
         return [_found(rows[i]) for i in kept]
 
     def _rows(self, photo: Image.Image, side: int) -> list[np.ndarray]:
-        """Return detections (15,) in the photograph's pixels: box (4: left, top, width, height), landmarks (10), score."""
+        """Return detections (15,) in the photograph's pixels: left, top, width, height, landmarks (10), score."""
         small = photo.copy()
         small.thumbnail((side, side), Image.Resampling.LANCZOS)
         self._network.setInputSize(small.size)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..backend.pipeline import silence_libraries
-from ..errors import ModelError
+from ..errors import ModelError, how_to_install
 from .align import align_arcface, align_ffhq
 
 
@@ -89,8 +89,7 @@ def _is(path: Path, sha256: str) -> bool:
 # Describes the face at five landmarks (5, 2) of a photograph: numbers of which the direction counts.
 Describe = Callable[[Image.Image, np.ndarray], np.ndarray]
 
-PHOTO_EXTRA = "pip install 'celeb-basis[photo]'"
-JUDGE_EXTRA = "pip install 'celeb-basis[judge]'"
+PHOTO_EXTRA, JUDGE_EXTRA = how_to_install("photo"), how_to_install("judge")
 
 
 def opencv() -> Any:
@@ -101,7 +100,7 @@ def opencv() -> Any:
         raise ModelError(f"faces in real photographs need OpenCV: {PHOTO_EXTRA}") from None
     if tuple(map(int, cv2.__version__.split(".")[:2])) < (4, 11):
         raise ModelError(f"OpenCV {cv2.__version__} is too old for the face models, which need 4.11: {PHOTO_EXTRA}")
-    # Errors alone, as it prints a notice for each model that it loads. OpenCV 4 has the function at the top, 5 does not.
+    # Errors alone, as it prints a notice for each model that it loads. OpenCV 5 has moved the function.
     set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
     set_level(2)
     return cv2

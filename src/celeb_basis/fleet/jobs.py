@@ -193,7 +193,7 @@ class GenerateJob(Job):
 
     def _write(self, image: Image.Image, file: str, prompt: str, seed: int) -> None:
         with storage.written(self._path(file)) as temporary:
-            save_image(image, temporary, prompt=prompt, seed=seed, model=self.model.name)
+            save_image(image, temporary)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +254,9 @@ class EvaluateJob(Job):
             seeds=self.seeds,
             seed=self.seed if row.seed is None else row.seed,
             celebrities=0,
-            drawing=ImageCache(self.model.pipe, self.num_inference_steps, self.guidance_scale, sampler=self.sampler),
+            image_cache=ImageCache(
+                self.model.pipe, self.num_inference_steps, self.guidance_scale, sampler=self.sampler
+            ),
             largest_face=self.largest_face,
         )
         means = {key: round(report[key]["mean"], 4) for key in ("identity", "prompt", "detection") if key in report}

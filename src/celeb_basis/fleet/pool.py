@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
 
-from ..errors import CelebBasisError, FleetError
+from ..errors import CelebBasisError, FleetError, how_to_install
 
 logger = logging.getLogger(__name__)
 
@@ -282,7 +282,7 @@ def _cluster(address: str) -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise FleetError("a fleet needs Ray: pip install 'celeb-basis[fleet]'") from None
+        raise FleetError(f"a fleet needs Ray: {how_to_install('fleet')}") from None
     if ray.is_initialized():
         yield ray
         return

@@ -12,7 +12,7 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
-from ..errors import PhotoError
+from ..errors import PhotoError, how_to_install
 from ..limits import MAX_CELL_BYTES, MAX_CHUNK_BYTES, MAX_CHUNK_VALUES, MAX_LINE_BYTES
 from . import storage
 
@@ -147,7 +147,7 @@ def _read_parquet(table: str) -> Iterator[tuple[int, Record]]:
     try:
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise PhotoError("a Parquet table needs pyarrow: pip install 'celeb-basis[fleet]'") from None
+        raise PhotoError(f"a Parquet table needs pyarrow: {how_to_install('fleet')}") from None
     number = 0
     with storage.opened(table) as file:
         try:

@@ -96,7 +96,7 @@ class Guard:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         method, path = scope["method"], scope["path"]
         self._check_origin(method, path, headers)
-        scope["headers"] = [(name, value) for name, value in scope["headers"] if self._is_safe(name, value)]
+        scope["headers"] = self._true_headers(scope["headers"], headers)
         if not (PUBLIC.fullmatch(path) or (POST if method == "POST" else GET).fullmatch(path)):
             raise Wrong(404, "there is no such place on this page")
         if method not in ("GET", "HEAD", "POST"):
@@ -145,11 +145,21 @@ class Guard:
         """Return whether the page may be opened under a name: one of its own, or an address."""
         return name in self._hosts or _is_address(name.strip("[]"))
 
-    def _is_safe(self, name: bytes, value: bytes) -> bool:
-        """Return whether the page may read a header: addresses in its answers come from some of them."""
-        if name.lower() == b"x-forwarded-host":
-            return self._is_known(_split(value.decode("latin-1").partition(",")[0].strip())[0])
-        return name.lower() != b"x-gradio-server"
+    def _true_headers(self, given: list[tuple[bytes, bytes]], headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+        """Return headers in which those of the page's own address, which its answers repeat, are true.
+
+        Where the browser says by which name of ours it called a proxy, that counts.
+        """
+        scheme, _, rest = headers.get("origin", headers.get("referer", "")).lower().partition("://")
+        place = rest.partition("/")[0]
+        if _split(place)[0] in self._domains:
+            own = {b"x-forwarded-host": place, b"x-forwarded-proto": "https" if scheme == "https" else "http"}
+        else:
+            forwarded = headers.get("x-forwarded-host", "").partition(",")[0].strip()
+            own = {b"x-forwarded-host": forwarded} if self._is_known(_split(forwarded)[0]) else {}
+        replaced = {b"x-gradio-server", b"x-forwarded-host", *own}
+        kept = [(name, value) for name, value in given if name.lower() not in replaced]
+        return [*kept, *((name, value.encode("latin-1")) for name, value in own.items())]
 
     async def _at_the_door(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Try one password at a time, each wrong one slower than the last."""
