@@ -64,6 +64,10 @@ def test_algebra(basis, ada):
     assert torch.equal(ada.blend(bo, 0.0, "<x>").vectors, ada.vectors)
     assert torch.equal(ada.blend(bo, 1.0, "<x>").vectors, bo.vectors)
     assert torch.allclose(ada.blend(ada, 0.3, "<x>").vectors, ada.vectors)
+    for weight in (-0.1, 1.1, 1e308, float("inf"), float("nan")):
+        with pytest.raises(IdentityError, match="from 0, this person, to 1") as error:
+            ada.blend(bo, weight, "<x>")
+        assert error.value.argument == "weight"
     half = ada.blend(bo, 0.5, "<x>")
     mean = (ada.coefficients(basis) + bo.coefficients(basis)) / 2
     assert torch.allclose(half.coefficients(basis), mean, atol=1e-4)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from celeb_basis import CelebBasisError, OutputError
 from celeb_basis.io import load_safetensors, remove_abandoned, save_safetensors, temporary_folder, write_atomically
@@ -56,6 +57,19 @@ def test_files_that_cannot_be_read(tmp_path):
         load_safetensors(tmp_path / "x")
     (tmp_path / "x").write_text("not tensors")
     with pytest.raises(CelebBasisError, match="not a readable safetensors"):
+        load_safetensors(tmp_path / "x")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF"])
+def test_a_picture_is_told_from_tensors(tmp_path, kind):
+    Image.new("RGB", (8, 8)).save(tmp_path / "me", kind)
+    with pytest.raises(CelebBasisError, match=r"me is a picture: name a \.safetensors file"):
+        load_safetensors(tmp_path / "me")
+
+
+def test_a_header_longer_than_the_file_is_no_number_for_people(tmp_path):
+    (tmp_path / "x").write_bytes(b"\x7f" * 100)
+    with pytest.raises(CelebBasisError, match=r"not a readable safetensors file \(it does not begin as one does\)"):
         load_safetensors(tmp_path / "x")
 
 

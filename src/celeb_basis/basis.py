@@ -20,6 +20,7 @@ from .backend.text_encoders import TOKENS, embedding_dims, fingerprint, name_row
 from .errors import BasisError
 from .io import load_safetensors, read_text, save_safetensors
 from .limits import MAX_BASIS_VALUE
+from .notation import excerpt
 
 MAX_COMPONENTS = 512  # the paper's
 TENSORS = ("mean", "components", "explained_variance", "explained_variance_ratio", "median_radius")
@@ -141,6 +142,11 @@ class CelebBasis:
             raise BasisError(f"{len(names)} names: at least 3 are needed")
         if rows.ndim != 3 or rows.shape[:2] != (len(names), TOKENS):
             raise BasisError(f"rows of shape {tuple(rows.shape)}: ({len(names)}, {TOKENS}, dim) is needed")
+        if wrong := [name for name, own in zip(names, rows, strict=True) if not own.isfinite().all()]:
+            raise BasisError(
+                f"{len(wrong)} names, such as {excerpt(wrong[0])}, have embeddings that are no finite numbers: leave "
+                "them out, or get the model again"
+            )
         dims = tuple(encoder_dims or (rows.shape[-1],))
         rows = rows.double()
         spread = [part.var(dim=0).sum().item() for part in rows.split(dims, dim=-1)]

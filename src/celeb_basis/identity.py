@@ -100,7 +100,9 @@ class Identity:
         """Where the identity stands in a basis, (2, k)."""
         if self.encoder_dims != basis.encoder_dims or self.fingerprint not in ("", basis.fingerprint):
             raise IdentityError(
-                f"{self.placeholder_token} was made for {self.model or 'another model'}, the basis for {basis.model}"
+                f"{self.placeholder_token} was made for {self.model or 'another model'}, the basis for {basis.model}: "
+                "name a basis of the identity's own model",
+                argument="basis",
             )
         self._check_two("place it in a basis")
         return basis.transform(self.vectors)
@@ -120,6 +122,10 @@ class Identity:
 
     def blend(self, other: Identity, weight: float, placeholder_token: str) -> Identity:
         """The person a share `weight` of the way to another: 0 is this one, 1 the other."""
+        if not 0 <= weight <= 1:
+            raise IdentityError(
+                f"a weight of {weight:g} must be from 0, this person, to 1, the other", argument="weight"
+            )
         if self.encoder_dims != other.encoder_dims or self.fingerprint != other.fingerprint:
             raise IdentityError(
                 f"{self.placeholder_token} and {other.placeholder_token} were made for different models "
@@ -152,7 +158,8 @@ class Identity:
         if self.encoder_dims != embedding_dims(pipe) or self.fingerprint not in ("", fingerprint(pipe)):
             raise IdentityError(
                 f"{self.placeholder_token} was made for {self.model or 'another model'} and means nothing to "
-                f"{model_name(pipe)}: fit it again with this model"
+                f"{model_name(pipe)}: name its own model, or fit it again with this one",
+                argument="model",
             )
 
     def load_into(self, pipe: Any) -> None:

@@ -21,6 +21,14 @@ from safetensors.torch import load, save
 from .errors import CelebBasisError, OutputError
 from .limits import MAX_FILE_BYTES, MAX_HEADER_BYTES, MAX_TEXT_BYTES
 
+# What else people name, by its first bytes; a header of so many bytes would be too long.
+OTHERS = {
+    b"\xff\xd8\xff": "a picture",
+    b"\x89PNG": "a picture",
+    b"RIFF": "a picture",
+    b"GIF8": "a picture",
+    b"PK\3\4": "an archive or a pickle",
+}
 DIGEST = "sha256"  # in the metadata: of everything else in the file
 # Temporary files name machine and process, so that another run can tell those that nobody writes any more.
 OURS = f".celeb-basis-{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]}-"
@@ -143,9 +151,12 @@ def load_safetensors(
     check_regular(path, error)
     try:
         content = Path(path).read_bytes()
+        for beginning, kind in OTHERS.items():
+            if content.startswith(beginning):
+                raise error(f"{path} is {kind}: name a .safetensors file")
         size = int.from_bytes(content[:8], "little")
-        if size > MAX_HEADER_BYTES:
-            raise ValueError(f"a header of {size} bytes")
+        if size > min(len(content) - 8, MAX_HEADER_BYTES):
+            raise ValueError("it does not begin as one does")
         metadata = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
         tensors = load(content)
     except (SafetensorError, OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as reason:

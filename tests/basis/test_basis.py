@@ -110,6 +110,11 @@ def test_rows_alone_make_a_basis(pipe, basis):
         CelebBasis.fit(rows[:2], kept[:2])
     with pytest.raises(BasisError, match="is needed"):
         CelebBasis.fit(rows[:4], kept[:5])
+    for value in (float("nan"), float("inf")):
+        spoilt_rows = rows.clone()
+        spoilt_rows[2, 1, 0] = value
+        with pytest.raises(BasisError, match=f"1 names, such as {kept[2]}, have embeddings that are no finite numbers"):
+            CelebBasis.fit(spoilt_rows, kept, encoder_dims=embedding_dims(pipe))
 
 
 def spoilt(tensor, how):

@@ -113,3 +113,15 @@ def is_local(model: str) -> bool:
         return isinstance(try_to_load_from_cache(model, "model_index.json"), str)
     except HFValidationError:
         return False
+
+
+def is_hub_id(name: str) -> bool:
+    """Return whether the hub could have a model of this name: an owner and a model, like owner/model."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return name.count("/") == 1

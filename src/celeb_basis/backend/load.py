@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,15 +17,23 @@ from ..notation import excerpt
 from .card import DEFAULT_MODEL, SHIPPED, ModelCard, local_path
 from .defaults import drawing_defaults
 from .families import FAMILIES, Family, get_denoiser, named_family
-from .hub import explain_corrupt_cache
+from .hub import explain_corrupt_cache, is_hub_id
 from .memory import free_bytes, place, quantised_parts
 from .pipeline import Pipeline, silence_libraries
 from .schedulers import get_scheduler
-from .validate import check_configuration, check_json, check_parts, check_weights
+from .validate import (
+    check_checkpoint,
+    check_configuration,
+    check_files,
+    check_json,
+    check_parts,
+    check_present,
+    check_weights,
+    read_index,
+)
 
 logger = logging.getLogger(__name__)
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 MIN_BFLOAT16_BYTES = 2**29  # of weights, from which a CPU's bfloat16 is worth its rounding
 
 
@@ -80,7 +86,7 @@ def load_pipeline(
         pipe = _from_single_file(path, config, device, dtype)
     elif path.suffix in {".ckpt", ".pt", ".pth", ".bin"}:
         raise ModelError(f"{path} is a pickle, which can run any code when read: convert it to .safetensors")
-    elif HUB_ID.fullmatch(name) and not _looks_like_a_path(name):
+    elif is_hub_id(name) and not _looks_like_a_path(name):
         _refuse(name, config=config)
         path = _download(name, revision, variant)
         pipe = _from_folder(path, dtype or _dtype(device, _size(path), _half(path)), variant, _small(path, device))
@@ -92,6 +98,7 @@ def load_pipeline(
     pipe.register_to_config(_name_or_path=name)
     pipe.card = ModelCard.of(path)
     with explain_corrupt_cache(path):
+        check_present(pipe)
         _check_kind(pipe)
         check_parts(pipe)
         check_weights(pipe, path, variant)
@@ -123,7 +130,7 @@ def _device(wish: str | torch.device | None) -> torch.device:
         if device.type == "meta":  # holds shapes and no numbers
             raise NotImplementedError
         return device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError, TypeError) as error:
         raise ModelError(
             f"there is no device {str(wish)!r} here: leave it out, or name cpu", argument="device"
         ) from error
@@ -141,17 +148,8 @@ def _dtype(device: torch.device, size: int, half: torch.dtype = torch.float16) -
 
 def _half(folder: Path) -> torch.dtype:
     """Return the half precision of the model in a folder."""
-    family = named_family(str(_index(folder).get("_class_name")))
+    family = named_family(str(read_index(folder).get("_class_name")))
     return torch.float16 if family is None else family.half_precision
-
-
-def _index(folder: Path) -> dict[str, Any]:
-    """Return what a folder in diffusers' format says of its parts; empty where it says nothing."""
-    try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return index if isinstance(index, dict) else {}
 
 
 def _size(path: Path) -> int:
@@ -175,7 +173,7 @@ def _refuse(model: str, **options: object) -> None:
 
 def _small(folder: Path, device: torch.device) -> Any:
     """Return how to load a transformer in 4 bits where its GPU is too small and bitsandbytes is installed, or None."""
-    if device.type != "cuda" or "transformer" not in _index(folder) or not find_spec("bitsandbytes"):
+    if device.type != "cuda" or "transformer" not in read_index(folder) or not find_spec("bitsandbytes"):
         return None
     sizes = {part.name: _size(part) for part in folder.iterdir() if part.is_dir()}
     parts = quantised_parts(sizes, free_bytes(device))
@@ -199,8 +197,9 @@ def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None, small: A
 
     with explain_corrupt_cache(folder):
         check_configuration(folder)
+        check_files(folder, variant)
         # diffusers asks for parts that a model does without, such as the third text encoder of Stable Diffusion 3.
-        parts |= {name: None for name, kind in _index(folder).items() if kind == [None, None]}
+        parts |= {name: None for name, kind in read_index(folder).items() if kind == [None, None]}
         if small is not None:
             parts["quantization_config"] = small
         try:
@@ -257,16 +256,17 @@ def _from_single_file(path: Path, config: str | Path | None, device: torch.devic
         raise ModelError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt") as file:
-            keys = list(file.keys())
+            keys, metadata = list(file.keys()), file.metadata() or {}
     except Exception as error:
         raise ModelError(f"{path} cannot be loaded as a checkpoint: {_one_line(error)}") from error
+    check_checkpoint(path, keys, metadata)
     if any(key.startswith("edm_") for key in keys):
         raise ModelError(
             f"{path} was trained with the noise of EDM (it holds edm_...): name a model with a schedule of betas"
         )
     family, hub_id = _family_of_file(keys)
     folder = _configuration(path, config, family, hub_id)
-    index = _index(folder)
+    index = read_index(folder)
     is_transformer = "transformer" in index
     kind = family.pipeline if family is not None and not is_transformer else str(index.get("_class_name"))
     dtype = dtype or _dtype(device, _size(path), _half(folder))
@@ -314,7 +314,7 @@ def _configuration(path: Path, config: str | Path | None, family: Family | None,
     if config is not None:
         if os.path.isdir(config):
             return Path(config)
-        if not HUB_ID.fullmatch(str(config)):
+        if not is_hub_id(str(config)):
             raise ModelError(f"no config {str(config)!r}: name a folder or hub id of the model {path} derives from")
         try:
             with silence_libraries():
@@ -342,4 +342,10 @@ def _check_kind(pipe: Any) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """Return the first sentences of an error of another library."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if len(text) <= 200:
+        return text
+    end = text.rfind(". ", 40, 200)
+    text = text[:end] if end > 0 else excerpt(text, 200)
+    return text[: text.rindex("(")].rstrip() if text.count("(") > text.count(")") else text

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from safetensors import safe_open
 from ..errors import ModelError
 from ..io import check_regular
 from ..limits import MAX_JSON_BYTES, MAX_JSON_DEPTH, MAX_LATENT_SIDE
+from ..notation import excerpt
 from .pipeline import Pipeline
 from .text_encoders import SUFFIXES, text_length
 
@@ -39,6 +43,76 @@ def check_json(file: Path) -> None:
 
 
 AGAIN = "get the model again"
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Return what a folder in diffusers' format says of its parts; empty where it says nothing.
+
+    Raises ModelError where its model_index.json is damaged.
+    """
+    file = folder / "model_index.json"
+    if not os.path.isfile(file):
+        return {}
+    check_json(file)
+    index = json.loads(file.read_bytes())
+    if not isinstance(index, dict) or not isinstance(index.get("_class_name"), str):
+        raise ModelError(f"{file} does not name the pipeline's class: {AGAIN}")
+    for name, part in index.items():
+        pairs = (str, str), (type(None), type(None))  # a library and a class, or nothing
+        if isinstance(part, list | dict) and not name.startswith("_") and tuple(map(type, part)) not in pairs:
+            raise ModelError(f"{file} does not say what its {excerpt(name)} is: {AGAIN}")
+    return index
+
+
+# How diffusers and transformers call files with weights: whole or in pieces, and of a variant.
+WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?\.safetensors")
+
+
+def check_files(folder: Path, variant: str | None) -> None:
+    """Raise ModelError where a part's weights are there in another variant alone, or as a pickle alone."""
+    for name in read_index(folder):
+        part = folder / name
+        if not os.path.isdir(part):
+            continue
+        files = sorted(file.name for file in part.iterdir())
+        found = {match["variant"] for file in files if (match := WEIGHTS.fullmatch(file))}
+        others = sorted(each for each in found if each)
+        if others and not found & {None, variant}:
+            raise ModelError(
+                f"{folder} holds the weights of its {name} as {' and '.join(others)} alone: ask for that variant",
+                argument="variant",
+            )
+        if not found and any(file.endswith((".bin", ".pt", ".ckpt")) for file in files):
+            raise ModelError(
+                f"{folder} holds the weights of its {name} as a pickle, which can run any code when read: "
+                "convert it to .safetensors"
+            )
+
+
+# Keys of embeddings, which are no models, and what the keys of a LoRA have in them.
+EMBEDDING = {"emb_params", "clip_l", "clip_g", "t5xxl", "text_encoders_0", "text_encoders_1", "qwen3_4b", "qwen3_8b"}
+LORA = re.compile(r"(?:^|[._])lora(?:[._]|$)|^bundle_emb\.|\.hada_w|\.lokr_w")
+
+
+def check_checkpoint(path: Path, keys: Sequence[str], metadata: Mapping[str, str]) -> None:
+    """Raise ModelError for a single file that holds something else than a model, by its keys and its metadata."""
+    kind = metadata.get("format", "").removeprefix("celeb-basis ")
+    if metadata.get("format", "") != kind:
+        what = f"of the kind {excerpt(kind)!r}"
+    elif set(keys) <= EMBEDDING:
+        what = "an embedding"
+    elif any(LORA.search(key) for key in keys):
+        what = "a LoRA"
+    else:
+        return
+    raise ModelError(f"{path} is {what}, no model: name the model that it was made for")
+
+
+def check_present(pipe: Pipeline) -> None:
+    """Raise ModelError where a pipeline lacks a part without which nothing is drawn."""
+    for name in ("tokenizer", "text_encoder", "unet", "transformer", "vae", "scheduler"):
+        if pipe.components.get(name, pipe) is None:  # no pipeline has both a unet and a transformer
+            raise ModelError(f"{pipe.config.get('_name_or_path')} has no {name}: {AGAIN}")
 
 
 def _deeper(value: Any, levels: int) -> bool:
@@ -104,6 +178,20 @@ def check_parts(pipe: Pipeline) -> None:
             )
         if not 2 < text_length(tokenizer, encoder):
             raise ModelError(f"the tokenizer{suffix} reads {tokenizer.model_max_length} tokens of a prompt: {AGAIN}")
+        if not all(isinstance(getattr(module, "eos_token_id", 0), int) for module in encoder.modules()):
+            raise ModelError(f"the text_encoder{suffix}'s eos_token_id is no whole number: {AGAIN}")
+    settings = pipe.scheduler.config
+    if settings.get("timestep_spacing", "leading") not in ("leading", "trailing", "linspace"):
+        raise ModelError(
+            f"the scheduler's timestep_spacing is {excerpt(repr(settings['timestep_spacing']))}: "
+            "its configuration must say leading, trailing or linspace"
+        )
+    betas = getattr(pipe.scheduler, "betas", None)
+    if betas is not None and len(betas) != settings.num_train_timesteps:
+        raise ModelError(
+            f"the scheduler has {len(betas)} betas for {settings.num_train_timesteps} timesteps: "
+            "its configuration must say as many"
+        )
     scale = pipe.vae.config.get("scaling_factor", 1.0)  # FLUX.2 has statistics instead
     if not (isinstance(scale, int | float) and 0 < scale < math.inf):
         raise ModelError(f"the vae's scaling_factor is {scale!r}: its config.json must say a number above 0")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..known_names import Portraits
 
 EMBEDDINGS = {".safetensors", ".pt", ".bin"}
+MEASURED = {"file", "identity", "numbers", "radii_from_mean", "vectors", "model", "name", "in_prompts"}
 MADE_BY = ("prompt", "seed", "strength", "model", "Software")  # what save_image writes
 
 
@@ -58,7 +59,7 @@ def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
     from ..io import load_safetensors
     from ..known_names import Portraits
 
-    kind = load_safetensors(file)[1].get("format", "") if file.suffix == ".safetensors" else ""
+    kind = load_safetensors(file)[1].get("format", "") if file.suffix.lower() == ".safetensors" else ""
     if kind.startswith("celeb-basis basis"):
         return describe_basis(CelebBasis.load(file))
     if kind.startswith("celeb-basis instant map"):
@@ -80,7 +81,9 @@ def describe_identity(identity: Identity, basis: CelebBasis | None = None) -> di
         found["numbers"] = coefficients.numel()
         found["radii_from_mean"] = (coefficients.norm(dim=-1) / basis.median_radius).tolist()
     found["vectors"] = list(identity.vectors.shape)
-    return found | {"model": identity.model or "unknown", **identity.provenance}
+    found["model"] = identity.model or "unknown"
+    # A file may say anything of itself; what is measured stands.
+    return found | {key: value for key, value in identity.provenance.items() if key not in MEASURED}
 
 
 def describe_basis(basis: CelebBasis) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,10 +24,13 @@ from ..errors import IdentityError, ModelError
 from ..faces.face import Face
 from ..identity import Identity
 from ..instant_map import InstantMap
+from ..limits import MAX_RADII
 from .data import TrainingImages
 from .methods import Method, get_method
 from .methods.method import FitContext
 from .recipe import DEFAULTS, TEMPLATES, Recipe
+
+logger = logging.getLogger(__name__)
 
 MILESTONES = (0, 1, 5, 15, 50, 150)
 
@@ -156,10 +160,25 @@ def _steps(
         decay = min(method.momentum, (1 + step) / (10 + step))
         average = torch.lerp(parametrization.averaged(free.detach()), average, decay)
         is_last = step == steps or 2 * time.monotonic() - before > end  # the next step may take as long as this one
-        yield state(step, loss, is_last=is_last)
+        reached = state(step, loss, is_last=is_last)
+        if is_last:
+            _warn_if_far(reached)
+        yield reached
         if is_last:
             return
         before = time.monotonic()
+
+
+def _warn_if_far(reached: FitStep) -> None:
+    """Log who ended where no name of the model is, so far from the mean that pictures are noise."""
+    basis = reached.basis
+    for token, vectors in zip(reached.placeholder_tokens, reached.vectors, strict=True):
+        radii = float((basis.transform(vectors.cpu()).norm(dim=-1) / basis.median_radius).max())
+        if not radii <= MAX_RADII:
+            logger.warning(
+                f"{token} ended {radii:.0f} times as far from the mean person as celebrities lie, where pictures are "
+                "noise: take a lower learning rate, or fewer steps"
+            )
 
 
 def person_images(
