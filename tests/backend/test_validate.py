@@ -116,7 +116,7 @@ PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 )
 def test_a_part_that_is_none_is_refused(folder, part, value):
     configure(folder, "model_index.json", **{part: value})
-    with pytest.raises(ModelError, match="get the model again|cannot be loaded") as error:
+    with pytest.raises(ModelError, match=r"get the model again|cannot be loaded") as error:
         load_pipeline(folder, device="cpu")
     assert "\n" not in str(error.value)
 
