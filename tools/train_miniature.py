@@ -2,7 +2,7 @@
 
     python tools/train_miniature.py text autoencoder finder fitting evaluation judge unet export learn figures
 
-The experiment on transformers (benchmarks/studies/README.md), in the same folder, from nothing, or on from what is kept:
+The experiment on transformers (benchmarks/studies/README.md), in the same folder, from nothing, or from what is kept:
 
     python tools/train_miniature.py language transformer
     python tools/train_miniature.py restore transformer

@@ -32,7 +32,7 @@ from celeb_basis.backend.schedulers import get_scheduler
 from celeb_basis.backend.text_encoders import placeholders
 from celeb_basis.evaluation.judge import get_judge
 from celeb_basis.evaluation.protocols import PROMPTS
-from celeb_basis.evaluation.scores import alike, interval, prompt_scores
+from celeb_basis.evaluation.scores import identity_scores, interval, prompt_scores
 from celeb_basis.faces.face import find_face
 from celeb_basis.fit.loop import fit_steps
 
@@ -142,7 +142,7 @@ class Bench:
         pictures = self.pipe.image_processor.postprocess(torch.cat(pixels))
         asked = [text.replace(NAME, "a person") for text in self.texts]
         faces = self.judge.reader.read(pictures)
-        identity = [float(alike([found], f)[0]) for found, f in zip(faces, self.features, strict=True)]
+        identity = [float(identity_scores([found], f)[0]) for found, f in zip(faces, self.features, strict=True)]
         return {"identity": identity, "prompt": prompt_scores(pictures, asked, self.judge).tolist()}
 
 

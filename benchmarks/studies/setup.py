@@ -27,13 +27,13 @@ from work import TUNED, Person
 from celeb_basis import CelebBasis, InstantMap, Model, Recipe, miniature
 from celeb_basis.backend.pipeline import model_card
 from celeb_basis.backend.text_encoders import nonsense_names, unusable_names
-from celeb_basis.cli.basis import MADE_UP
 from celeb_basis.evaluation.judge import get_judge
 from celeb_basis.evaluation.protocols import PROMPTS
 from celeb_basis.evaluation.scores import interval, score
 from celeb_basis.fit.loop import fit_steps
 from celeb_basis.generate import generate
 from celeb_basis.known_names import FAMOUS, Portraits, draw_portraits, find_known_names
+from celeb_basis.model import MADE_UP_NAMES
 
 RESULTS = Path(__file__).parent / "results"
 NAME = "<annika>"
@@ -64,8 +64,8 @@ class Bench:
         known = self.model.names
         self.names = known[::every]
         # By the first planted names, the rule of the filter was chosen.
-        made_up = nonsense_names(self.pipe, known, MADE_UP + 2 * PLANTED)
-        self.made_up, self.planted = made_up[:MADE_UP], {"of rare tokens": made_up[MADE_UP + PLANTED :]}
+        made_up = nonsense_names(self.pipe, known, MADE_UP_NAMES + 2 * PLANTED)
+        self.made_up, self.planted = made_up[:MADE_UP_NAMES], {"of rare tokens": made_up[MADE_UP_NAMES + PLANTED :]}
         self.planted["of ordinary words"] = self._of_words(known)
         mixed = [*self.names[FAMOUS:], *(name for own in self.planted.values() for name in own)]
         order = random.Random(0).sample(range(len(mixed)), len(mixed))

@@ -171,7 +171,8 @@ class Place:
         faces = [person.faces for person in people]
         with self.taken():
             for step in tqdm(
-                fit_steps(self.model.pipe, self.basis, faces, ["<annika>"] * len(faces), recipe, method=method, instant_map=self.instant_map),
+                fit_steps(self.model.pipe, self.basis, faces, ["<annika>"] * len(faces), recipe, method=method,
+                          instant_map=self.instant_map),
                 f"{self}, fit of {len(people)}", disable=None, leave=False,
             ):  # fmt: skip
                 vectors = step.vectors

@@ -30,6 +30,11 @@ def one_line(text: str) -> str:
     return text if len(text) <= MAX_MESSAGE_LENGTH else f"{text[: MAX_MESSAGE_LENGTH - END - 5]} ... {text[-END:]}"
 
 
+def how_to_install(extra: str) -> str:
+    """Return the command that installs one of the package's extras, such as photo."""
+    return f"pip install -e '.[{extra}]' in the folder of celeb-basis"
+
+
 class CelebBasisError(Exception):
     """Something the user can put right.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,11 +19,11 @@ from .backend.families import get_denoiser
 from .backend.known_models import shared_name
 from .backend.pipeline import Pipeline, model_card, model_name, pipeline_lock
 from .backend.schedulers import sampling
-from .backend.text_encoders import check_text, knows, placeholders
+from .backend.text_encoders import check_text, fingerprint, knows, placeholders
 from .errors import PromptError
 from .identity import Identity
 from .limits import MAX_COUNT, MAX_GUIDANCE, MAX_SIDE
-from .notation import PLACEHOLDER, Box
+from .notation import PLACEHOLDER, Box, excerpt
 from .regions import Regions, layouts, regional_prompts
 
 logger = logging.getLogger(__name__)
@@ -104,15 +107,12 @@ def _generate(
             argument="negative_prompt",
         )
     tokens = [identity.placeholder_token for identity in identities]
-    prompts = [_lowercase_tokens(pipe, text, tokens) for text in prompts]
-    unwanted = None if negative_prompt is None else _lowercase_tokens(pipe, negative_prompt, tokens)
-    for token in tokens:
-        if tokens.count(token) > 1:
-            raise PromptError(f"two identities are called {token}: give one another token")
-        if not any(token in text for text in prompts):
-            raise PromptError(f"the prompt does not mention {token}: write the token where a name would stand")
+    known = partial(knows, pipe)
+    prompts = [_lowercase_tokens(text, tokens, known) for text in prompts]
+    unwanted = None if negative_prompt is None else _lowercase_tokens(negative_prompt, tokens, known)
+    _check_mentioned(prompts, tokens)
     if regions is not None and not isinstance(regions, str):
-        regions = _lowercase_regions(pipe, regions, tokens)
+        regions = _lowercase_regions(regions, tokens, known)
     read = layouts(prompts, regions, tokens)
     if side := model_card(pipe).resolution:
         asked |= {name: side for name in ("height", "width") if asked[name] is None}
@@ -125,12 +125,7 @@ def _generate(
             return {}
 
         options["callback_on_step_end"] = stepped
-    strengths = [
-        f"{identity.placeholder_token}={identity.provenance['strength']}"
-        for identity in identities
-        if "strength" in identity.provenance
-    ]
-    details = {"model": shared_name(model_name(pipe))} | ({"strength": " ".join(strengths)} if strengths else {})
+    details = _details(pipe, identities, unwanted, asked)
     jobs = [(p, r, seed + i) for p, r in zip(prompts, read, strict=True) for i in range(num_images_per_prompt)]
     images: list[Image.Image] = []
     blackened: list[int] = []
@@ -141,17 +136,38 @@ def _generate(
             generators = [torch.Generator().manual_seed(s) for _, _, s in batch]
             with regional_prompts(pipe, [p for p, _, _ in batch], [r for _, r, _ in batch], unwanted) as text:
                 drawn = pipe(**text, generator=generators, **options)
-            for image, (text_of_image, _, own_seed) in zip(drawn.images, batch, strict=True):
-                image.info |= {"prompt": text_of_image, "seed": str(own_seed)} | details
+            for image, (text_of_image, layout, own_seed) in zip(drawn.images, batch, strict=True):
+                if layout:
+                    image.info["regions"] = json.dumps([list(box) for box in layout.values()])
+                size = {"size": f"{image.width}x{image.height}"}
+                image.info |= {"prompt": text_of_image, "seed": str(own_seed)} | details | size
             images += drawn.images
             flags = getattr(drawn, "nsfw_content_detected", None) or []  # of the safety checker, where there is one
             blackened += [s for (_, _, s), flag in zip(batch, flags, strict=False) if flag]
     if blackened:
         logger.warning(
-            f"the model's safety checker made {len(blackened)} of {len(images)} images black "
+            f"the model's safety checker made {len(blackened)} of {len(images)} pictures black "
             f"(seed {', '.join(map(str, blackened))}): try another seed or prompt"
         )
     return images
+
+
+def _details(
+    pipe: Pipeline, identities: Sequence[Identity], negative_prompt: str | None, asked: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return what all images of a call have in common, in words: enough to draw them again."""
+    strengths = {i.placeholder_token: i.provenance["strength"] for i in identities if "strength" in i.provenance}
+    found = {
+        "negative_prompt": negative_prompt,
+        "steps": asked["num_inference_steps"],
+        "guidance": asked["guidance_scale"],
+        "sampler": type(pipe.scheduler).__name__.removesuffix("Scheduler"),
+        "strength": " ".join(f"{token}={strength}" for token, strength in strengths.items()),
+        "identities": " ".join(f"{identity.placeholder_token}={identity.digest[:12]}" for identity in identities),
+        "model": shared_name(model_name(pipe)),
+        "model_hash": fingerprint(pipe)[:12],
+    }
+    return {key: str(value) for key, value in found.items() if value not in (None, "")}
 
 
 def _check_numbers(guidance_scale: float | None, seed: int, **counts: int) -> None:
@@ -166,8 +182,29 @@ def _check_numbers(guidance_scale: float | None, seed: int, **counts: int) -> No
         raise PromptError(f"seed={seed} must be a whole number of 0 or more, below 2**63 - {MAX_COUNT}")
 
 
-def _lowercase_tokens(pipe: Pipeline, prompt: str, tokens: Sequence[str]) -> str:
-    """Return a prompt with its tokens in lower case. Raises PromptError for a token that nobody has."""
+def check_people(prompt: str, tokens: Sequence[str], vocabulary: Container[str] = ()) -> None:
+    """Raise PromptError for a prompt that does not name the people given, or names others; no model is needed.
+
+    vocabulary: the tokens that the model knows; where it is empty, a token that nobody has may be the model's own.
+    """
+    known = vocabulary.__contains__ if vocabulary else lambda token: True
+    _check_mentioned([_lowercase_tokens(prompt, tokens, known)], tokens)
+
+
+def _check_mentioned(prompts: Sequence[str], tokens: Sequence[str]) -> None:
+    """Raise PromptError unless each token is one person's and stands in one of the prompts."""
+    for token in tokens:
+        if tokens.count(token) > 1:
+            raise PromptError(f"two identities are called {token}: give one another token")
+        if not any(token in text for text in prompts):
+            raise PromptError(f"the prompt does not mention {token}: write the token where a name would stand")
+
+
+def _lowercase_tokens(prompt: str, tokens: Sequence[str], known: Callable[[str], bool]) -> str:
+    """Return a prompt with its tokens in lower case. Raises PromptError for a token that nobody has.
+
+    known: whether a token that is no person's has a meaning in the model.
+    """
     check_text(prompt)
     if part := PART.search(prompt):
         raise PromptError(f"{part[0]} is no name: write {part[1]} with a space after it")
@@ -175,18 +212,20 @@ def _lowercase_tokens(pipe: Pipeline, prompt: str, tokens: Sequence[str]) -> str
         if written.lower() in tokens:
             # Tokenizers ignore case, diffusers' own expansion of tokens does not.
             prompt = prompt.replace(written, written.lower())
-        elif not knows(pipe, written):
+        elif not known(written):
             raise PromptError(f"nobody called {written} was given: add that identity, or take it out of the prompt")
     return prompt
 
 
-def _lowercase_regions(pipe: Pipeline, regions: Mapping[str, Box], tokens: Sequence[str]) -> dict[str, Box]:
+def _lowercase_regions(
+    regions: Mapping[str, Box], tokens: Sequence[str], known: Callable[[str], bool]
+) -> dict[str, Box]:
     """Return the regions, with tokens in lower case. Raises PromptError for two names that differ in case alone."""
     lowercase: dict[str, Box] = {}
     for name, box in regions.items():
         if any(name.lower() == other.lower() for other in lowercase):
             raise PromptError(f"two regions are called {name!r}, as case makes no difference: name each once")
-        lowercase[_lowercase_tokens(pipe, name, tokens)] = box
+        lowercase[_lowercase_tokens(name, tokens, known)] = box
     return lowercase
 
 
@@ -194,10 +233,19 @@ def _check_options(pipe: Pipeline, num_inference_steps: int, **sides: int | None
     """Raise PromptError for steps and sizes that the model cannot draw; diffusers would fail later, in many lines."""
     most = pipe.scheduler.config.num_train_timesteps
     if not 1 <= num_inference_steps <= most:
-        raise PromptError(f"{num_inference_steps} steps: this model takes 1 to {most}")
+        raise PromptError(f"{num_inference_steps} steps: this model takes 1 to {most}", argument="num_inference_steps")
+    try:
+        copy.deepcopy(pipe.scheduler).set_timesteps(num_inference_steps)
+    except Exception as error:  # each scheduler has reasons of its own, and flow models take sizes as well
+        if "num_inference_steps" in str(error) or "timesteps" in str(error):
+            raise PromptError(
+                f"{type(pipe.scheduler).__name__} does not take {num_inference_steps} steps: take fewer, or another "
+                f"sampler ({excerpt(' '.join(str(error).split()))})",
+                argument="num_inference_steps",
+            ) from error
     grid = math.lcm(8, get_denoiser(pipe).size_multiple)  # diffusers wants eights of every model
     for name, side in sides.items():
         if side is not None and (side < 1 or side % grid):
-            raise PromptError(f"{name} {side}: it must be a multiple of {grid} pixels in this model")
+            raise PromptError(f"{name} {side}: it must be a multiple of {grid} pixels in this model", argument=name)
         if side is not None and side > MAX_SIDE:
             raise PromptError(f"{name} {side}: at most {MAX_SIDE} pixels can be drawn")

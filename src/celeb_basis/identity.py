@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -143,6 +144,11 @@ class Identity:
                 "weight": str(weight),
             },
         )
+
+    @property
+    def digest(self) -> str:
+        """Return a hash of the vectors, which names the person in metadata."""
+        return hashlib.sha256(self.vectors.contiguous().numpy().tobytes()).hexdigest()
 
     def check(self, pipe: Pipeline) -> None:
         """Raise IdentityError unless the identity was made for the pipeline's text encoders.

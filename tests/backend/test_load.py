@@ -245,6 +245,13 @@ def test_a_single_file_says_that_it_predicts_velocity(single):
     assert scheduler.config.prediction_type == "v_prediction" and scheduler.config.rescale_betas_zero_snr
 
 
+def test_a_single_file_with_the_noise_of_edm_is_refused(single):
+    """diffusers would take the schedule of its configuration, and draw noise."""
+    _, file, parent = single("sdxl", edm_mean=torch.zeros(4), edm_std=torch.ones(4))
+    with pytest.raises(ModelError, match=r"noise of EDM.*name a model with a schedule of betas"):
+        load_pipeline(file, config=parent, device="cpu")
+
+
 @pytest.mark.parametrize("kind", ["sd1", "sdxl"])
 def test_a_family_in_the_cache_serves_its_single_files(single, kind, tmp_path):
     """And where it is not there, nothing is fetched: the line says what to name."""

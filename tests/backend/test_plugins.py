@@ -142,7 +142,7 @@ def test_two_packages_may_not_offer_one_name(install):
 def test_answers_of_a_reader_that_are_none_are_one_line(install, pipe, answer):
     install(SOUND.replace("[[face()] for _ in images]", answer))
     with pytest.raises(ModelError) as error:
-        find_face(Image.new("RGB", (32, 32)), get_face_reader(pipe), largest=True)
+        find_face(Image.new("RGB", (32, 32)), get_face_reader(pipe), largest_face=True)
     assert one_line(error, "the face reader 'theirs-v1' does not work")
     with pytest.raises(ModelError):
         get_judge(pipe, []).reader.read([Image.new("RGB", (32, 32))])

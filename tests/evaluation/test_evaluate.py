@@ -77,7 +77,7 @@ def test_people_are_measured_beside_the_names_of_the_basis(sd, sd_basis):
     ]
     report, measured = evaluate_people(
         sd, people, judge=Colours(), basis=sd_basis, prompts=PROMPTS, seeds=2, celebrities=3, with_diversity=True,
-        drawing=ImageCache(sd, num_inference_steps=2),
+        image_cache=ImageCache(sd, num_inference_steps=2),
     )  # fmt: skip
     assert report["n_images"] == 12 and [row["name"] for row in report["people"]] == ["<ada>", "<bo>"]
     assert report["celebrities"]["n_images"] == 18
@@ -106,7 +106,7 @@ def test_names_without_a_face_are_counted(sd, sd_basis):
     judge.read = lambda images: [[judge._face(image)] * (1 if image.size == (8, 8) else 2) for image in images]
     report, _ = evaluate_people(
         sd, [person], judge=judge, basis=sd_basis, prompts={"plain": ("a photo of {}",)}, seeds=1, celebrities=2,
-        drawing=ImageCache(sd, num_inference_steps=1),
+        image_cache=ImageCache(sd, num_inference_steps=1),
     )  # fmt: skip
     assert report["celebrities_without_a_face"] == 2 and "celebrities" not in report
     assert report["detection"]["mean"] == 0
@@ -114,21 +114,21 @@ def test_names_without_a_face_are_counted(sd, sd_basis):
 
 def test_pictures_are_kept_and_never_another_persons(sd, sd_basis, tmp_path):
     ada, other = somebody(sd_basis), somebody(sd_basis, seed=5)
-    drawing = ImageCache(sd, num_inference_steps=1, folder=tmp_path)
+    image_cache = ImageCache(sd, num_inference_steps=1, folder=tmp_path)
     wanted = [ImageRequest("a photo of <ada>", seed) for seed in (0, 1)]
-    first = drawing.draw(wanted, [ada])
+    first = image_cache.draw(wanted, [ada])
     assert len(list(tmp_path.iterdir())) == 2
     for file in tmp_path.iterdir():  # what lies there is what is taken
         Image.new("RGB", (4, 4), "green").save(file)
-    assert [picture.size for picture in drawing.draw(wanted, [ada])] == [(4, 4)] * 2
-    again = drawing.draw(wanted, [other])
+    assert [picture.size for picture in image_cache.draw(wanted, [ada])] == [(4, 4)] * 2
+    again = image_cache.draw(wanted, [other])
     more = ImageCache(sd, num_inference_steps=2, folder=tmp_path).draw(wanted, [ada])
     assert all(picture.size == first[0].size for picture in (*again, *more)) and len(list(tmp_path.iterdir())) == 6
 
 
 def test_what_was_drawn_before_a_stop_is_not_drawn_again(sd, sd_basis, tmp_path, monkeypatch):
     wanted = [ImageRequest("a photo of <ada>", seed) for seed in range(4)]
-    drawing = ImageCache(sd, num_inference_steps=1, folder=tmp_path)
+    image_cache = ImageCache(sd, num_inference_steps=1, folder=tmp_path)
     draw, calls = module.ImageCache.draw.__globals__["generate"], []
 
     def stops(*args, **options):
@@ -139,8 +139,8 @@ def test_what_was_drawn_before_a_stop_is_not_drawn_again(sd, sd_basis, tmp_path,
 
     monkeypatch.setattr("celeb_basis.evaluation.image_cache.generate", stops)
     with pytest.raises(KeyboardInterrupt):
-        drawing.draw(wanted, [somebody(sd_basis)])
-    assert len(drawing.draw(wanted, [somebody(sd_basis)])) == 4 and calls == [0, 1, 2, 2, 3]
+        image_cache.draw(wanted, [somebody(sd_basis)])
+    assert len(image_cache.draw(wanted, [somebody(sd_basis)])) == 4 and calls == [0, 1, 2, 2, 3]
 
 
 def test_what_cannot_be_measured_is_one_line(sd, sd_basis):
@@ -277,7 +277,7 @@ def test_prompts_that_cannot_be_drawn_are_one_line(content, says, sd_basis, hopp
 def test_evaluating_takes_an_identity_and_a_photo(sd, sd_basis):
     report = evaluate(
         sd, somebody(sd_basis), Image.new("RGB", (8, 8), "red"), judge=Colours(), seeds=1,
-        prompts={"plain": ("a photo of {}",)}, drawing=ImageCache(sd, num_inference_steps=1),
+        prompts={"plain": ("a photo of {}",)}, image_cache=ImageCache(sd, num_inference_steps=1),
     )  # fmt: skip
     assert report["n_images"] == 1 and report["judge"] == "colours"
 

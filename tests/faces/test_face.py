@@ -9,7 +9,7 @@ import torch
 from PIL import Image, features
 
 from celeb_basis.errors import NoFaceError, PhotoError, SeveralFacesError
-from celeb_basis.faces.align import align_ffhq
+from celeb_basis.faces.align import align_ffhq, inside_photo
 from celeb_basis.faces.face import Face, find_face
 from celeb_basis.faces.photo import GREY, open_photo
 from celeb_basis.limits import MAX_KEPT_PIXELS
@@ -275,3 +275,13 @@ def test_the_cut_is_upright_however_the_face_is_turned(angle):
 def test_what_lies_outside_the_photograph_is_grey():
     landmarks = [(2, 2), (10, 2), (6, 6), (4, 10), (9, 10)]
     assert align_ffhq(Image.new("RGB", (30, 30)), landmarks).getpixel((0, 0)) == GREY
+
+
+def test_the_part_of_a_crop_inside_the_photograph_is_known():
+    landmarks = np.array([(10.0, 40.0), (40.0, 40.0), (25.0, 55.0), (14.0, 70.0), (36.0, 70.0)])
+    photo = Image.new("RGB", (200, 200), "white")
+    crop, inside = align_ffhq(photo, landmarks, size=128), inside_photo(photo, landmarks)
+    outside = np.asarray(crop.convert("L")) < 250
+    assert 0.1 < outside.mean() < 0.6
+    assert (outside != (np.asarray(inside) < 128)).mean() < 0.03  # but for the border
+    assert inside_photo(photo, landmarks + 80) is None

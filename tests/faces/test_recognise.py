@@ -172,7 +172,7 @@ def test_what_is_missing_is_one_line(cached, monkeypatch, tmp_path):
     assert "\n" not in str(caught.value)
     monkeypatch.setattr(recognisers, "YUNET", replace(recognisers.YUNET, package="nobody-has-this"))
     monkeypatch.setattr("celeb_basis.faces.detect.YUNET", recognisers.YUNET)
-    with pytest.raises(ModelError, match=r"nobody-has-this: pip install 'celeb-basis\[photo\]'"):
+    with pytest.raises(ModelError, match=r"nobody-has-this: pip install -e '\.\[photo\]'"):
         PhotoReader()
 
 

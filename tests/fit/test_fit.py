@@ -9,7 +9,7 @@ from diffusers import DDPMScheduler
 from fits import fit_identities, fit_identity
 from PIL import Image
 
-from celeb_basis import CelebBasis, IdentityError, InstantMap, PromptError, Recipe
+from celeb_basis import CelebBasis, IdentityError, InstantMap, ModelError, PromptError, Recipe
 from celeb_basis.backend.denoiser import Prediction
 from celeb_basis.backend.families import get_denoiser
 from celeb_basis.backend.text_encoders import encode, placeholders, token_ids
@@ -28,6 +28,7 @@ class Crop:
     feature: torch.Tensor
     face_reader: str = "test"
     weight: float = 1.0
+    inside: Image.Image | None = None
 
 
 def make_face(seed: int) -> Crop:
@@ -307,12 +308,49 @@ def test_half_precision_learns_too():
     assert cosine > 0.9
 
 
+class Loud(CelebBasisMethod):
+    """Its loss is so large that its gradient overflows in float16 until it is scaled down."""
+
+    factor = 1e4
+
+    def loss(self, prediction, face_weights):
+        return self.factor * super().loss(prediction, face_weights)
+
+
+def test_a_step_that_overflows_in_half_precision_is_repeated():
+    pipe = make_pipeline("sd1")
+    basis = CelebBasis.from_pipeline(pipe, NAMES)
+    pipe.to(dtype=torch.float16)
+    fit = {"placeholder_token": "<a>", **QUICK, "max_train_steps": 3}
+    expected = fit_identity(pipe, basis, [make_face(1)], **fit)
+    losses = []
+    loud = fit_identity(
+        pipe, basis, [make_face(1)], method=Loud(), progress=lambda step: losses.append(step.loss), **fit
+    )
+    assert all(math.isfinite(loss) for loss in losses[1:])
+    # AdamW does not see how large a loss is, so the same noise teaches the same person.
+    cosine = torch.cosine_similarity(loud.coefficients(basis).flatten(), expected.coefficients(basis).flatten(), 0)
+    assert cosine > 0.9
+
+
+def test_a_fit_that_overflows_at_every_scale_is_given_up(monkeypatch):
+    pipe = make_pipeline("sd1")
+    basis = CelebBasis.from_pipeline(pipe, NAMES)
+    monkeypatch.setattr(Loud, "factor", math.inf)
+    for dtype in (torch.float16, torch.float32):
+        pipe.to(dtype=dtype)
+        with pytest.raises(ModelError, match=f"the loss of {dtype} is not a number in this model: load it in float32"):
+            fit_identity(pipe, basis, [make_face(1)], placeholder_token="<a>", method=Loud(), **QUICK)
+
+
 def test_training_images_are_faces_on_black():
     white = Image.new("RGB", (40, 40), "white")
     g = torch.Generator().manual_seed(0)
     seen = set()
     for _ in range(30):
-        drawn = training_image([white], size=32, vae_scale_factor=8, scales=(0.25, 0.5, 1.0), generator=g)
+        drawn = training_image(
+            [Crop(white, torch.ones(1))], size=32, vae_scale_factor=8, scales=(0.25, 0.5, 1.0), generator=g
+        )
         picture = drawn.pixels
         assert picture.shape == (3, 32, 32) and picture.max() <= 1
         lit = (picture[0] > -1).nonzero()
@@ -323,9 +361,30 @@ def test_training_images_are_faces_on_black():
     assert seen == {8, 16, 32}
 
 
+def test_what_lies_outside_the_photograph_has_no_weight():
+    """A face cut in half, mirrored or not: the weights are nothing where its crop is grey."""
+    crop, inside = Image.new("RGB", (64, 64), "black"), Image.new("L", (64, 64), 255)
+    crop.paste("white", (0, 0, 32, 64))
+    inside.paste(0, (0, 0, 32, 64))
+    plain, half = Crop(crop, torch.ones(1)), Crop(crop, torch.ones(1), inside=inside)
+    mirrored = set()
+    for seed in range(8):
+        draw = {"size": 64, "vae_scale_factor": 8, "scales": (0.5, 1.0)}
+        whole, cut = (
+            training_image([face], **draw, generator=torch.Generator().manual_seed(seed)) for face in (plain, half)
+        )
+        white = torch.nn.functional.avg_pool2d(cut.pixels[:1], 8) > 0
+        assert torch.equal(whole.pixels, cut.pixels) and whole.weights[white].any() and not cut.weights[white].any()
+        assert torch.equal(cut.weights[~white], whole.weights[~white]) and cut.weights.any()
+        mirrored.add(not white[0, :, cut.square[1] // 8].any())
+    assert len(mirrored) == 2
+
+
 def test_the_picture_is_learnt_in_its_colours(pipe):
     red = Image.new("RGB", (16, 16), (200, 30, 30))
-    picture = training_image([red], size=16, vae_scale_factor=2, scales=(1.0,), generator=torch.Generator()).pixels
+    picture = training_image(
+        [Crop(red, torch.ones(1))], size=16, vae_scale_factor=2, scales=(1.0,), generator=torch.Generator()
+    ).pixels
     assert picture[0].mean() > 0 > picture[1].mean()
     latents = get_denoiser(pipe).encode(picture[None])
     with torch.no_grad():

@@ -121,6 +121,11 @@ def test_a_ray_of_this_machine_listens_to_this_machine_alone():
     assert len(found) > 2 and {address.removeprefix("::ffff:") for address in found} == {"127.0.0.1"}
 
 
+def test_a_cluster_answers_to_the_question_whether_it_is_one():
+    pool._check_answers(ray.get_runtime_context().gcs_address)
+    pool._check_answers("local")
+
+
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """Six people of the miniature, a missing photo among them."""

@@ -105,6 +105,7 @@ def test_what_is_wrong_with_a_row_is_said_with_its_number(tmp_path, lines, messa
         ("p.csv", "name,photo\n".encode("utf-16") + b"x" * 10_000_000, "has a line of more than 4 MB"),
         ("p.csv", b"name,photo\n" + b"x" * 200_000 + b"\n", "cannot be read as a table: field larger than"),
         ("p.jsonl", b"[" * 200_000, "row 1: it is no JSON object"),
+        ("p.jsonl", b'{"name": "\x81"}\n', "it is in an unknown encoding, save it as UTF-8"),
         ("p.jsonl", b"[1, 2]\n", "row 1: it is no JSON object"),
         ("p.jsonl", b'{"name": "ada", "photo": 3}\n', "row 1: photos and identity must be names of files"),
         ("p.parquet", b"PAR1 and no more", "cannot be read as a Parquet file"),

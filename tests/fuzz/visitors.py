@@ -31,7 +31,7 @@ def visit(address: str, number: int, failures: list[str]) -> None:
 
 
 def size(folder: Path) -> int:
-    """Bytes in a folder."""
+    """Return how many bytes are in a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 

@@ -127,7 +127,7 @@ def test_a_picture_that_the_safety_checker_blackens_is_named(caplog):
     black = generate(pipe, "a photo", num_images_per_prompt=2, seed=7, **FAST)
     assert not any(np.asarray(picture).any() for picture in black)
     [said] = said_by_us(caplog)
-    assert "2 of 2 pictures black (seed 7, 8)" in said
+    assert "2 of 2 images black (seed 7, 8)" in said
 
 
 def said_by_us(caplog):
@@ -142,7 +142,7 @@ def test_the_command_line_says_it_once_and_leaves_the_checker_out_when_told(tmp_
     capsys.readouterr()
     assert main([*line, "-o", str(tmp_path / "black.png")]) == 0
     said = [text for text in capsys.readouterr().err.splitlines() if "black" in text]
-    assert len(said) == 1 and said[0].startswith("celeb-basis: the model's safety checker made 1 of 1 pictures black")
+    assert len(said) == 1 and said[0].startswith("celeb-basis: the model's safety checker made 1 of 1 images black")
     assert not np.asarray(Image.open(tmp_path / "black.png")).any()
     assert main([*line, "-o", str(tmp_path / "plain.png"), "--no-safety-checker"]) == 0
     assert "black" not in capsys.readouterr().err and np.asarray(Image.open(tmp_path / "plain.png")).any()

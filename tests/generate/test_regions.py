@@ -10,7 +10,7 @@ from conftest import NAMES, make_pipeline, state_of
 from celeb_basis import Identity, PromptError
 from celeb_basis.backend.text_encoders import placeholders
 from celeb_basis.generate import generate
-from celeb_basis.regions import apart, columns, layouts, read_by
+from celeb_basis.regions import columns, layouts, read_by, regional_prompts
 
 PROMPT = "a photo of <ada> and <bo> on the beach"
 LEFT, RIGHT, ALL = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.0)
@@ -149,7 +149,7 @@ def test_masked_attention_is_attention_to_each_regions_own_text(pipe, ada, bo, g
         with (
             torch.no_grad(),
             placeholders(pipe, {"<ada>": ada.vectors, "<bo>": bo.vectors}),
-            apart(pipe, prompts, versions, "a face") as text,
+            regional_prompts(pipe, prompts, versions, "a face") as text,
         ):
             states = text["prompt_embeds"]
             states = torch.cat([text["negative_prompt_embeds"], states]) if guided else states

@@ -104,6 +104,26 @@ def test_addresses_in_answers_do_not_come_from_others(address, header):
         assert answer.status_code == 200 and answer.json()["root"] == address.rstrip("/"), value
 
 
+def test_addresses_in_answers_are_those_that_the_browser_calls(address):
+    for given, root in (
+        ({"referer": "https://faces.example:8443/"}, "https://faces.example:8443"),
+        ({"origin": "http://faces.example", "x-forwarded-host": "[", "x-forwarded-proto": "x"}, "http://faces.example"),
+        ({"x-forwarded-host": "faces.example", "x-forwarded-proto": "https"}, "https://faces.example"),
+        ({"referer": "https://evil.example/"}, address.rstrip("/")),
+    ):
+        assert httpx.get(f"{address}config", headers=given).json()["root"] == root, given
+
+
+@pytest.mark.parametrize("part", ["\\", '\\"', '"', ";", "=", "a=b; ", "access-token-x=y; "])
+@pytest.mark.parametrize("header", ["cookie", "content-type", "origin", "range", "accept-language", "x-forwarded-host"])
+def test_no_header_takes_long_to_read(address, header, part):
+    value = ('a="' + part * 60_000)[:60_000]
+    begun = time.monotonic()
+    for path, method in (("config", "GET"), (f"{API}upload", "POST"), (f"{API}file=x", "GET")):
+        assert httpx.request(method, address + path, headers={header: value}).status_code < 500
+    assert time.monotonic() - begun < 3
+
+
 @pytest.mark.parametrize(
     ("host", "origin"),
     [

@@ -120,12 +120,12 @@ def lay_card(folder: Path, values: Mapping[str, Any]) -> None:
 
 
 def local_path(model: str | Path) -> Path:
-    """Where a model lies on this machine, if it does."""
+    """Return where a model lies on this machine, if it does."""
     return SHIPPED.get(str(model)) or Path(model).expanduser()
 
 
 def _values(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """JSON values as the card's own: lists as tuples, names of files as paths in the card's folder."""
+    """Return JSON values as the card's own: lists as tuples, names of files as paths in the card's folder."""
     known = {field.name for field in fields(ModelCard)}
     if unknown := sorted(set(content) - known):
         raise ValueError(f"{unknown[0]!r} is no field of a card; there are {', '.join(sorted(known))}")
@@ -142,7 +142,7 @@ def _values(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _is_list(value: object) -> bool:
-    """Whether a value is a tuple of some entries, but not of countless ones."""
+    """Return whether a value is a tuple with some entries, but not too many."""
     return isinstance(value, tuple) and 0 < len(value) <= MAX_TEMPLATES
 
 

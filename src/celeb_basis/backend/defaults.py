@@ -63,23 +63,37 @@ def _words(pipe: Pipeline) -> list[str]:
     return re.findall(r"[a-z]+|\d+", PurePath(model_name(pipe)).name.lower())
 
 
-def _is(pipe: Any, kind: str) -> bool:
-    return type(pipe).__name__ == kind
+def _has_guidance_free_transformer(pipe: Any) -> bool:
+    return type(pipe).__name__ == "FluxPipeline" and not pipe.transformer.config.guidance_embeds
 
 
-def _named(word: str) -> Callable[[Any], bool]:
-    """Return whether a UNet is called so; its scheduler or its name must also say that it takes few steps."""
+def _has_lcm_scheduler(pipe: Any) -> bool:
+    return type(pipe.scheduler).__name__ == "LCMScheduler"
+
+
+def _has_guided_lcm_unet(pipe: Any) -> bool:
+    return _has_lcm_scheduler(pipe) and pipe.unet.config.get("time_cond_proj_dim") is not None
+
+
+def _transformer_named(word: str, pipeline: str) -> Callable[[Any], bool]:
+    """Return a function that tells whether a pipeline is of this class and its name has this word."""
+    return lambda pipe: type(pipe).__name__ == pipeline and word in _words(pipe)
+
+
+def _unet_named(word: str) -> Callable[[Any], bool]:
+    """Return a function that tells whether a UNet's name has this word, and something else says that steps are few.
+
+    That is Euler's scheduler with trailing spacing, or a number of steps in the name, as single files have it.
+    """
 
     def shows(pipe: Any) -> bool:
+        if not hasattr(pipe, "unet") or word not in _words(pipe):
+            return False
         scheduler = pipe.scheduler
         few = type(scheduler).__name__.startswith("Euler") and scheduler.config.get("timestep_spacing") == "trailing"
-        return hasattr(pipe, "unet") and word in _words(pipe) and (few or steps_in_name(pipe) is not None)
+        return few or steps_in_name(pipe) is not None
 
     return shows
-
-
-def _is_consistency_model(pipe: Any) -> bool:
-    return type(pipe.scheduler).__name__ == "LCMScheduler"
 
 
 # The first that shows counts. Steps and guidance are those of the examples on the models' own pages:
@@ -87,25 +101,15 @@ def _is_consistency_model(pipe: Any) -> bool:
 # stabilityai/stable-diffusion-3.5-large-turbo, sd-turbo and sdxl-turbo, SimianLuo/LCM_Dreamshaper_v7 and
 # latent-consistency/lcm-lora-sdxl, ByteDance/SDXL-Lightning and Hyper-SD, tianweiy/DMD2.
 SIGNS = (
-    Sign(
-        "its transformer is not told the guidance",
-        lambda pipe: _is(pipe, "FluxPipeline") and not pipe.transformer.config.guidance_embeds,
-        4,
-        0.0,
-    ),
+    Sign("its transformer is not told the guidance", _has_guidance_free_transformer, 4, 0.0),
     Sign("its configuration says is_distilled", lambda pipe: bool(pipe.config.get("is_distilled")), 4, 1.0),
-    Sign("its name says turbo", lambda pipe: _is(pipe, "ZImagePipeline") and "turbo" in _words(pipe), 9, 0.0),
-    Sign("its name says turbo", lambda pipe: _is(pipe, "StableDiffusion3Pipeline") and "turbo" in _words(pipe), 4, 0.0),
-    Sign(
-        "it has an LCMScheduler, and its UNet is told the guidance",
-        lambda pipe: _is_consistency_model(pipe) and pipe.unet.config.get("time_cond_proj_dim") is not None,
-        4,
-        8.0,
-    ),
-    Sign("it has an LCMScheduler", _is_consistency_model, 4, 1.0),
-    Sign("its name says turbo", _named("turbo"), 1, 0.0),
-    Sign("its name says lightning", _named("lightning"), 4, 0.0),
-    Sign("its name says lcm", _named("lcm"), 4, 1.0),
-    Sign("its name says hyper", _named("hyper"), 8, 0.0),
-    Sign("its name says dmd", _named("dmd"), 4, 0.0),
+    Sign("its name says turbo", _transformer_named("turbo", "ZImagePipeline"), 9, 0.0),
+    Sign("its name says turbo", _transformer_named("turbo", "StableDiffusion3Pipeline"), 4, 0.0),
+    Sign("it has an LCMScheduler, and its UNet is told the guidance", _has_guided_lcm_unet, 4, 8.0),
+    Sign("it has an LCMScheduler", _has_lcm_scheduler, 4, 1.0),
+    Sign("its name says turbo", _unet_named("turbo"), 1, 0.0),
+    Sign("its name says lightning", _unet_named("lightning"), 4, 0.0),
+    Sign("its name says lcm", _unet_named("lcm"), 4, 1.0),
+    Sign("its name says hyper", _unet_named("hyper"), 8, 0.0),
+    Sign("its name says dmd", _unet_named("dmd"), 4, 0.0),
 )

@@ -77,7 +77,11 @@ def local_vocabulary(model: str) -> frozenset[str]:
     for path in _files(model):
         try:
             content = json.loads(read_text(path, ModelError))
-            return frozenset(content["model"]["vocab"] if "model" in content else content)
+            if "model" not in content:
+                return frozenset(content)
+            return frozenset(
+                [*content["model"]["vocab"], *(each["content"] for each in content.get("added_tokens", []))]
+            )
         except (ModelError, ValueError, TypeError, KeyError, RecursionError):
             continue
     return frozenset()

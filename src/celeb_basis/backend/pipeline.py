@@ -77,7 +77,7 @@ def silence_libraries() -> Iterator[None]:
 Step = TypeVar("Step")
 
 _locks: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
-_making = threading.Lock()
+_locks_guard = threading.Lock()
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def pipeline_lock(pipe: Pipeline) -> Iterator[None]:
 
     Pipelines that share their text encoder, as those made of one another's parts do, share the lock too.
     """
-    with _making:
+    with _locks_guard:
         lock = _locks.setdefault(pipe.text_encoder, threading.RLock())
     with lock:
         yield

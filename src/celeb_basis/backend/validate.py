@@ -116,7 +116,7 @@ def check_present(pipe: Pipeline) -> None:
 
 
 def _deeper(value: Any, levels: int) -> bool:
-    """Whether a JSON value is nested deeper than so many levels."""
+    """Return whether a JSON value is nested deeper than so many levels."""
     if not isinstance(value, dict | list):
         return False
     inside = value.values() if isinstance(value, dict) else value
@@ -151,7 +151,7 @@ def check_part(part: torch.nn.Module, what: str, folder: Path, variant: str | No
 
 
 def _made_up(part: torch.nn.Module, folder: Path, variant: str | None) -> list[str]:
-    """The weights of a part that none of its files has; a file may call them by a longer name."""
+    """Return the weights of a part that are in none of its files, in which their names may be longer."""
     files = list(folder.glob("*.safetensors"))
     files = [file for file in files if variant and f".{variant}" in file.name] or files
     stored: set[str] = set()

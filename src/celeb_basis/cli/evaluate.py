@@ -172,7 +172,7 @@ def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
             seed=args.seed,
             celebrities=args.celebrities,
             with_diversity=args.diversity,
-            drawing=ImageCache(
+            image_cache=ImageCache(
                 model.pipe, args.num_inference_steps, args.guidance_scale, args.out / "pictures", args.sampler
             ),
             largest_face=args.largest_face,

@@ -60,7 +60,7 @@ def add_commands(commands: Any) -> None:
     generate = add_command(
         parts,
         "generate",
-        draw_table,
+        generate_table,
         "draw all people of a table",
         """
         fleet generate people/manifest.jsonl "a photo of {} on the beach"
@@ -80,7 +80,7 @@ def add_commands(commands: Any) -> None:
     evaluate = add_command(
         parts,
         "evaluate",
-        measure_table,
+        evaluate_table,
         "measure likeness and prompt fidelity of all people of a table",
         """
         fleet evaluate people/manifest.jsonl -o evaluation
@@ -110,7 +110,8 @@ def _add_fleet(parser: argparse.ArgumentParser, out: str, what: str) -> None:
     )
 
 
-def _fleet(args: argparse.Namespace) -> dict[str, Any]:
+def _fleet_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the model and the workers asked for."""
     hide_loading_bars()
     return {
         "model": loading(args),
@@ -121,6 +122,7 @@ def _fleet(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def fit_table(args: argparse.Namespace) -> dict[str, Any]:
+    """Fit the people of a table and return the report."""
     from .. import fleet
     from ..fit.recipe import Recipe
 
@@ -135,14 +137,15 @@ def fit_table(args: argparse.Namespace) -> dict[str, Any]:
         recipe=Recipe(**recipe),
         face_reader=args.face_reader,
         largest_face=args.largest_face,
-        **_fleet(args),
+        **_fleet_options(args),
     )
-    report = _through(args, steps, "fitting")
+    report = _report(args, steps, "fitting")
     table = shlex.quote(report["manifest"])
     return report | {"next": f'celeb-basis fleet generate {table} "a photo of {{}} on the beach"{model_again(args)}'}
 
 
-def draw_table(args: argparse.Namespace) -> dict[str, Any]:
+def generate_table(args: argparse.Namespace) -> dict[str, Any]:
+    """Draw the people of a table and return the report."""
     from .. import fleet
 
     steps = fleet.generate(
@@ -155,12 +158,13 @@ def draw_table(args: argparse.Namespace) -> dict[str, Any]:
         num_inference_steps=args.num_inference_steps,
         guidance_scale=args.guidance_scale,
         sampler=args.sampler,
-        **_fleet(args),
+        **_fleet_options(args),
     )
-    return _through(args, steps, "drawing")
+    return _report(args, steps, "drawing")
 
 
-def measure_table(args: argparse.Namespace) -> dict[str, Any]:
+def evaluate_table(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the people of a table and return the report."""
     import numpy as np
 
     from .. import fleet
@@ -180,7 +184,7 @@ def measure_table(args: argparse.Namespace) -> dict[str, Any]:
         judge=args.judge,
         clip=args.clip,
         largest_face=args.largest_face,
-        **_fleet(args),
+        **_fleet_options(args),
     )
     found: dict[str, list[float]] = {}
 
@@ -188,16 +192,16 @@ def measure_table(args: argparse.Namespace) -> dict[str, Any]:
         with closing(steps):  # type: ignore[type-var]
             for step in steps:
                 for key, value in step.line.get("figures", {}).items():
-                    if key in SCORES:
+                    if key in SCORES and isinstance(value, int | float):
                         found.setdefault(key, []).append(value)
                 yield step
 
-    report = _through(args, noted(), "measuring")
+    report = _report(args, noted(), "measuring")
     return report | {key: estimate(np.array(values)) for key, values in found.items()}
 
 
-def _through(args: argparse.Namespace, steps: Iterator[FleetStep], what: str) -> dict[str, Any]:
-    """Go through all steps with a bar, or a line a minute; the report."""
+def _report(args: argparse.Namespace, steps: Iterator[FleetStep], what: str) -> dict[str, Any]:
+    """Go through all steps with a bar, or a line a minute; return the report."""
     done = total = kept = 0
     errors: list[str] = []
     wrong, begun = 0, time.monotonic()

@@ -89,13 +89,16 @@ def add_commands(commands: Any) -> None:
         type=Path,
         default=Path("."),
         metavar="DIR|FILE.png",
-        help="folder for files named by prompt and seed, or a file for one picture (default: this folder)",
+        help="folder for files named by prompt and seed, where no other picture is overwritten; or a file for one "
+        "picture (default: this folder)",
     )
 
 
 def draw(args: argparse.Namespace) -> dict[str, Any]:
+    from ..backend.hub import local_vocabulary
+    from ..generate import check_people
     from ..identity import Identity
-    from ..image_files import save_image
+    from ..image_files import free_path, save_image
     from ..model import model_of_identities, resolve_basis
     from ..regions import columns
 
@@ -105,12 +108,14 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
     strengths = _strengths(args, tokens)
     regions = _regions(args.region, tokens)
     args.model = args.model or model_of_identities(identities)
+    check_people(args.prompt, tokens, local_vocabulary(args.model))
     basis, _ = resolve_basis(args.model, args.basis)
     model = load_model(args, basis=basis)
     if strengths:
         identities = [
             identity.scaled(model.basis, strengths.get(identity.placeholder_token, 1)) for identity in identities
         ]
+    written: list[Path] = []
     model.pipe.set_progress_bar_config(disable=None, desc="drawing")
     for first in range(0, len(files), AT_ONCE):  # what is done is kept, whatever comes after it
         batch = files[first : first + AT_ONCE]
@@ -128,14 +133,15 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
         )
         make_folder(batch[0].parent)
         for image, file in zip(images, batch, strict=True):
-            save_image(image, file)
+            written.append(file if args.out.suffix == ".png" else free_path(file, image))
+            save_image(image, written[-1])
     return {
         "prompt": args.prompt,
         "seed": args.seed,
         "model": model.name,
         **({"strength": strengths} if strengths else {}),
         **({"from left to right": list(columns(args.prompt, tokens))} if args.apart else {}),
-        "pictures": [str(file) for file in files],
+        "pictures": [str(file) for file in written],
     }
 
 

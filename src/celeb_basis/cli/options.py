@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import shlex
 import sys
 import tempfile
 import textwrap
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,7 +34,24 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"celeb-basis: error: {one_line(message)} (see {self.prog} --help)\n")
+        self.exit(2, f"celeb-basis: error: {one_line(message)}{self._meant(message)} (see {self.prog} --help)\n")
+
+    def _meant(self, message: str) -> str:
+        """Return the options that words of a message may be meant for."""
+        known = sorted(self._words())
+        words = re.findall(r"--?[a-z][a-z-]*|(?<=invalid choice: ')[a-z-]+", message[:1000])
+        close = [match for word in words if word not in known for match in get_close_matches(word, known, 1)]
+        return f"; did you mean {' and '.join(dict.fromkeys(close))}?" if close else ""
+
+    def _words(self) -> set[str]:
+        """Return the options and commands of this parser and of those below it."""
+        found: set[str] = set()
+        for action in self._actions:
+            found.update(action.option_strings)
+            if isinstance(action, argparse._SubParsersAction):
+                for name, parser in action.choices.items():
+                    found |= {name, *parser._words()}
+        return found
 
 
 def add_command(commands: Any, name: str, run: Run, what: str, examples: str, more: str = "") -> Parser:
@@ -81,7 +100,7 @@ def add_sampling(parser: argparse._ActionsContainer, default: str = "the model's
     parser.add_argument(
         "--guidance",
         dest="guidance_scale",
-        type=positive_float,
+        type=nonnegative_float,
         metavar="SCALE",
         help=f"guidance scale (default: {default})",
     )
@@ -187,6 +206,11 @@ def positive_float(text: str) -> float:
     if not 0 < number < MAX_GUIDANCE:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and below {MAX_GUIDANCE}")
     return number
+
+
+def nonnegative_float(text: str) -> float:
+    """Read zero, or a number above it."""
+    return 0.0 if text.strip() in ("0", "0.0") else positive_float(text)
 
 
 def fraction(text: str) -> float:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import CelebBasisError
+from ..errors import CelebBasisError, how_to_install
 from .options import add_command, check_folder, hide_loading_bars, make_folder, port
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def show_page(args: argparse.Namespace) -> NoReturn:
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
-        raise CelebBasisError("the page needs Gradio: pip install 'celeb-basis[web]'") from None
+        raise CelebBasisError(f"the page needs Gradio: {how_to_install('web')}") from None
     hide_loading_bars()
     local = args.host in LOCAL and not args.domain  # through a proxy others come in
     models = args.model if args.model or not local else None

@@ -55,7 +55,7 @@ class Measured:
         """Return means and 95% intervals over pictures, of each kind too where there are several."""
         found = self.scores.summary()
         if self.impostor_similarity is not None:
-            found["strangers"] = estimate(self.impostor_similarity)
+            found["impostor_similarity"] = estimate(self.impostor_similarity)
         if self.diversity is not None:
             found["diversity"] = estimate(self.diversity)
             of_prompts = self.scores.identity.reshape(len(self.diversity), -1).mean(1)
@@ -100,7 +100,7 @@ def evaluate_people(
     seed: int = 0,
     celebrities: int | None = None,
     with_diversity: bool = False,
-    drawing: ImageCache | None = None,
+    image_cache: ImageCache | None = None,
     largest_face: bool = False,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], list[Measured]]:
@@ -133,7 +133,7 @@ def evaluate_people(
     persons = [_reference(each, judge, largest_face) for each in people]
     names = _chosen(basis, CELEBRITIES if celebrities is None else celebrities)
     total = len(people) + len(names)
-    work = _Work(drawing or ImageCache(pipe), judge, prompts, seeds, with_diversity, basis)
+    work = _Work(image_cache or ImageCache(pipe), judge, prompts, seeds, with_diversity, basis)
 
     def report(done: int) -> None:
         if progress:
@@ -168,7 +168,7 @@ def evaluate_people(
 class _Work:
     """What is done for everybody alike."""
 
-    drawing: ImageCache
+    image_cache: ImageCache
     judge: Judge
     prompts: Mapping[str, Sequence[str]]
     seeds: int
@@ -191,7 +191,7 @@ class _Work:
             ImageRequest(text.replace("{}", name).replace("{1}", company.get(kind, "")), seed + i % self.seeds)
             for i, (kind, text) in enumerate(rows)
         ]
-        pictures = self.drawing.draw(wanted, [*identities, *drawn])
+        pictures = self.image_cache.draw(wanted, [*identities, *drawn])
         others = [text.count("{1}") for _, text in rows]
         faces = self.judge.reader.read(pictures)
         # What is scored is what the prompt asks for beside the name, which would favour people whom a CLIP knows.
@@ -215,7 +215,7 @@ class _Work:
         if photo is not None:
             return find_face(photo, self.judge.reader).feature
         for seed in PORTRAIT_SEEDS:
-            [picture] = self.drawing.draw([ImageRequest(PORTRAIT.replace("{}", name), seed)])
+            [picture] = self.image_cache.draw([ImageRequest(PORTRAIT.replace("{}", name), seed)])
             [faces] = self.judge.reader.read([picture])
             if len(faces) == 1:
                 return faces[0].feature
@@ -262,7 +262,7 @@ def _over_people(measured: Sequence[Measured], people: Sequence[Person]) -> dict
     found = _stacked(measured).summary()
     impostor_similarity = [each.impostor_similarity.mean() for each in measured if each.impostor_similarity is not None]
     if impostor_similarity:
-        found["strangers"] = estimate(np.array(impostor_similarity))
+        found["impostor_similarity"] = estimate(np.array(impostor_similarity))
     rows = [
         {"name": person.identity.placeholder_token} | own.summary()
         for person, own in zip(people, measured, strict=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..backend.families import get_denoiser
-from ..backend.pipeline import Pipeline, model_name
+from ..backend.pipeline import Pipeline
 from ..backend.schedulers import get_scheduler
 from ..backend.text_encoders import fingerprint
 from ..generate import generate
@@ -77,7 +77,7 @@ class ImageCache:
                     pictures[i] = picture
                     if file := files[i]:
                         file.parent.mkdir(parents=True, exist_ok=True)
-                        save_image(picture, file, prompt=wanted[i].prompt, seed=seed, model=model_name(self.pipe))
+                        save_image(picture, file)
         return [picture for picture in pictures if picture is not None]
 
     def _file(self, picture: ImageRequest, identities: Sequence[Identity]) -> Path | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ..basis import CelebBasis
-from ..errors import OutputError
+from ..errors import OutputError, how_to_install
 from ..io import write_buffered
 
 
@@ -47,7 +47,7 @@ def plot_spectrum(basis: CelebBasis, path: str | Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise OutputError("plotting needs Matplotlib: pip install 'celeb-basis[plot]'") from None
+        raise OutputError(f"plotting needs Matplotlib: {how_to_install('plot')}") from None
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -25,6 +25,14 @@ def align_ffhq(photo: Image.Image, landmarks: Any, size: int = 512) -> Image.Ima
     return cut_square(photo, corner, across, size)
 
 
+def inside_photo(photo: Image.Image, landmarks: Any, size: int = 128) -> Image.Image | None:
+    """Return which part of what `align_ffhq` cuts out lies in the photograph: white, in mode L; None for all of it."""
+    corner, across = frame(landmarks)
+    white = Image.new("RGB", photo.size, "white")
+    inside = cut_square(white, corner, across, size, outside=(0, 0, 0)).convert("L")
+    return None if inside.getextrema()[0] == 255 else inside
+
+
 def frame(landmarks: Any) -> tuple[np.ndarray, np.ndarray]:
     """Where the upright square of a face lies: (x, y) of its top left, and (x, y) from there to its top right.
 
@@ -57,7 +65,9 @@ def alignment(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([corner.real, corner.imag]), np.array([across.real, across.imag])
 
 
-def cut_square(photo: Image.Image, corner: Any, across: Any, size: int) -> Image.Image:
+def cut_square(
+    photo: Image.Image, corner: Any, across: Any, size: int, outside: tuple[int, int, int] = GREY
+) -> Image.Image:
     """Cut a square that may lie askew in a photograph out upright, size x size; what is outside is grey.
 
     corner: (x, y) in pixels of what becomes the top left; across: (x, y) from there to the top right.
@@ -66,6 +76,6 @@ def cut_square(photo: Image.Image, corner: Any, across: Any, size: int) -> Image
     (x, y), (dx, dy) = corner, np.asarray(across) / side
     affine = (dx, -dy, x, dy, dx, y)
     cut = photo.convert("RGB").transform(
-        (side, side), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC, fillcolor=GREY
+        (side, side), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC, fillcolor=outside
     )
     return cut.resize((size, size), Image.Resampling.LANCZOS)

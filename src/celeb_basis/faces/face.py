@@ -26,6 +26,7 @@ class Face:
     face_reader: the name of the reader that described it; features of two readers cannot be compared.
     flaws: what makes its likeness suffer, in words.
     weight: what it counts among several of one person, above 0 and at most 1.
+    inside: which part of the crop lies in the photograph: white, in mode L; None for all of it.
     """
 
     crop: Image.Image
@@ -34,6 +35,7 @@ class Face:
     face_reader: str = ""
     flaws: Sequence[str] = ()
     weight: float = 1.0
+    inside: Image.Image | None = None
 
 
 class FaceReader(Protocol):

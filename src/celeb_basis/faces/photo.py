@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from ..errors import PhotoError
+from ..errors import PhotoError, how_to_install
 from ..io import check_regular
 from ..limits import (
     MAX_FILE_BYTES,
@@ -160,7 +160,7 @@ def _opened(file: BinaryIO, header: bytes) -> Image.Image:
             from pi_heif import HeifImageFile
         except ImportError:
             raise _Unknown(
-                "is a HEIC photo: save it as JPEG, or read it with what pip install 'celeb-basis[photo]' brings"
+                f"is a HEIC photo: save it as JPEG, or install what reads it: {how_to_install('photo')}"
             ) from None
         file.seek(0)
         heic: Image.Image = HeifImageFile(file)

@@ -17,9 +17,9 @@ BLURRED = 0.1  # sharpness
 TURNED = 0.4  # offset of the nose, which a head turned by about 35 degrees has
 CUT = 0.1  # share of the face outside the photograph
 GLARE = 0.3  # share of the face that is white
-# Of an eye's brightness over the cheeks'. In eight good photographs, also in shadow and compressed, the brighter eye has
-# .49 or more and the darker one .82 or less; under dark rectangles .34 or less, under white ones 1.01 or more. Masks over
-# the mouth cannot be told so. No photographs of true sunglasses were at hand.
+# An eye's brightness over the cheeks'. In eight good photographs, also in shadow and compressed, the brighter eye has
+# .49 or more and the darker one .82 or less; under dark rectangles .34 or less, under white ones 1.01 or more. Masks
+# over the mouth cannot be told so. No photographs of true sunglasses were at hand.
 DARK_EYES, WHITE_EYES = 0.41, 0.92
 BLOCKY = 4.0  # edges between a JPEG's blocks over those inside: 1 to 1.2; at quality 10 up to 3.5, at 3 from 5.2
 GOOD = 100  # pixels from which size does not matter any more

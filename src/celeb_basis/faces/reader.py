@@ -12,7 +12,7 @@ from PIL import Image
 from ..backend.pipeline import Pipeline, model_card, model_name
 from ..backend.plugins import load_plugin, plugin_errors
 from ..errors import ModelError
-from .align import align_ffhq
+from .align import align_ffhq, inside_photo
 from .detect import Detector
 from .face import Face, FaceReader
 from .quality import quality_of
@@ -55,6 +55,7 @@ class PhotoReader:
                     face_reader=self.name,
                     flaws=quality.flaws,
                     weight=quality.weight,
+                    inside=inside_photo(photo, found.landmarks),
                 )
             )
         return faces

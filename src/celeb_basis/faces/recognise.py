@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..backend.pipeline import silence_libraries
-from ..errors import ModelError
+from ..errors import ModelError, how_to_install
 from .align import align_arcface, align_ffhq
 
 
@@ -89,8 +89,7 @@ def _is(path: Path, sha256: str) -> bool:
 # Describes the face at five landmarks (5, 2) of a photograph: numbers of which the direction counts.
 Describe = Callable[[Image.Image, np.ndarray], np.ndarray]
 
-PHOTO_EXTRA = "pip install 'celeb-basis[photo]'"
-JUDGE_EXTRA = "pip install 'celeb-basis[judge]'"
+PHOTO_EXTRA, JUDGE_EXTRA = how_to_install("photo"), how_to_install("judge")
 
 
 def opencv() -> Any:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from ..backend.denoiser import Denoiser
 from ..errors import IdentityError
+from ..faces.face import Face
 
 SCALES = tuple(i / 10 for i in range(1, 11))  # the paper's 0.1 to 1.0
 JITTER = (0.8, 1.2)  # brightness, contrast and saturation are multiplied by one of these each
@@ -19,10 +21,16 @@ HAIR_WEIGHT = 0.1  # of the head around a face in the loss, where the face count
 
 @dataclass(frozen=True, eq=False)
 class TrainingImage:
-    """A face on black: pixels (3, size, size) in -1..1, and the square that it covers: top, left, side in pixels."""
+    """A face on black.
+
+    pixels: (3, size, size) in -1..1.
+    square: what the face covers: top, left, side in pixels.
+    weights: of each latent in a loss on faces, (1, size / vae_scale_factor, size / vae_scale_factor).
+    """
 
     pixels: Tensor
     square: tuple[int, int, int]
+    weights: Tensor
 
 
 class TrainingImages:
@@ -36,7 +44,7 @@ class TrainingImages:
     def __init__(
         self,
         denoiser: Denoiser,
-        crops: Sequence[Image.Image],
+        faces: Sequence[Face],
         *,
         resolution: int,
         scales: Sequence[float] | None,
@@ -48,10 +56,10 @@ class TrainingImages:
                 f"a resolution of {resolution} pixels must be a multiple of {denoiser.size_multiple}",
                 argument="resolution",
             )
-        self._denoiser, self._crops, self._resolution, self._scales = denoiser, crops, resolution, scales
+        self._denoiser, self._faces, self._resolution, self._scales = denoiser, faces, resolution, scales
         self._seeds = torch.randint(2**62, (num_train_images,), generator=generator).tolist()
         self._latents: dict[int, Tensor] = {}
-        self._squares: dict[int, tuple[int, int, int]] = {}
+        self._weights: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._seeds)
@@ -63,20 +71,16 @@ class TrainingImages:
             images = [self._make(i) for i in new]
             encoded = self._denoiser.encode(torch.stack([image.pixels for image in images]))
             self._latents |= zip(new, encoded, strict=True)
-            self._squares |= zip(new, (image.square for image in images), strict=True)
+            self._weights |= zip(new, (image.weights for image in images), strict=True)
         return torch.stack([self._latents[i] for i in wanted])
 
     def face_weights(self, index: Tensor) -> Tensor:
         """Return the weights of the latents in a loss on faces, (n, 1, h, w), for images that were made before."""
-        side = self._resolution // self._denoiser.vae_scale_factor
-        squares = (self._squares[i] for i in index.tolist())
-        return torch.stack(
-            [face_weights(side, *(v / self._denoiser.vae_scale_factor for v in square)) for square in squares]
-        )
+        return torch.stack([self._weights[i] for i in index.tolist()])
 
     def _make(self, i: int) -> TrainingImage:
         return training_image(
-            self._crops,
+            self._faces,
             size=self._resolution,
             vae_scale_factor=self._denoiser.vae_scale_factor,
             scales=self._scales,
@@ -85,17 +89,17 @@ class TrainingImages:
 
 
 def training_image(
-    crops: Sequence[Image.Image],
+    faces: Sequence[Face],
     *,
     size: int,
     vae_scale_factor: int,
     scales: Sequence[float] | None,
     generator: torch.Generator,
 ) -> TrainingImage:
-    """Make a training image of `size` pixels from one of several square face crops.
+    """Make a training image of `size` pixels from one of several faces.
 
-    The crop's colours are jittered; it is mirrored half of the time, scaled by one of `scales` and placed at random on
-    a black canvas. Its side and place are multiples of vae_scale_factor, so that the face covers whole latents.
+    The colours of its crop are jittered; it is mirrored half of the time, scaled by one of `scales` and placed at
+    random on a black canvas. Its side and place are multiples of vae_scale_factor, so that it covers whole latents.
 
     Source: the training images of Yuan et al. (2023).
     """
@@ -103,8 +107,10 @@ def training_image(
     def pick(n: int) -> int:
         return int(torch.randint(n, (), generator=generator))
 
-    face = _jitter(_to_tensor(crops[pick(len(crops))]), generator)
-    face = face.flip(-1) if pick(2) else face
+    chosen = faces[pick(len(faces))]
+    face = _jitter(_to_tensor(chosen.crop), generator)
+    mirrored = pick(2) == 1
+    face = face.flip(-1) if mirrored else face
     options, unit = scales or SCALES, vae_scale_factor
     side = min(size, max(unit, round(options[pick(len(options))] * size / unit) * unit))
     face = torch.nn.functional.interpolate(
@@ -113,7 +119,13 @@ def training_image(
     top, left = (pick((size - side) // unit + 1) * unit for _ in range(2))
     pixels = torch.full((3, size, size), -1.0)
     pixels[:, top : top + side, left : left + side] = face.clamp(0, 1) * 2 - 1
-    return TrainingImage(pixels, (top, left, side))
+    square = (top, left, side)
+    weights = face_weights(size // unit, *(length / unit for length in square))
+    if chosen.inside is not None:  # what lies outside the photograph is grey, and not the person's
+        inside = _to_tensor(chosen.inside)[:1]
+        inside = adaptive_avg_pool2d(inside.flip(-1) if mirrored else inside, side // unit)
+        weights[:, top // unit : (top + side) // unit, left // unit : (left + side) // unit] *= inside
+    return TrainingImage(pixels, square, weights)
 
 
 def face_weights(size: int, top: float, left: float, side: float) -> Tensor:

@@ -130,12 +130,12 @@ def _steps(
     provenance = [how | {"photos": str(len(faces)), "face_reader": faces[0].face_reader} for faces in people]
     free = parametrization.free.requires_grad_()
 
-    def at(step: int, loss: float, *, is_last: bool) -> FitStep:
+    def state(step: int, loss: float, *, is_last: bool) -> FitStep:
         vectors = parametrization.vectors(average).detach()
         return FitStep(step, steps, is_last, loss, vectors, basis, placeholder_tokens, provenance)
 
     average = parametrization.averaged(free.detach().clone())  # the optimiser changes `free` in place
-    yield at(0, math.nan, is_last=steps == 0)
+    yield state(0, math.nan, is_last=steps == 0)
     if steps == 0:
         return
     check_trainable(pipe)
@@ -160,7 +160,7 @@ def _steps(
         decay = min(method.momentum, (1 + step) / (10 + step))
         average = torch.lerp(parametrization.averaged(free.detach()), average, decay)
         is_last = step == steps or 2 * time.monotonic() - before > end  # the next step may take as long as this one
-        reached = at(step, loss, is_last=is_last)
+        reached = state(step, loss, is_last=is_last)
         if is_last:
             _warn_if_far(reached)
         yield reached
@@ -188,7 +188,7 @@ def person_images(
     least = min(face.weight for face in faces)
     return TrainingImages(
         denoiser,
-        [face.crop for face in faces for _ in range(min(10, round(face.weight / least)))],
+        [face for face in faces for _ in range(min(10, round(face.weight / least)))],
         resolution=recipe.resolution or denoiser.resolution,
         scales=recipe.scales or model_card(pipe).scales,
         num_train_images=recipe.num_train_images,

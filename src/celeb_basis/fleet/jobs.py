@@ -68,7 +68,7 @@ class FitJob(Job):
 
     def load(self) -> Needs:
         """Load the model, its basis and its face reader. Raises the error that everybody would meet."""
-        assert self.model.basis and self.model.face_reader  # both are made when they are first asked for
+        _ = self.model.basis, self.model.face_reader  # both are made when they are first asked for
         if self.recipe.max_train_steps != 0:
             check_trainable(self.model.pipe)
         return super().load()
@@ -193,7 +193,7 @@ class GenerateJob(Job):
 
     def _write(self, image: Image.Image, file: str, prompt: str, seed: int) -> None:
         with storage.written(self._path(file)) as temporary:
-            save_image(image, temporary, prompt=prompt, seed=seed, model=self.model.name)
+            save_image(image, temporary)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +254,9 @@ class EvaluateJob(Job):
             seeds=self.seeds,
             seed=self.seed if row.seed is None else row.seed,
             celebrities=0,
-            drawing=ImageCache(self.model.pipe, self.num_inference_steps, self.guidance_scale, sampler=self.sampler),
+            image_cache=ImageCache(
+                self.model.pipe, self.num_inference_steps, self.guidance_scale, sampler=self.sampler
+            ),
             largest_face=self.largest_face,
         )
         means = {key: round(report[key]["mean"], 4) for key in ("identity", "prompt", "detection") if key in report}

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
 
-from ..errors import CelebBasisError, FleetError
+from ..errors import CelebBasisError, FleetError, how_to_install
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5  # workers that an item may take with it, and that may end while they start
-CONNECT = 10.0  # seconds for the machine at an address to answer
+CONNECT = 5.0  # seconds for the machine at an address to take a connection, and again for Ray to answer
 PATIENCE = 60.0  # seconds without a worker, after which that is said
 LOCAL = "local"
 # Ray reads these when it is imported. It would report to its makers, print what happens to its processes among the
@@ -276,12 +276,13 @@ def _reason(error: Exception) -> str:
 @contextmanager
 def _cluster(address: str) -> Iterator[Any]:
     """Yield Ray, connected for the block unless it is already."""
+    _check_answers(address)
     for name, value in (ENVIRONMENT | (LOCAL_ENVIRONMENT if address == LOCAL else {})).items():
         os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError:
-        raise FleetError("a fleet needs Ray: pip install 'celeb-basis[fleet]'") from None
+        raise FleetError(f"a fleet needs Ray: {how_to_install('fleet')}") from None
     if ray.is_initialized():
         yield ray
         return
@@ -289,13 +290,9 @@ def _cluster(address: str) -> Iterator[Any]:
     before = signal.getsignal(signal.SIGTERM)
     local = {"include_dashboard": False, "object_store_memory": OBJECTS} if address == LOCAL else {}
     try:
-        _check_answers(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except (OSError, RuntimeError, ValueError, OverflowError, ImportError) as error:
-        said = " ".join(str(error).split())[:300]
-        if address == LOCAL:
-            raise FleetError(f"Ray cannot start here: {said}") from None
-        raise FleetError(f"there is no cluster at {address}: {said}", argument="address") from None
+        raise _not_connected(address, error) from None
     if main:
         signal.signal(signal.SIGTERM, before)  # Ray's own handler would end the process with a traceback
     try:
@@ -305,13 +302,24 @@ def _cluster(address: str) -> Iterator[Any]:
 
 
 def _check_answers(address: str) -> None:
-    """Raise OSError unless something at an address answers as gRPC does; Ray itself would try for minutes."""
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS", "")
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    """Raise FleetError unless something at an address answers as gRPC does; Ray itself would try for minutes."""
+    asked = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    host, _, port = asked.removeprefix("ray://").rpartition(":")
     if not port.isdecimal():
         return
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT) as connection:
-        connection.sendall(GREETING)
-        if not connection.recv(1):
-            raise OSError("what listens there is no Ray")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                connection.sendall(GREETING)
+                if not connection.recv(1):
+                    raise OSError("what listens there is no Ray")
+    except (OSError, ValueError, OverflowError) as error:
+        raise _not_connected(address, error) from None
+
+
+def _not_connected(address: str, error: Exception) -> FleetError:
+    """Return the error for a Ray that cannot be started or reached."""
+    said = " ".join(str(error).split())[:300]
+    if address == LOCAL:
+        return FleetError(f"Ray cannot start here: {said}")
+    return FleetError(f"there is no cluster at {address}: {said}", argument="address")

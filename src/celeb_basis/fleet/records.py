@@ -8,10 +8,11 @@ import io
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import chain
 from typing import Any
 
-from ..errors import PhotoError
+from ..errors import PhotoError, how_to_install
 from ..limits import MAX_CELL_BYTES, MAX_CHUNK_BYTES, MAX_CHUNK_VALUES, MAX_LINE_BYTES
 from . import storage
 
@@ -55,7 +56,7 @@ def parse_object(line: str) -> dict[str, Any]:
 
 def _read_csv(table: str, usual: str) -> Iterator[tuple[int, Record]]:
     """Yield the rows of a file as spreadsheets write it: which delimiter it has is found out by its first line."""
-    lines = _text_lines(table)
+    lines = _decodeds(table)
     before, header = 0, "\n"
     try:
         while header and not header.strip():
@@ -78,7 +79,7 @@ def _read_csv(table: str, usual: str) -> Iterator[tuple[int, Record]]:
                 )
             if any(cells):
                 yield rows.line_num + before - 1, dict(zip(names, cells, strict=False))
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:  # ValueError: a delimiter that can be none
         raise PhotoError(f"{table} cannot be read as a table: {error}") from None
 
 
@@ -92,32 +93,48 @@ def _delimiter(header: str, usual: str) -> str:
     return max((usual, *DELIMITERS), key=known)
 
 
-def _text_lines(table: str) -> Iterator[str]:
+def _decodeds(table: str) -> Iterator[str]:
     """Yield the lines of a text in UTF-8, UTF-16 with its mark, or else Windows-1252, which Excel writes."""
     with storage.opened(table) as file:
         mark = file.read(2)
     if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         with storage.opened(table) as file, io.TextIOWrapper(file, encoding="utf-16", newline="") as text:
-            while line := text.readline(MAX_LINE_BYTES + 1):
-                if len(line) > MAX_LINE_BYTES:
+            while found := text.readline(MAX_LINE_BYTES + 1):
+                if len(found) > MAX_LINE_BYTES:
                     raise PhotoError(f"{table} has a line of more than {MAX_LINE_BYTES / 1e6:,.0f} MB: it is no table")
-                yield line
+                yield found
         return
     encoding = "utf-8-sig"
-    for content in storage.read_lines(table):
-        for line in content.splitlines(keepends=True):  # a Mac's line ends are no others' too
+    for line in storage.read_lines(table):
+        for part in line.splitlines(keepends=True):  # a Mac of old ends lines with a carriage return alone
             try:
-                yield line.decode(encoding)
+                decoded = part.decode(encoding)
             except UnicodeDecodeError:
-                logger.info(f"{table} is not UTF-8: it is read as Windows-1252")
                 encoding = "cp1252"
-                yield line.decode(encoding)
+                decoded = _decode_windows(part, table)
+            yield decoded
             if encoding == "utf-8-sig":
                 encoding = "utf-8"
 
 
+def _decode_windows(line: bytes, table: str) -> str:
+    """Return a line in Windows-1252. Raises PhotoError where it is not in that either."""
+    try:
+        text = line.decode("cp1252")
+    except UnicodeDecodeError:
+        raise PhotoError(f"{table} cannot be read as a table: it is in an unknown encoding, save it as UTF-8") from None
+    _note_encoding(table)
+    return text
+
+
+@cache
+def _note_encoding(table: str) -> None:
+    """Log once, though tables are read twice, that a table is not UTF-8."""
+    logger.info(f"{table} is not UTF-8: it is read as Windows-1252")
+
+
 def _read_json(table: str) -> Iterator[tuple[int, Record]]:
-    for number, line in enumerate(_text_lines(table), start=1):
+    for number, line in enumerate(_decodeds(table), start=1):
         if line.strip():
             try:
                 yield number, parse_object(line)
@@ -130,7 +147,7 @@ def _read_parquet(table: str) -> Iterator[tuple[int, Record]]:
     try:
         from pyarrow.parquet import ParquetFile
     except ImportError:
-        raise PhotoError("a Parquet table needs pyarrow: pip install 'celeb-basis[fleet]'") from None
+        raise PhotoError(f"a Parquet table needs pyarrow: {how_to_install('fleet')}") from None
     number = 0
     with storage.opened(table) as file:
         try:

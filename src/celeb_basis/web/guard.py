@@ -10,7 +10,6 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import ExitStack
-from http.cookies import CookieError, SimpleCookie
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs
@@ -42,6 +41,7 @@ GET = re.compile(
 POST = re.compile(rf"/login/?|{API}/(queue/join|run/predict|cancel|reset|upload)/?")
 HOST = re.compile(r"([a-z0-9._-]{1,255}|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 VISITOR = "celeb_basis_visitor"
+COOKIE = re.compile(rf"{VISITOR}|access-token-[A-Za-z0-9_-]{{1,100}}")
 TOO_LARGE = f"an upload may have {MAX_UPLOAD_MB} MB"
 SLOWEST = 5.0  # seconds that an attempt takes after many wrong ones
 
@@ -96,12 +96,12 @@ class Guard:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         method, path = scope["method"], scope["path"]
         self._check_origin(method, path, headers)
-        scope["headers"] = [(name, value) for name, value in scope["headers"] if self._is_safe(name, value)]
+        cookies = _cookies(headers.get("cookie", ""))
+        scope["headers"] = self._true_headers(scope["headers"], headers, cookies)
         if not (PUBLIC.fullmatch(path) or (POST if method == "POST" else GET).fullmatch(path)):
             raise Wrong(404, "there is no such place on this page")
         if method not in ("GET", "HEAD", "POST"):
             raise Wrong(405, "the page answers GET and POST")
-        cookies = _cookies(headers.get("cookie", ""))
         tokens = [value for name, value in cookies.items() if name.startswith("access-token-")]
         known = self._logged_in is None or any(map(self._logged_in, tokens))
         if not known and not PUBLIC.fullmatch(path) and path.rstrip("/") not in ("/config", f"{API}/login_check"):
@@ -145,11 +145,25 @@ class Guard:
         """Return whether the page may be opened under a name: one of its own, or an address."""
         return name in self._hosts or _is_address(name.strip("[]"))
 
-    def _is_safe(self, name: bytes, value: bytes) -> bool:
-        """Return whether the page may read a header: addresses in its answers come from some of them."""
-        if name.lower() == b"x-forwarded-host":
-            return self._is_known(_split(value.decode("latin-1").partition(",")[0].strip())[0])
-        return name.lower() != b"x-gradio-server"
+    def _true_headers(
+        self, given: list[tuple[bytes, bytes]], headers: dict[str, str], cookies: dict[str, str]
+    ) -> list[tuple[bytes, bytes]]:
+        """Return headers with the page's own cookies alone, and with its own address, which its answers repeat.
+
+        Where the browser says by which name of ours it called a proxy, that counts.
+        """
+        scheme, _, rest = headers.get("origin", headers.get("referer", "")).lower().partition("://")
+        place = rest.partition("/")[0]
+        if _split(place)[0] in self._domains:
+            own = {b"x-forwarded-host": place, b"x-forwarded-proto": "https" if scheme == "https" else "http"}
+        else:
+            forwarded = headers.get("x-forwarded-host", "").partition(",")[0].strip()
+            own = {b"x-forwarded-host": forwarded} if self._is_known(_split(forwarded)[0]) else {}
+        if cookies:
+            own[b"cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        replaced = {b"cookie", b"x-gradio-server", b"x-forwarded-host", *own}
+        kept = [(name, value) for name, value in given if name.lower() not in replaced]
+        return [*kept, *((name, value.encode("latin-1")) for name, value in own.items())]
 
     async def _at_the_door(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Try one password at a time, each wrong one slower than the last."""
@@ -241,11 +255,9 @@ def _is_address(name: str) -> bool:
 
 
 def _cookies(header: str) -> dict[str, str]:
-    """Return the cookies of a request, by name."""
-    try:
-        return {name: morsel.value for name, morsel in SimpleCookie(header).items()}
-    except CookieError:
-        return {}
+    """Return the page's own cookies, by name; others, which may take Python's own parser minutes, are left out."""
+    pairs = (part.strip().partition("=") for part in header.split(";"))
+    return {name: value for name, _, value in pairs if COOKIE.fullmatch(name) and SESSION.fullmatch(value)}
 
 
 def _own_cookies(send: Send, visitor: str | None) -> Send:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
@@ -100,7 +99,7 @@ def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[A
                     label="The face in it", height=300, min_width=150, buttons=[], interactive=False, format="png"
                 )
             with gr.Accordion("More photos of the same person", open=False):
-                more = gr.File(show_label=False, file_count="multiple", file_types=["image"], height=140)
+                more = gr.File([], show_label=False, file_count="multiple", file_types=["image"], height=140)
             with gr.Row():
                 stranger = gr.Button("No photo at hand? Take a stranger", size="md")
                 largest_face = gr.Checkbox(label="Take the largest of several faces", container=False)
@@ -178,7 +177,7 @@ def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[A
 def _spelling(name: str, token: str) -> str:
     """Return how prompts write a name, where that is not how the visitor wrote it."""
     written = name.strip()
-    return "" if written in ("", token, token[1:-1]) else f"Prompts write {excerpt(written)} as {token}."
+    return "" if written.lower() in ("", token, token[1:-1]) else f"Prompts write {excerpt(written)} as {token}."
 
 
 def _stranger(session: Session) -> str:
@@ -197,9 +196,9 @@ def _draw(
     prompt.render()
     with gr.Row():
         count = gr.Slider(1, 8, 2, step=1, precision=0, label="Pictures", min_width=150)
-        seed = gr.Number(
-            None, label="Seed", precision=0, minimum=0, maximum=2**53, min_width=140, placeholder="new each time"
-        )
+        with gr.Column(min_width=140):
+            seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53)
+            keep = gr.Checkbox(label="Keep this seed", container=False)
         strength = gr.Slider(
             0, 1.25, 1, step=0.05, label="Strength", info="0: the mean person. 1: as learnt.", min_width=150
         )
@@ -234,8 +233,7 @@ def _draw(
         pictures: list[tuple[Path, str]] = []
         with _errors_in_one_line():
             check = visitors.watch(request.session_hash)
-            first = secrets.randbelow(10**6) if seed is None else seed
-            numbers = count, steps or None, guidance or None, first
+            numbers = count, steps or None, guidance or None, seed or 0
             drawn = session.draw(
                 prompt, *numbers, apart=apart, strength=strength, negative_prompt=negative, check=check
             )
@@ -250,6 +248,7 @@ def _draw(
     _run_as_job(
         [start.click, prompt.submit], stop, line, draw,
         [prompt, count, steps, guidance, seed, apart, strength, negative, session], [line, gallery], api_name="draw",
+        seed=seed, keep_seed=keep,
     )  # fmt: skip
     return chips, prompt, (steps, guidance)
 
@@ -384,12 +383,21 @@ def _run_as_job(
     outputs: list[Any],
     *,
     api_name: str,
+    seed: gr.Number | None = None,
+    keep_seed: gr.Checkbox | None = None,
 ) -> Any:
-    """Let a job wait for others, run, and stop when told to; `line` says which. Return its event."""
+    """Let a job wait for others, run, and stop when told to; `line` says which. Return its event.
+
+    seed: a number that each run in a browser takes anew, unless `keep_seed` is ticked.
+    """
     # In the browser itself, so that the notice appears at once.
-    begun = f"() => [{json.dumps(theme.status(WAITING))}, {{__type__: 'update', interactive: true}}]"
-    gr.on(triggers, None, None, [line, stop], js=begun, **PRIVATE)
-    running = gr.on(triggers, work, inputs, outputs, api_name=api_name, show_progress="hidden", **JOB)
+    begun = f"[{json.dumps(theme.status(WAITING))}, {{__type__: 'update', interactive: true}}"
+    if seed is None:
+        start = gr.on(triggers, None, None, [line, stop], js=f"() => {begun}]", **PRIVATE)
+    else:
+        js = f"(seed, keep) => {begun}, keep ? seed : Math.floor(Math.random() * 1e6)]"
+        start = gr.on(triggers, None, [seed, keep_seed], [line, stop, seed], js=js, **PRIVATE)
+    running = start.then(work, inputs, outputs, api_name=api_name, show_progress="hidden", **JOB)
     running.success(lambda: gr.Button(interactive=False), None, stop, **PRIVATE)
 
     def after_failure(said: str) -> tuple[str, gr.Button]:

@@ -86,6 +86,8 @@ def serve(
         )
         inner: Any = outer.routes[-1].app
         page.allowed_paths = [str(studio.out)]  # the guard looks closer
+        if domains:  # Behind a proxy, as on Colab, the address of the page is what the browser says, not the host sent.
+            page.config["is_colab"] = True
         guard = Guard(
             outer,
             visitors,

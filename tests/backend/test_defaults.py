@@ -1,0 +1,69 @@
+"""Drawing defaults: what the card says, then the signs of a distilled model, then the pipeline."""
+
+import pytest
+from conftest import make_pipeline
+from diffusers import EulerDiscreteScheduler, LCMScheduler
+
+from celeb_basis import ModelCard, ModelError, PromptError
+from celeb_basis.backend.defaults import drawing_defaults
+from celeb_basis.generate import generate
+
+EULER = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+
+
+def named(name, scheduler=None, card=None):
+    pipe = make_pipeline("sd1")
+    pipe.register_to_config(_name_or_path=name)
+    pipe.card = card or ModelCard()
+    pipe.scheduler = scheduler or pipe.scheduler
+    return pipe
+
+
+def trailing():
+    return EulerDiscreteScheduler(**EULER, timestep_spacing="trailing")
+
+
+def leading():
+    return EulerDiscreteScheduler(**EULER, timestep_spacing="leading")
+
+
+@pytest.mark.parametrize(
+    ("name", "scheduler", "expected"),
+    [
+        ("stabilityai/sd-turbo", trailing, (1, 0.0)),
+        ("models/SDXL-Lightning-2steps", trailing, (2, 0.0)),
+        ("sdxl_lightning_4step.safetensors", leading, (4, 0.0)),  # takes the schedule of SDXL's configuration
+        ("ByteDance/Hyper-SD", trailing, (8, 0.0)),
+        ("some/dmd2-merge", trailing, (4, 0.0)),
+        ("some/model", LCMScheduler, (4, 1.0)),
+        ("some/hyper-realism", leading, (50, 7.5)),  # a name alone says nothing
+        ("turbo-labs/portraits", trailing, (50, 7.5)),  # nor does that of its owner
+        ("some/turbocharged", trailing, (50, 7.5)),
+        ("some/model", trailing, (50, 7.5)),
+    ],
+)
+def test_signs_of_a_distilled_model(name, scheduler, expected):
+    defaults = drawing_defaults(named(name, scheduler()))
+    assert defaults[:2] == expected
+    assert bool(defaults.reason) == (expected != (50, 7.5))
+
+
+def test_a_card_overrules():
+    pipe = named("sd-turbo", trailing(), ModelCard(num_inference_steps=3))
+    assert drawing_defaults(pipe)[:2] == (3, 0.0)
+    pipe.card = ModelCard(num_inference_steps=6, guidance_scale=2)
+    assert drawing_defaults(pipe) == (6, 2, "")
+    pipe.card = ModelCard(guidance_scale=0)
+    pipe.scheduler = leading()
+    assert drawing_defaults(pipe)[:2] == (50, 0)
+    with pytest.raises(ModelError, match="guidance_scale"):
+        ModelCard(guidance_scale=-1)
+
+
+def test_a_negative_prompt_without_guidance_is_refused():
+    """As it would have no effect."""
+    pipe = named("sd-turbo", trailing())
+    with pytest.raises(PromptError, match="no effect at guidance 0: leave it out"):
+        generate(pipe, "a photo", negative_prompt="the beach")
+    [image] = generate(pipe, "a photo", negative_prompt="the beach", guidance_scale=2)
+    assert image.size == (16, 16)
