@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from celeb_basis.cli import main
-from celeb_basis.cli.terminal import MAX_MESSAGE_LENGTH
+from celeb_basis.limits import MAX_MESSAGE_LENGTH
 
 
 def answer(capsys: Any, *args: object) -> Any:

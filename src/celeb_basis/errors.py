@@ -19,6 +19,17 @@ from .limits import MAX_MESSAGE_LENGTH
 END = 200  # characters of a long message's end, where it says what to do
 
 
+def printable(text: str) -> str:
+    """Return a text with control sequences, changes of direction and the like written as escapes."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def one_line(text: str) -> str:
+    """Return a message as one printable line; of a long one the middle is left out."""
+    text = printable(" ".join(text.split()))
+    return text if len(text) <= MAX_MESSAGE_LENGTH else f"{text[: MAX_MESSAGE_LENGTH - END - 5]} ... {text[-END:]}"
+
+
 def how_to_install(extra: str) -> str:
     """Return the command that installs one of the package's extras, such as photo."""
     return f"pip install -e '.[{extra}]' in the folder of celeb-basis"
@@ -27,17 +38,15 @@ def how_to_install(extra: str) -> str:
 class CelebBasisError(Exception):
     """Something the user can put right.
 
-    message: one line that says what is wrong and what to do. Of a long one, which quotes a file or an argument, the
-        middle is left out.
+    message: one line that says what is wrong and what to do; what it quotes of a file or an argument cannot steer a
+        terminal, and is cut where it is long.
     argument: of the call: the one that is wrong, or that would help. A program that calls it otherwise, such as the
         command line with its options, names it in its own way.
     """
 
     def __init__(self, message: str, *, argument: str | None = None) -> None:
-        if len(message) > MAX_MESSAGE_LENGTH:
-            message = f"{message[: MAX_MESSAGE_LENGTH - END - 5]} ... {message[-END:]}"
-        super().__init__(message)
-        self.message, self.argument = message, argument
+        self.message, self.argument = one_line(message), argument
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message} (argument: {self.argument})" if self.argument else self.message

@@ -447,6 +447,13 @@ def test_more_components_than_rank_says_the_rank(model, tmp_path, capsys):
     assert "between 1 and 7" in line and not (tmp_path / "b.safetensors").exists()
 
 
+def test_an_evaluation_that_is_refused_leaves_no_folder(model, people, tmp_path, capsys):
+    Image.new("RGB", (64, 64)).save(tmp_path / "wall.jpg")
+    command = ("evaluate", "--identity", people[0], "--photo", tmp_path / "wall.jpg", "--clip", "none")
+    assert main([*map(str, command), "--model", str(model / "sd"), "--device", "cpu", "-o", str(tmp_path / "out")]) == 2
+    assert "no face found" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_real_photos_say_what_finding_faces_needs(model, tmp_path, monkeypatch, capsys):
     """Without the package of the face models: the pip line. With it no network is needed."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

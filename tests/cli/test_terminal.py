@@ -15,7 +15,8 @@ from PIL import Image
 
 from celeb_basis import Identity
 from celeb_basis.cli import main
-from celeb_basis.cli.terminal import MAX_MESSAGE_LENGTH, one_line
+from celeb_basis.errors import one_line
+from celeb_basis.limits import MAX_MESSAGE_LENGTH
 
 
 def run(*args, **more):

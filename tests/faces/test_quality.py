@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from photographs import ALWAYS, EVERYBODY, photograph
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from celeb_basis.faces.align import TEMPLATE
 from celeb_basis.faces.detect import Detection, Detector
+from celeb_basis.faces.photo import open_photo
 from celeb_basis.faces.quality import quality_of
 
 
@@ -40,6 +41,40 @@ def test_flaws_are_named(name):
         seen = quality(picture)
         assert any(flaw in said for said in seen.flaws), flaw
         assert seen.weight < 0.9 * quality(photo).weight
+
+
+def covered(photo, width, height, colour):
+    """The photograph with a rectangle over each eye, in distances of the eyes."""
+    [face] = Detector().find(photo)
+    left, right = face.landmarks[:2]
+    between = float(np.hypot(*(right - left)))
+    hidden = photo.copy()
+    for x, y in (left, right):
+        box = (x - width * between, y - height * between, x + width * between, y + height * between)
+        ImageDraw.Draw(hidden).rectangle([float(side) for side in box], fill=colour)
+    return hidden
+
+
+@pytest.mark.parametrize("name", EVERYBODY)
+@pytest.mark.parametrize(("width", "height", "colour"), [(0.4, 0.28, (10, 10, 10)), (0.3, 0.2, (255, 255, 255))])
+def test_hidden_eyes_are_seen(name, width, height, colour):
+    seen = quality(covered(photograph(name), width, height, colour))
+    assert any("eyes are hidden" in said for said in seen.flaws) and seen.weight <= 0.5
+
+
+@pytest.mark.parametrize("name", EVERYBODY)
+@pytest.mark.parametrize(("jpeg", "is_said"), [(3, True), (30, False), (90, False)])
+def test_heavy_compression_is_seen(name, jpeg, is_said, tmp_path):
+    photograph(name).save(tmp_path / "a.jpg", quality=jpeg)
+    found = Detector().find(open_photo(tmp_path / "a.jpg"))
+    if found:  # little is left of some
+        seen = quality_of(open_photo(tmp_path / "a.jpg"), found[0])
+        assert any("compressed" in said for said in seen.flaws) == is_said
+
+
+@pytest.mark.parametrize("name", EVERYBODY)
+def test_a_face_in_shadow_has_no_hidden_eyes(name):
+    assert quality(photograph(name).point([round(0.35 * v) for v in range(256)] * 3)).flaws == []
 
 
 def test_white_faces_are_over_exposed():

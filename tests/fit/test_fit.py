@@ -562,6 +562,6 @@ def test_other_misuse_is_refused(pipe, basis, instant_map):
 def test_a_fit_that_ends_far_from_everybody_is_said(pipe, basis, caplog):
     for rate, method, said in ((10, "textual-inversion", 1), (1, "celeb-basis", 0)):
         caplog.clear()
-        fit_identity(pipe, basis, make_face(1), placeholder_token="<ada>", learning_rate=rate, method=method, **QUICK)
+        fit_identity(pipe, basis, [make_face(1)], placeholder_token="<ada>", learning_rate=rate, method=method, **QUICK)
         told = [text for text in caplog.messages if "as far from the mean person" in text]
         assert len(told) == said and all("<ada> ended" in text and "lower learning rate" in text for text in told)

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from ..errors import CelebBasisError
+from ..errors import CelebBasisError, printable
 from . import basis, blend, demo, evaluate, fit, fleet, generate, info, miniature, sample, web
 from .options import Parser
 from .signals import Stop, at_once
-from .terminal import printable, say
+from .terminal import say
 
 
 def run(argv: Sequence[str] | None, stop: Stop) -> int:

@@ -161,7 +161,6 @@ def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
     model = load_model(args, basis=basis)
     with at_once():
         judge = model.get_judge([person.identity for person in people], reader=args.judge, clip=args.clip)
-    make_folder(args.out)
     with Progress() as progress:
         report, measured = evaluate_people(
             model.pipe,
@@ -179,6 +178,7 @@ def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
             largest_face=args.largest_face,
             progress=progress,
         )
+    make_folder(args.out)
     report["pictures"] = str(args.out / "pictures")
     report["contact_sheets"] = _sheets(args, people, measured)
     report["file"] = _write(args.out / "report.json", report)

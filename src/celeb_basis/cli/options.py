@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..backend.card import DEFAULT_MODEL, SAMPLERS
-from ..errors import OutputError, PromptError
+from ..errors import OutputError, PromptError, one_line
 from ..limits import MAX_COUNT, MAX_GUIDANCE
 from ..notation import Box, check_box, check_token
 from .signals import at_once
-from .terminal import one_line
 
 if TYPE_CHECKING:
     from ..model import Model
