@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, partial, partialmethod
 from pathlib import Path
 
 import httpx
@@ -28,7 +28,6 @@ from stops import improper
 
 from celeb_basis import CelebBasis, Identity
 from celeb_basis.cli import main
-from celeb_basis.evaluation.evaluate import evaluate
 from celeb_basis.io import remove_abandoned
 from celeb_basis.miniature import demo
 
@@ -116,9 +115,9 @@ def _hasten() -> None:
     """
     demo.SCENES = dict(list(demo.SCENES.items())[:1])
     demo.CELEBRITIES = 1
-    demo.Recipe = partial(demo.Recipe, max_train_steps=2, num_train_images=8)
-    demo.generate = partial(demo.generate, num_inference_steps=1)
-    demo.evaluate = partial(evaluate, prompts={"scene": ("a photo of {}",)})
+    demo.Model.fit = partialmethod(demo.Model.fit, max_train_steps=2, num_train_images=8)
+    demo.Model.generate = partialmethod(demo.Model.generate, num_inference_steps=1)
+    demo.Model.evaluate = partialmethod(demo.Model.evaluate, prompts={"scene": ("a photo of {}",)})
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
