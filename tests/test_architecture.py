@@ -1,6 +1,7 @@
 """The import graph keeps its shape: each layer knows only the layers above it, and no import runs in a circle."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -111,6 +112,15 @@ def test_there_are_about_twenty_public_names():
 def test_no_file_is_long():
     for file in ROOT.rglob("*.py"):
         assert len(file.read_text().splitlines()) <= 500, file
+
+
+def test_docstrings_of_functions_begin_with_a_verb():
+    """A first word that is an article, a question or a noun says what something is, not what it does."""
+    verbless = re.compile(r"(The|A|An|What|Where|Whether|How|Who|Which|One|Whose|Why|When|It|This)\b")
+    for parts in modules():
+        for node in ast.walk(ast.parse(ROOT.joinpath(*parts).with_suffix(".py").read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (said := ast.get_docstring(node)):
+                assert not verbless.match(said), (parts, node.name, said)
 
 
 def test_the_library_does_not_print():

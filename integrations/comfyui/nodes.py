@@ -14,8 +14,8 @@ from PIL import Image
 
 from celeb_basis import CelebBasisError, Identity, Model, PhotoError
 from celeb_basis.backend.text_encoders import check_placeholder, vocabulary
-from celeb_basis.errors import one_line
 from celeb_basis.embedding_io import name_advice
+from celeb_basis.errors import one_line
 from celeb_basis.instant_map import SUFFIX
 from celeb_basis.limits import MAX_PHOTOS
 

@@ -55,7 +55,7 @@ class CelebBasis:
             raise BasisError(f"this is no celeb basis: {wrong}")
 
     def _inconsistency(self) -> str | None:
-        """What is wrong with the values, if anything is."""
+        """Return what is wrong with the values, if anything is."""
         for name in TENSORS:
             tensor = getattr(self, name)
             if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32:
@@ -183,29 +183,29 @@ class CelebBasis:
 
     @property
     def n_components(self) -> int:
-        """Coefficients at each of the two positions; a person is twice as many numbers."""
+        """Return the number of coefficients at each of the two positions; a person is twice as many numbers."""
         return self.components.shape[1]
 
     @property
     def sigma(self) -> Tensor:
-        """Standard deviation of the celebrities along each component, (2, k)."""
+        """Return the standard deviation of the celebrities along each component, (2, k)."""
         return self.explained_variance.sqrt()
 
     @property
     def digest(self) -> str:
-        """A hash of the space itself, for artefacts that only make sense in this very basis."""
+        """Return a hash of the space itself, for artefacts that only make sense in this very basis."""
         content = hashlib.sha256(self.fingerprint.encode())
         for tensor in (self.mean, self.components):
             content.update(tensor.numpy().tobytes())
         return content.hexdigest()
 
     def transform(self, vectors: Tensor) -> Tensor:
-        """Coefficients (..., 2, k) of vectors (..., 2, dim): their projection on the basis."""
+        """Project vectors (..., 2, dim) on the basis; return their coefficients (..., 2, k)."""
         scale, mean, components = self._on(vectors)
         return torch.einsum("...jd,jkd->...jk", vectors * scale - mean, components)
 
     def inverse_transform(self, coefficients: Tensor) -> Tensor:
-        """Vectors (..., 2, dim) at coefficients (..., 2, k); gradients flow."""
+        """Return the vectors (..., 2, dim) at coefficients (..., 2, k); gradients flow."""
         scale, mean, components = self._on(coefficients)
         return (mean + torch.einsum("...jk,jkd->...jd", coefficients, components)) / scale
 
@@ -268,13 +268,13 @@ def _per_column(scale: Sequence[float], dims: Sequence[int]) -> Tensor:
 
 
 def _rank(rows: Tensor, singular: Tensor) -> int:
-    """Directions that rows (n, dim) span around their mean: d distinct rows span d - 1 at most."""
+    """Return how many directions rows (n, dim) span around their mean: d distinct rows span d - 1 at most."""
     tolerance = singular.max() * max(rows.shape) * torch.finfo(singular.dtype).eps
     return min(int((singular > tolerance).sum()), len(rows.unique(dim=0)) - 1)
 
 
 def celebrity_names() -> list[str]:
-    """The shipped names, the famous first.
+    """Return the shipped names, the famous first.
 
     Each is exactly two tokens in the vocabulary of CLIP, T5 or Qwen: the file says in which.
     """

@@ -89,7 +89,7 @@ def _refuse(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _bundled(path: Path, tensors: Mapping[str, Tensor], name: str | None) -> tuple[str, dict[str, Tensor]]:
-    """One of the embeddings in a LoRA file, with its name."""
+    """Return one of the embeddings in a LoRA file, with its name."""
     found: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if match := BUNDLED.fullmatch(key):
@@ -107,7 +107,7 @@ def _bundled(path: Path, tensors: Mapping[str, Tensor], name: str | None) -> tup
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """Tensors of a pickle, of which only tensors and containers of tensors are unpickled."""
+    """Read the tensors of a pickle, of which only tensors and containers of tensors are unpickled."""
     check_regular(path, IdentityError, MAX_PICKLE_BYTES)
     try:
         if zipfile.is_zipfile(path):
@@ -130,7 +130,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 
 
 def _parameters(content: ParameterDict) -> dict[str, Any]:
-    """What is in a ParameterDict, whose own methods do not find what PyTorch 1 put in it."""
+    """Return what is in a ParameterDict, whose own methods do not find what PyTorch 1 put in it."""
     inside = {**vars(content).get("_parameters", {}), **vars(content)}
     return {key: value for key, value in inside.items() if isinstance(value, Tensor)}
 
@@ -182,7 +182,7 @@ ENDINGS = ("elle", "vik", "owyn", "ulka", "ijo", "exa", "ozzi")
 
 
 def in_prompts(file: str | Path, token: str) -> dict[str, str]:
-    """What to write in a prompt of each program for an identity file: `{program: text}`.
+    """Return what to write in a prompt of each program for an identity file: `{program: text}`.
 
     token: what names the person in celeb-basis; the others go by the name of the file.
     """
@@ -198,7 +198,7 @@ def in_prompts(file: str | Path, token: str) -> dict[str, str]:
 
 
 def name_problems(name: str, vocabulary: Container[str] = ()) -> list[str]:
-    """What goes wrong in other programs with a file called `name`, one line each; nothing for a name that works in all.
+    """Return what a file called `name` breaks in other programs, one line each; nothing for a name that works.
 
     vocabulary: the pieces that the model's tokenizers know.
     """
@@ -220,13 +220,13 @@ def name_problems(name: str, vocabulary: Container[str] = ()) -> list[str]:
 
 
 def name_advice(name: str, vocabulary: Container[str] = ()) -> str:
-    """One line on what a file called `name` breaks, and another name; empty for one that works everywhere."""
+    """Return one line on what a file called `name` breaks, and another name; empty for one that works everywhere."""
     problems = name_problems(name, vocabulary)
     return f"{'; '.join(problems)}: {free_name(name, vocabulary)} works everywhere" if problems else ""
 
 
 def free_name(name: str, vocabulary: Container[str] = ()) -> str:
-    """A name like the one wished for that works in every program: letters, and no piece of the vocabulary."""
+    """Return a name like the one wished for that works in every program: letters, and no piece of the vocabulary."""
     letters = re.sub(r"[^a-z]+", "", slugify(name)) or "person"
     for wish in (letters, *(letters + ending for ending in ENDINGS)):
         if not name_problems(wish, vocabulary):

@@ -68,7 +68,7 @@ class Identity:
         placeholder_token: str,
         provenance: Mapping[str, str] | None = None,
     ) -> Identity:
-        """The person at coefficients (2, k) of a basis."""
+        """Return the person at coefficients (2, k) of a basis."""
         vectors = basis.inverse_transform(coefficients.detach().float().cpu())
         return cls.from_vectors(basis, vectors, placeholder_token, provenance)
 
@@ -80,7 +80,7 @@ class Identity:
         placeholder_token: str,
         provenance: Mapping[str, str] | None = None,
     ) -> Identity:
-        """The person with these vectors (2, dim), for the text encoders of a basis."""
+        """Return the person with these vectors (2, dim), for the text encoders of a basis."""
         return cls(
             placeholder_token=placeholder_token,
             vectors=vectors,
@@ -92,12 +92,12 @@ class Identity:
 
     @classmethod
     def sample(cls, basis: CelebBasis, placeholder_token: str, generator: torch.Generator | None = None) -> Identity:
-        """A fictional person, the same in every picture: a draw from the celebrities' distribution."""
+        """Make up a person, the same in every picture: a draw from the celebrities' distribution."""
         coefficients = torch.randn(basis.sigma.shape, generator=generator) * basis.sigma
         return cls.from_coefficients(basis, coefficients, placeholder_token, {"made_by": "sample"})
 
     def coefficients(self, basis: CelebBasis) -> Tensor:
-        """Where the identity stands in a basis, (2, k)."""
+        """Return where the identity stands in a basis, (2, k)."""
         if self.encoder_dims != basis.encoder_dims or self.fingerprint not in ("", basis.fingerprint):
             raise IdentityError(
                 f"{self.placeholder_token} was made for {self.model or 'another model'}, the basis for {basis.model}: "
@@ -108,7 +108,7 @@ class Identity:
         return basis.transform(self.vectors)
 
     def scaled(self, basis: CelebBasis, strength: float) -> Identity:
-        """The same person, less or more pronounced: 0 is the basis' mean person, 1 this one, at most 1.5.
+        """Return the same person, less or more pronounced: 0 is the mean person, 1 this one, 1.5 the most.
 
         Raises IdentityError for another strength, or an identity of another model than the basis.
         """
@@ -121,7 +121,7 @@ class Identity:
         return replace(self, vectors=torch.lerp(mean, self.vectors, strength), provenance=how)
 
     def blend(self, other: Identity, weight: float, placeholder_token: str) -> Identity:
-        """The person a share `weight` of the way to another: 0 is this one, 1 the other."""
+        """Return the person a share `weight` of the way to another: 0 is this one, 1 the other."""
         if not 0 <= weight <= 1:
             raise IdentityError(
                 f"a weight of {weight:g} must be from 0, this person, to 1, the other", argument="weight"

@@ -40,7 +40,7 @@ class InstantMap:
 
     @property
     def is_worthless(self) -> bool:
-        """Whether the mean person is as good a start: on celebrities left out, it predicts nearly nothing."""
+        """Return whether the mean person is as good a start: on celebrities left out, it predicts nearly nothing."""
         return self.loo_r2 <= MIN_R2
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ class InstantMap:
 
     @classmethod
     def beside(cls, basis: Path) -> InstantMap | None:
-        """The map that lies beside a basis, or in the folder that the basis is in, if there is one."""
+        """Return the map that lies beside a basis, or in the folder that the basis is in, if there is one."""
         if os.path.isdir(basis):
             own_map = ModelCard.of(basis).instant_map
             return None if own_map is None else cls.load(own_map)
@@ -110,7 +110,7 @@ class InstantMap:
         return cls.load(own) if own.exists() else None
 
     def predict(self, feature: Tensor) -> Tensor:
-        """Coefficients (2, k) of a feature (d,), or (n, 2, k) of features (n, d)."""
+        """Predict the coefficients (2, k) of a feature (d,), or (n, 2, k) of features (n, d)."""
         if feature.shape[-1] != self.coef.shape[1]:
             raise BasisError(
                 f"a face feature of {feature.shape[-1]} numbers, the instant map takes "

@@ -89,7 +89,7 @@ def remove_abandoned(folder: Path) -> None:
 
 @contextmanager
 def temporary_folder(where: Path) -> Iterator[Path]:
-    """A folder of this process alone, removed at the end; those of processes that were killed, at the beginning."""
+    """Make a folder for this process alone, removed at the end; those of killed processes go at the beginning."""
     import tempfile
 
     remove_abandoned(where)
@@ -119,7 +119,7 @@ def check_regular(path: str | Path, error: type[CelebBasisError], most: int = MA
 
 
 def read_text(path: str | Path, error: type[CelebBasisError]) -> str:
-    """The UTF-8 text of an ordinary file of bearable size. Raises `error` for anything else."""
+    """Read the UTF-8 text of an ordinary file that is not too large. Raises `error` for anything else."""
     check_regular(path, error, MAX_TEXT_BYTES)
     try:
         return Path(path).read_text(encoding="utf-8-sig")
@@ -169,7 +169,7 @@ def load_safetensors(
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> str:
-    """A hash of names, types, shapes, values and metadata."""
+    """Return a hash of names, types, shapes, values and metadata."""
     known = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
     for name, tensor in sorted(tensors.items()):
         known.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

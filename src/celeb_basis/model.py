@@ -138,13 +138,14 @@ class Model:
         """Return who measures pictures of these identities; see `evaluation.judge.get_judge`."""
         return get_judge(self.pipe, identities, reader=reader, clip=clip)
 
-    def find_faces(self, photos: Photos, *, largest_face: bool = False) -> list[Face]:
+    def find_faces(self, photos: Photos, *, largest_face: bool = False, mixed: bool = False) -> list[Face]:
         """Find one person's face in each of their photos.
 
         Photos that do not help are left out, and the log says so. Faces are taken as they are.
 
         Raises PhotoError for a photo that cannot be read, NoFaceError where no photo has a face, and
-        SeveralFacesError where it is unclear whose photo one is; largest_face then takes the largest.
+        SeveralFacesError where it is unclear whose photo one is; largest_face then takes the largest. Raises PhotoError
+        for photos of different people, too, unless mixed says that a mix of them is meant.
         """
         given = [photos] if isinstance(photos, str | Path | Image.Image | Face) else list(photos)
         if not given:
@@ -155,7 +156,7 @@ class Model:
             for photo in given
             if not isinstance(photo, Face)
         ]
-        return known + (find_person(images, self.face_reader, largest_face=largest_face) if images else [])
+        return known + (find_person(images, self.face_reader, largest_face=largest_face, mixed=mixed) if images else [])
 
     def fit(
         self,
@@ -164,6 +165,7 @@ class Model:
         *,
         method: str | Method = "celeb-basis",
         largest_face: bool = False,
+        mixed: bool = False,
         progress: Callable[[FitStep], None] | None = None,
         **recipe: Any,
     ) -> Identity:
@@ -172,7 +174,7 @@ class Model:
         name: what prompts call the person: "annika" is <annika>; by default the name of the first photo's file.
         method, recipe: see `fit_steps`. progress: called after every step.
         """
-        for step in self.fit_steps(photos, name, method=method, largest_face=largest_face, **recipe):
+        for step in self.fit_steps(photos, name, method=method, largest_face=largest_face, mixed=mixed, **recipe):
             if progress is not None:
                 progress(step)
         return step.identities[0]
@@ -184,6 +186,7 @@ class Model:
         *,
         method: str | Method = "celeb-basis",
         largest_face: bool = False,
+        mixed: bool = False,
         **recipe: Any,
     ) -> Iterator[FitStep]:
         """Yield the start and every step of learning a person, or several at once, each as if alone.
@@ -206,7 +209,7 @@ class Model:
                 "or take some steps",
                 argument="instant_map",
             )
-        faces = [self.find_faces(own, largest_face=largest_face) for own in people.values()]
+        faces = [self.find_faces(own, largest_face=largest_face, mixed=mixed) for own in people.values()]
         return fit_steps(self.pipe, self.basis, faces, tokens, settings, method=method, instant_map=self.instant_map)
 
     def generate(

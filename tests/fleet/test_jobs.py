@@ -27,7 +27,7 @@ MINIATURE = {"model": "miniature"}
 
 
 def fitting(out, recipe=RECIPE):
-    return FitJob(MINIATURE, BASIS, INSTANT_MAP, None, str(out), "celeb-basis", recipe, False)
+    return FitJob(MINIATURE, BASIS, INSTANT_MAP, None, str(out), "celeb-basis", recipe, False, False)
 
 
 def generating(out, *prompts, images=1, seed=0):
@@ -225,7 +225,7 @@ def test_a_model_without_a_basis_gets_one_of_the_shipped_names(photos, tmp_path,
     monkeypatch.setattr("celeb_basis.model.celebrity_names", lambda: names)
     monkeypatch.setattr("celeb_basis.fleet.jobs.celebrity_names", lambda: names)
     monkeypatch.setenv("CELEB_BASIS_CACHE", str(tmp_path / "cache"))
-    job = FitJob(MINIATURE, None, None, None, str(tmp_path), "celeb-basis", RECIPE, False)
+    job = FitJob(MINIATURE, None, None, None, str(tmp_path), "celeb-basis", RECIPE, False, False)
     bare = Model(load_pipeline())
     ada, bo = lines(job, bare, [*rows_of(photos, "ada"), *rows_of(photos, "bo", steps=0)])
     assert ada["error"] is None and "give an instant map" in bo["error"]

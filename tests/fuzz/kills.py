@@ -136,7 +136,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "basis": ["basis", "--n-components", "8", "-o", "basis.safetensors", "--spectrum", "plot.png"],
         "miniature person": ["miniature", "person", "-o", "person.jpg"],
         "generate": ["generate", "a photo of <ann>", "--identity", str(ann), "-n", "5", "--steps", "1", "-o", "drawn"],
-        "fit": ["fit", str(photo), "--name", "eve", "--steps", "2", "--num-pictures", "8", "-o", "out.safetensors"],
+        "fit": ["fit", str(photo), "--name", "eve", "--steps", "2", "--num-train-images", "8", "-o", "out.safetensors"],
         "demo": ["demo", "-o", "demo"],
         "evaluate": [
             "evaluate", "--identity", str(ann), "--photo", str(photo), "--prompts", str(prompts), "--seeds", "3",

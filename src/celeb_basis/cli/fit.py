@@ -127,6 +127,7 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
         "--resolution", type=positive_int, metavar="PIXELS", help="side of a training image (default: the model's)"
     )
     parser.add_argument("--largest-face", action="store_true", help="if a photo shows several faces, take the largest")
+    parser.add_argument("--mixed", action="store_true", help="take photos of different people for a mix of them")
     add_face_reader(parser)
     parser.add_argument(
         "--seed", type=nonnegative_int, default=0, help="the same seed gives the same person (default: 0)"
@@ -205,7 +206,9 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     method, recipe = method_and_recipe(args)
     Recipe(**recipe)  # raises for what cannot be followed, before anything is loaded
     model = load_model(args, basis=basis, instant_map=instant_map)
-    faces = {name: model.find_faces(own, largest_face=args.largest_face) for name, own in photos.items()}
+    faces = {
+        name: model.find_faces(own, largest_face=args.largest_face, mixed=args.mixed) for name, own in photos.items()
+    }
     advise(outs, vocabulary(model.pipe))
     start = time.perf_counter()
     what = f"fitting {names[0] if len(names) == 1 else f'{len(names)} people'}"

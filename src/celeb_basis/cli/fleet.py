@@ -137,6 +137,7 @@ def fit_table(args: argparse.Namespace) -> dict[str, Any]:
         recipe=Recipe(**recipe),
         face_reader=args.face_reader,
         largest_face=args.largest_face,
+        mixed=args.mixed,
         **_fleet_options(args),
     )
     report = _report(args, steps, "fitting")

@@ -34,7 +34,7 @@ def inside_photo(photo: Image.Image, landmarks: Any, size: int = 128) -> Image.I
 
 
 def frame(landmarks: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Where the upright square of a face lies: (x, y) of its top left, and (x, y) from there to its top right.
+    """Return where a face's upright square lies: (x, y) of its top left, and (x, y) from there to its top right.
 
     The square's half side is the larger of twice the distance between the eyes and 1.8 times that from eyes
     to mouth, and its centre lies a tenth of the way from the eyes to the mouth.
@@ -55,7 +55,7 @@ def align_arcface(photo: Image.Image, landmarks: np.ndarray) -> Image.Image:
 
 
 def alignment(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the square of `aligned` lies: (x, y) of its top left, and (x, y) from there to its top right."""
+    """Return where the square of `align_arcface` lies: (x, y) of its top left, and from there to its top right."""
     # As complex numbers a turn and a scale are one factor, and least squares has it in closed form.
     here, there = landmarks @ (1, 1j), TEMPLATE @ (1, 1j)
     spread = here - here.mean()

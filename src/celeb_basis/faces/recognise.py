@@ -21,7 +21,7 @@ class ModelFile(Protocol):
     """A file that holds a face model."""
 
     def fetch(self) -> str:
-        """Where the file lies. Raises ModelError where it cannot be had or is not the file expected."""
+        """Return where the file lies. Raises ModelError where it cannot be had or is not the file expected."""
         ...
 
 
@@ -35,7 +35,7 @@ class PackagedFile:
     install: str  # what to install where it is missing
 
     def fetch(self) -> str:
-        """Where the file lies. Raises ModelError where the package is missing or the sum differs."""
+        """Return where the file lies. Raises ModelError where the package is missing or the sum differs."""
         try:
             files = metadata.files(self.package) or []
         except metadata.PackageNotFoundError:
@@ -61,7 +61,7 @@ class HubFile:
     sha256: str
 
     def fetch(self) -> str:
-        """Where the file lies, downloaded once. Raises ModelError when offline or when the sum differs."""
+        """Return where the file lies, downloaded once. Raises ModelError when offline or when the sum differs."""
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -93,7 +93,7 @@ PHOTO_EXTRA, JUDGE_EXTRA = how_to_install("photo"), how_to_install("judge")
 
 
 def opencv() -> Any:
-    """OpenCV, silent. Raises ModelError where it is missing or too old for the packaged models."""
+    """Import OpenCV, silenced. Raises ModelError where it is missing or too old for the packaged models."""
     try:
         import cv2
     except ImportError:
@@ -107,7 +107,7 @@ def opencv() -> Any:
 
 
 def _sface_blocks(path: str) -> Describe:
-    """SFace with int8 weights in blocks, which neither OpenCV's own FaceRecognizerSF nor ONNX Runtime reads."""
+    """Load SFace with int8 weights in blocks, which neither FaceRecognizerSF nor ONNX Runtime reads."""
     cv2 = opencv()
     network = cv2.dnn.readNetFromONNX(path)
 
@@ -148,7 +148,7 @@ def _arcface(path: str) -> Describe:
 
 
 def _dlib(path: str) -> Describe:
-    """dlib's network, with dlib's own landmarks: all that is taken from the detector is where the face is."""
+    """Load dlib's network with dlib's own landmarks; the detector only says where the face is."""
     try:
         import dlib
     except ImportError:

@@ -53,6 +53,7 @@ def fit(
     recipe: Recipe = Recipe(),
     face_reader: str | None = None,
     largest_face: bool = False,
+    mixed: bool = False,
     address: str = LOCAL,
     workers: int | None = None,
     people_at_once: int | None = None,
@@ -80,7 +81,7 @@ def fit(
             argument="instant_map",
         )
     out = storage.absolute(out)
-    job = FitJob(loading, basis, instant_map, face_reader, out, method, recipe, largest_face)
+    job = FitJob(loading, basis, instant_map, face_reader, out, method, recipe, largest_face, mixed)
     return _steps(job, table, address=address, workers=workers, at_once=people_at_once)
 
 

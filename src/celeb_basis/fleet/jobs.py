@@ -43,6 +43,7 @@ class FitJob(Job):
     method: str | Method
     recipe: Recipe
     largest_face: bool
+    mixed: bool
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -54,7 +55,7 @@ class FitJob(Job):
             "method": {"name": method.name} | method.settings(self.instant_map),
             "instant_map": self.instant_map and hashlib.sha256(self.instant_map.coef.numpy().tobytes()).hexdigest(),
             "recipe": asdict(self.recipe),
-            "faces": [self.face_reader, self.largest_face],
+            "faces": [self.face_reader, self.largest_face, self.mixed],
         }
 
     @property
@@ -84,7 +85,7 @@ class FitJob(Job):
 
     def read(self, row: Row, files: Sequence[Path]) -> list[Face]:
         check_placeholder(self.model.pipe, f"<{row.name}>")
-        return self.model.find_faces(files, largest_face=self.largest_face)
+        return self.model.find_faces(files, largest_face=self.largest_face, mixed=self.mixed)
 
     def work(self, rows: Sequence[Row], contents: Sequence[list[Face]]) -> list[Line]:
         own: dict[str, Any] = {"seed": rows[0].seed, "max_train_steps": rows[0].steps}
