@@ -1,6 +1,7 @@
 """Model: what belongs to a checkpoint is found once, and a photo may be given in any form."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -128,6 +129,15 @@ def test_an_image_says_how_it_was_made(model, tmp_path):
     with Image.open(tmp_path / "eve.png") as file:
         details = {key: file.text[key] for key in ("prompt", "seed", "model", "strength")}
     assert details == {"prompt": "a photo of <eve>", "seed": "5", "model": "miniature", "strength": "<eve>=0.8"}
+
+
+def test_people_are_those_of_the_model_wherever_its_basis_was_made(model, tmp_path):
+    elsewhere = replace(model.basis, model="somebody/else")
+    elsewhere.save(tmp_path / "basis.safetensors")
+    again = Model.from_pipeline(model.pipe, basis=tmp_path / "basis.safetensors")
+    assert (
+        again.sample("eve").model == again.fit(cb.miniature.person(7), "annika", max_train_steps=1).model == "miniature"
+    )
 
 
 def test_which_model_identities_were_made_for(model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,9 @@ class Model:
     @cached_property
     def basis(self) -> CelebBasis:
         """Return the space in which people are learnt; make it of the shipped names where nobody gave one."""
-        return self._given_basis or basis_of_celebrities(self.pipe)
+        basis = self._given_basis or basis_of_celebrities(self.pipe)
+        # Identities say which model they were made for: this one, wherever its text encoders' basis was made.
+        return replace(basis, model=self.name)
 
     @property
     def default_train_steps(self) -> int:
