@@ -10,7 +10,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from celeb_basis.evaluation.clip import Clip
 from celeb_basis.evaluation.face_verification import equal_error_rate
-from celeb_basis.evaluation.scores import Scores, alike, detected, diversity, interval
+from celeb_basis.evaluation.scores import Scores, detected, diversity, identity_scores, interval
 from celeb_basis.faces.face import Face
 
 
@@ -46,8 +46,8 @@ def test_what_is_not_measured_is_left_out():
 def test_the_largest_face_counts_alone_and_the_likest_in_company():
     person = torch.tensor([1.0, 0.0])
     pictures = [[face(0.0, 1.0), face(1.0, 0.0)], [], [face(0.6, 0.8)]]
-    assert alike(pictures, person).tolist() == pytest.approx([0.0, 0.0, 0.6])
-    assert alike(pictures, person, [1, 1, 1]).tolist() == pytest.approx([1.0, 0.0, 0.6])
+    assert identity_scores(pictures, person).tolist() == pytest.approx([0.0, 0.0, 0.6])
+    assert identity_scores(pictures, person, [1, 1, 1]).tolist() == pytest.approx([1.0, 0.0, 0.6])
     assert detected(pictures).tolist() == [0, 0, 1] and detected(pictures, [1, 0, 0]).tolist() == [1, 0, 1]
 
 
