@@ -29,9 +29,9 @@ STAGES = {
     "unet": ("unet.run", {"minutes": float("inf"), "cooldown_minutes": 0.0}),
     "meaning": ("measure.meaning", {}),
     "through": ("measure.through", {}),
-    "steering": ("measure.steering", {}),
-    "identity": ("measure.identity", {"celebrities": 40}),
-    "sheet": ("sheet.made", {}),
+    "steering": ("drawing.steering", {}),
+    "identity": ("drawing.identity", {"celebrities": 40}),
+    "sheet": ("drawing.sheet", {}),
     "keep": ("keep.keep", {}),
     "restore": ("keep.restore", {}),
 }

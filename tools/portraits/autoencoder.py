@@ -15,7 +15,7 @@ from celeb_basis.models.card import SHIPPED
 from . import pack
 from .data import celebrities_in
 
-PICTURES = {"single": 3_000, "pair": 900, "three": 900, "face": 1_800}
+PICTURES = {"single": 1_600, "pair": 480, "three": 480, "face": 2_400}
 LEARNING_RATE = 8e-4
 
 

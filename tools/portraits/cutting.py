@@ -1,4 +1,4 @@
-"""Cuts heads out of portraits: parts hair, face and neck from the clothes, and the neck from what lies over a collar."""
+"""Cuts heads out of portraits: hair, face and neck without the clothes, and of these what lies over a collar."""
 
 from __future__ import annotations
 

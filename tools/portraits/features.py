@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.functional import normalize
 from tqdm import tqdm
 
 from celeb_basis.faces.detector import Detector
-from celeb_basis.faces.recognisers import DEFAULT_RECOGNISER, RECOGNISERS
+from celeb_basis.faces.recognisers import DEFAULT_RECOGNISER, RECOGNISERS, YUNET, opencv
 from celeb_basis.miniature.portraits.heads import CROP_REACH, Heads
 
 from . import pack
@@ -39,12 +41,31 @@ class Reader:
     def _of(self, image: Image.Image) -> Tensor:
         found = sorted(self._detector.find(image), key=lambda face: float(face.box[0] + face.box[2]))
         read = [self._describe(image, face.landmarks).astype(np.float32).ravel() for face in found]
-        return torch.nn.functional.normalize(torch.tensor(np.array(read)).view(len(read), 128), dim=-1)
+        return normalize(torch.tensor(np.array(read)).view(len(read), 128), dim=-1)
 
 
 def images(pictures: Tensor) -> list[Image.Image]:
     """Return bytes `(n, 3, h, w)` as images."""
     return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
+
+
+def of_crops(crops: Tensor) -> Tensor:
+    """Return SFace's features `(n, 128)` of face crops, bytes `(n, 3, side, side)`, by one look of YuNet at each.
+
+    They are of length one, and not a number where no face is found.
+    """
+    cv2.setNumThreads(1)
+    side = crops.shape[-1]
+    finder = opencv().FaceDetectorYN.create(YUNET.fetch(), "", (side, side))
+    recogniser = RECOGNISERS[DEFAULT_RECOGNISER]
+    describe = recogniser.load(recogniser.file.fetch())
+    read = torch.full((len(crops), 128), torch.nan)
+    for i, image in enumerate(tqdm(images(crops), "features", mininterval=10)):
+        rows = finder.detect(np.ascontiguousarray(np.asarray(image)[:, :, ::-1]))[1]
+        if rows is not None:
+            largest = max(rows, key=lambda row: row[2] * row[3])
+            read[i] = torch.from_numpy(describe(image, largest[4:14].reshape(5, 2).astype(np.float64)).ravel())
+    return normalize(read, dim=-1)
 
 
 def coarse(heads: Heads) -> Tensor:
@@ -59,17 +80,13 @@ def coarse(heads: Heads) -> Tensor:
 
 
 def run(folder: Path, *, device: str) -> None:
-    """Read all heads once; a crop in which no face is found gets the mean of all others."""
+    """Read all heads, once."""
     if (folder / FILE).exists():
         return
-    heads, reader = pack.load(folder), Reader()
-    read = [
-        of[0] if len(of := reader.features([image])[0]) == 1 else torch.full((128,), torch.nan)
-        for image in tqdm(images(heads.crops), "features", mininterval=10)
-    ]
-    sface = torch.stack(read)
+    heads = pack.load(folder)
+    sface = of_crops(heads.crops)
     missing = sface.isnan().any(1)
-    print(f"{int(missing.sum())} of {len(missing)} crops without one face")
+    print(f"{int(missing.sum())} of {len(missing)} crops without a face: they count as the mean of all others")
     sface[missing] = sface[~missing].mean(0)
     save_file({"sface": sface, "coarse": coarse(heads)}, folder / FILE)
 

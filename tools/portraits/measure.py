@@ -9,7 +9,6 @@ import torch
 from diffusers import AutoencoderTiny
 from stages.data import signed
 from stages.meaning import held_out_r2
-from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -40,34 +39,31 @@ def meaning(folder: Path, *, device: str) -> None:
     places = {"last row": last, "first row": first, "both rows": torch.cat([first, last], 1),
               "state of the last name": hidden[:, 5], "state of the end": hidden[:, 6]}  # fmt: skip
     values = torch.linalg.svdvals(last - last.mean(0)).square()
+    goals = {"sface": sface, "coarse": coarse}
     note(folder, {
-        "r2": {place: {"sface": held_out_r2(x, sface), "coarse": held_out_r2(x, coarse)} for place, x in places.items()},
+        "r2": {place: {key: held_out_r2(x, y) for key, y in goals.items()} for place, x in places.items()},
         "effective components": round(float(values.sum() ** 2 / values.square().sum()), 1), "people": len(names),
     })  # fmt: skip
 
 
 @torch.no_grad()
-def through(folder: Path, *, device: str, n: int = 150) -> None:
-    """Measure SFace's cosine of crops of people never trained on to themselves behind the autoencoder, at two sizes."""
-    heads, reader = pack.load(folder), features.Reader()
+def through(folder: Path, *, device: str, n: int = 120) -> None:
+    """Measure SFace's cosine of crops of people never trained on to themselves behind the autoencoder, at three sizes."""
+    heads = pack.load(folder)
     vae = AutoencoderTiny.from_pretrained(folder / "vae").eval()
     index = (heads.celebrity < 0).nonzero()[:, 0]
     crops = heads.crops[index[torch.linspace(0, len(index) - 1, n).long()]].float()
-    figures: dict[str, object] = {"people": n}
+    figures: dict[str, object] = {"pictures": n}
     for side in (128, 96, 64):
         canvas = torch.zeros(n, 3, 128, 128)
         canvas[..., :side, :side] = interpolate(crops, (side, side), mode="bilinear", antialias=True).round()
-        passed = torch.cat([vae.decode(vae.encode(x).latents).sample for x in signed(canvas).split(25)])
+        passed = torch.cat([vae.decode(vae.encode(x).latents).sample for x in signed(canvas).split(20)])
         passed = (passed.clamp(-1, 1) * 127.5 + 127.5).round()
-        cosine = [
-            float(a[0] @ b[0]) if len(a) == len(b) == 1 else float("nan")
-            for a, b in zip(*(reader.features(features.images(x.byte())) for x in (canvas, passed)), strict=True)
-        ]
-        known = Tensor(cosine)
-        known = known[~known.isnan()]
+        before, after = (features.of_crops(x.byte()) for x in (canvas, passed))
+        cosine = (before * after).sum(1)
         error = (canvas - passed)[..., :side, :side].square().mean((1, 2, 3))
         figures[f"{side} pixels"] = {
-            "median": round(float(known.median()), 3), "5%": round(float(known.quantile(0.05)), 3),
-            "psnr": round(float((10 * (255**2 / error).log10()).mean()), 2), "read": len(known),
+            "median": round(float(cosine.nanmedian()), 3), "5%": round(float(cosine.nanquantile(0.05)), 3),
+            "psnr": round(float((10 * (255**2 / error).log10()).mean()), 2), "read": int((~cosine.isnan()).sum()),
         }  # fmt: skip
     note(folder, {"through the autoencoder": figures})

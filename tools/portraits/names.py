@@ -20,13 +20,17 @@ _STARTS = "b br c ch d dr f fl g gr h j k kl l m n p pr qu r s sh st t th tr v w
 _MIDDLES = "a e i o u ai ea ie oo".split()
 _ENDS = {"f": "na ra la lia ny da mi sa bel ria leth".split(), "m": "to ro vin son mus dor ric net lan gor dy".split()}
 _LINKS = "l n r v d m".split()
-_LAST_ENDS = "aker orman ord ewell oster ley ton iber den mont wick gard inell shaw lund dorf vale grove rick sen".split()
+_LAST_ENDS = (
+    "aker orman ord ewell oster ley ton iber den mont wick gard inell shaw lund dorf vale grove rick sen".split()
+)
 _SEED = 12
 
 
 def run(folder: Path, *, portraits: Path, device: str) -> None:
     """Write the package's list of names."""
-    NAMES.write_text("\n".join(invented(pack.genders(pack.rows(portraits)), celebrities())) + "\n")
+    NAMES.write_text(
+        "\n".join(invented(pack.genders(pack.rows(portraits)), [name.lower() for name in celebrities()])) + "\n"
+    )
 
 
 def invented(genders: Sequence[str], avoid: Sequence[str] = ()) -> list[str]:

@@ -23,4 +23,4 @@ def world(folder: Path, *, device: str) -> None:
         described = celebrities_in(kind, n, 7, heads)
         pictures += images(described.draw(heads))
         print("\n".join(described.captions[:9]))
-    tiled(pictures, 9).convert("RGB").save(folder / "world-sheet.png", optimize=True)
+    tiled(pictures, 9).save(folder / "world-sheet.png", optimize=True)

@@ -1,8 +1,8 @@
 """The text encoder: the drawn miniature's, which knows the words, learns the names of photographed people.
 
-It learns by contrast, as CLIP did: the state of a name in a caption must find its person among all others. The picture
-side is fixed: SFace's features and the head's coarse pixels. A picture side that could be learnt, and a temperature that
-could rise, would let it tell people apart by arbitrary codes, which a denoiser would have to learn by heart.
+It learns by contrast, as CLIP did: the state of a name in a caption must find its person among all others. The side
+of the pictures is fixed: SFace's features and the head's coarse pixels. If it could be learnt, and the temperature
+rise, people would be told apart by arbitrary codes, which a denoiser would have to learn by heart.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ BATCH = 192
 CAPTIONS = {1: 3000, 2: 1200, 3: 800}
 """Captions to put names into, by how many people they are about."""
 PLAIN = ("{}", "a photo of {}", "a close up photo of {}", FACE_CROP)
-PLAIN_SHARE = 0.4
+TURNS = (0, 0, 1, 0, 2, 0, 1, 3)
+"""About how many people the captions of each step are, in turns; 0 stands for plain captions, which are short."""
 HELD_WORDS, HELD_END = 1.0, 0.2
 """How much it counts that words keep the states they had, and that the caption's end and what follows does."""
 
@@ -78,14 +79,13 @@ def _ids(tokens: CLIPTokenizer, captions: list[str]) -> Tensor:
 
 
 def formats(heads: Heads) -> dict[int, list[str]]:
-    """Return captions with `{}` for each name, by how many people they are about; the first are plain ones."""
+    """Return captions with a place for each name, by how many people they are about; 0: plain ones, about one."""
     generator = torch.Generator().manual_seed(40)
-    found = {}
+    found = {0: list(PLAIN)}
     for many, n in CAPTIONS.items():
         sampler = Sampler(40 + many, heads)
         scene = sampler.scenes(torch.randint(len(heads), (n, many), generator=generator))
         found[many] = sampler.captions(scene, [tuple(f"{{{i}}}" for i in range(many))] * n)
-    found[1] = [text.replace("{}", "{0}") for text in PLAIN] + found[1]
     return found
 
 
@@ -121,26 +121,25 @@ def run(folder: Path, *, steps: int, device: str) -> None:
     module = Names(begun(tokens, old_tokens, old), target.shape[1]).to(device)
     captions = formats(heads)
     drawn = drawn_people.celebrities()
-    new = {many: slots(texts, many, tokens, names[:3]) for many, texts in captions.items()}
-    former = {many: slots(texts, many, old_tokens, drawn[:3]) for many, texts in captions.items()}
+    new = {many: slots(texts, max(many, 1), tokens, names[:3]) for many, texts in captions.items()}
+    former = {many: slots(texts, max(many, 1), old_tokens, drawn[:3]) for many, texts in captions.items()}
     of_names, of_drawn = name_ids(tokens, names), name_ids(old_tokens, drawn)
     often, end = fame(len(names)).sqrt(), tokens.eos_token_id
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        many = (1, 1, 1, 2, 3)[step % 5]
+        kind = TURNS[step % len(TURNS)]
+        many = max(kind, 1)
         n = BATCH // many
-        rows = torch.randint(len(captions[many]), (n,))
-        if many == 1:
-            rows = torch.where(torch.rand(n) < PLAIN_SHARE, torch.randint(len(PLAIN), (n,)), rows)
+        rows = torch.randint(len(captions[kind]), (n,))
         who = torch.multinomial(often, n * many).view(n, many)
         others = torch.randint(len(drawn), (n, many))
-        ids, old_ids = new[many].filled(rows, of_names[who]), former[many].filled(rows, of_drawn[others])
+        ids, old_ids = new[kind].filled(rows, of_names[who]), former[kind].filled(rows, of_drawn[others])
         length = min(LENGTH, int((ids != end).sum(1).max()) + 3)
         ids, old_ids = ids[:, :length].to(device), old_ids[:, :length].to(device)
         hidden = module.encoder(ids).last_hidden_state
         with torch.no_grad():
             before = old(old_ids).last_hidden_state
-        at, who = new[many].at[rows].to(device), who.to(device)
+        at, who = new[kind].at[rows].to(device), who.to(device)
         row = torch.arange(n, device=device)
         named = hidden[row[:, None], at].flatten(0, 1)
         found = TEMPERATURE * normalize(module.of_name(named), dim=-1) @ everybody.T

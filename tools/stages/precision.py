@@ -9,7 +9,7 @@ import torch
 
 @cache
 def fast_dtype(kind: str) -> torch.dtype:
-    """Return bfloat16 where a device of this kind computes in it; on other CPUs it is many times slower than float32."""
+    """Return bfloat16 where a device of this kind computes in it: on other CPUs it is far slower than float32."""
     if kind != "cpu":
         return torch.bfloat16
     able = torch.cpu.get_capabilities()

@@ -39,9 +39,7 @@ class Sampler(captions.Sampler):
         said = []
         for i in range(len(scene)):
             values = {
-                key: column[i][0]
-                for key, column in columns.items()
-                if key not in OF_A_HEAD or len(set(column[i])) == 1
+                key: column[i][0] for key, column in columns.items() if key not in OF_A_HEAD or len(set(column[i])) == 1
             }
             said.append(self._caption(values, FRAMINGS[framing[i]], names[i]))
         return said

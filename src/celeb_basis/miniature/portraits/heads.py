@@ -47,8 +47,8 @@ class Heads:
         return len(self.skin)
 
     def laid(
-        self, masks: tuple[str, ...], picture: Tensor, mirrored: Tensor, x: Tensor, y: Tensor, half: Tensor, height: int,
-        width: int,
+        self, masks: tuple[str, ...], picture: Tensor, mirrored: Tensor, x: Tensor, y: Tensor, half: Tensor,
+        height: int, width: int,
     ) -> Tensor:  # fmt: skip
         """Return colours and masks `(n, 3 + len(masks), height, width)` in [0, 1] of heads laid into a picture.
 
@@ -64,7 +64,7 @@ class Heads:
 
 
 def resampling(centre: Tensor, scale: Tensor, origin: float, old: int, new: int) -> Tensor:
-    """Return matrices `(n, new, old)` that scale a line of pixels so that `origin` comes to `centre`; soft, unaliased."""
+    """Return matrices `(n, new, old)` that scale lines of pixels without aliasing, `origin` to `centre`."""
     at = (torch.arange(new) + 0.5 - centre[:, None]) / scale[:, None] + origin
     reach = (1 / scale).clamp(min=1)[:, None, None]
     distance = (torch.arange(old) + 0.5 - at[..., None]).abs()
