@@ -15,7 +15,7 @@ from celeb_basis.models.card import SHIPPED
 from . import pack
 from .data import celebrities_in
 
-PICTURES = {"single": 1_600, "pair": 480, "three": 480, "face": 2_400}
+PICTURES = {"single": 1_000, "pair": 250, "three": 250, "face": 1_500}
 LEARNING_RATE = 8e-4
 
 
@@ -35,4 +35,4 @@ def run(folder: Path, *, steps: int, device: str) -> None:
     pictures = torch.cat([part.draw(heads) for part in described])
     is_face = torch.cat([faces_in(part.boxes.float()) for part in described])
     vae = AutoencoderTiny.from_pretrained(SHIPPED[DEFAULT_MODEL] / "vae", torch_dtype=torch.float32)
-    learn(folder, vae, pictures, is_face, steps=steps, device=device, learning_rate=LEARNING_RATE)
+    learn(folder, vae, pictures, is_face, steps=steps, device=device, learning_rate=LEARNING_RATE, warmup=25)

@@ -48,7 +48,7 @@ def meaning(folder: Path, *, device: str) -> None:
 
 @torch.no_grad()
 def through(folder: Path, *, device: str, n: int = 120) -> None:
-    """Measure SFace's cosine of crops of people never trained on to themselves behind the autoencoder, at three sizes."""
+    """Measure SFace's cosine between crops of people never trained on before and behind the autoencoder."""
     heads = pack.load(folder)
     vae = AutoencoderTiny.from_pretrained(folder / "vae").eval()
     index = (heads.celebrity < 0).nonzero()[:, 0]

@@ -18,9 +18,9 @@ from celeb_basis.models.card import SHIPPED
 
 from .latents import of_round, windows
 
-PICTURES, EPOCHS = 8_000, 12
+PICTURES, EPOCHS = 4_000, 12
 """Pictures of a round, and how many times as many are seen before the next is made."""
-WINDOWS, WHOLE = 96, 32
+WINDOWS, WHOLE = 128, 24
 """Windows and whole pictures of a batch; a window costs a quarter, and all of it is face."""
 NOISY, NOISY_FROM = 0.5, 400
 """Share of the timesteps that are drawn from the noisy end, where it is decided who somebody is."""
@@ -102,6 +102,6 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str) -
 
     scheduler().save_pretrained(folder / "scheduler")
     train(
-        "unet", unet, loss, folder, minutes=minutes, cooldown_minutes=cooldown_minutes, learning_rate=2e-3,
+        "unet", unet, loss, folder, minutes=minutes, cooldown_minutes=cooldown_minutes, learning_rate=2e-3, warmup=40,
         batch_size=batch_size, matrices=is_hidden_matrix, save_every=180, after_saving=look,
     )  # fmt: skip

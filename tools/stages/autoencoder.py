@@ -96,7 +96,7 @@ def run(folder: Path, *, steps: int, device: str) -> None:
 
 def learn(
     folder: Path, vae: AutoencoderTiny, pictures: Tensor, is_face: Tensor, *, steps: int, device: str,
-    learning_rate: float = 1.5e-3,
+    learning_rate: float = 1.5e-3, warmup: int = 100,
 ) -> None:  # fmt: skip
     """Train an autoencoder on crops of `pictures (n, 3, 128, 128)`, bytes; `is_face (n, 1, 128, 128)` counts more."""
     vae = vae.to(device, memory_format=torch.channels_last)
@@ -133,7 +133,7 @@ def learn(
 
     average, _ = train(
         "autoencoder", vae, loss, folder, steps=steps, learning_rate=learning_rate, batch_size=batch_size, ema=0.995,
-        matrices=is_hidden_matrix,
+        matrices=is_hidden_matrix, warmup=warmup,
     )  # fmt: skip
     vae.load_state_dict(average)
     with torch.no_grad():
