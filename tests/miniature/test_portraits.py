@@ -23,9 +23,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 from portraits import cutting
 from portraits.data import celebrities_in, faces_on_black
+from portraits.keep import KEPT, restore
 from portraits.latents import WINDOW, corners, windows
 from portraits.names import invented
+from safetensors import safe_open
+from safetensors.torch import load_file
 from stages.tokenizer import LENGTH, tokenizer
+from stages.unet import build
 
 SKIN, HAIR, SUIT = (224, 172, 140), (90, 50, 20), (20, 30, 70)
 
@@ -207,3 +211,15 @@ def test_every_name_is_two_tokens_and_captions_fit(heads):
     assert all(len(ids) == 2 for ids in tokens(list(celebrities()), add_special_tokens=False).input_ids)
     longest = celebrities_in("three", 100, 1, heads).captions
     assert max(len(ids) for ids in tokens(longest, truncation=False).input_ids) <= LENGTH
+
+
+def test_training_goes_on_from_what_is_kept(tmp_path):
+    restore(tmp_path, device="cpu")
+    checkpoint = tmp_path / "unet.ckpt.safetensors"
+    with safe_open(checkpoint, "pt") as file:
+        assert int(file.metadata()["step"]) > 0
+    state = {k.removeprefix("average."): v for k, v in load_file(checkpoint).items() if k.startswith("average.")}
+    build().load_state_dict(state)
+    assert {value.dtype for value in state.values()} == {torch.float32}
+    assert not [path for path in KEPT.rglob("*") if path.suffix in (".jpg", ".png", ".webp")]
+    assert sum(path.stat().st_size for path in KEPT.rglob("*") if path.is_file()) < 26e6
