@@ -11,6 +11,7 @@ from torch.nn.functional import pixel_unshuffle
 
 from .data import celebrities_in, signed, strangers
 from .loop import train
+from .precision import autocast
 
 CHANNELS, LATENT_CHANNELS, FACTOR = 64, 20, 8
 # diffusers' AutoencoderTiny squashes latents beyond 3: at this spread few come near.
@@ -90,6 +91,14 @@ def run(folder: Path, *, steps: int, device: str) -> None:
     pictures, is_face = torch.cat(seen), torch.cat(weights)
     torch.manual_seed(1)
     vae = build(pictures[torch.randperm(len(pictures))[:1000]].float() / 255)
+    learn(folder, vae, pictures, is_face, steps=steps, device=device)
+
+
+def learn(
+    folder: Path, vae: AutoencoderTiny, pictures: Tensor, is_face: Tensor, *, steps: int, device: str,
+    name: str = "autoencoder", learning_rate: float = 1.5e-3, warmup: int = 100,
+) -> None:  # fmt: skip
+    """Train an autoencoder on crops of `pictures (n, 3, 128, 128)`, bytes; `is_face (n, 1, 128, 128)` counts more."""
     vae = vae.to(device, memory_format=torch.channels_last)
     batch_size = 32
 
@@ -107,7 +116,7 @@ def run(folder: Path, *, steps: int, device: str) -> None:
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         x, weight = crops(torch.randint(len(pictures), (batch_size,)))
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(device):
             latents = vae.encode(x).latents
             # A little noise makes a decoder that forgives what a denoiser leaves behind.
             noisy = latents + 0.04 * torch.randn_like(latents)
@@ -123,11 +132,16 @@ def run(folder: Path, *, steps: int, device: str) -> None:
         }
 
     average, _ = train(
-        "autoencoder", vae, loss, folder, steps=steps, learning_rate=1.5e-3, batch_size=batch_size, ema=0.995,
-        matrices=is_hidden_matrix,
+        name, vae, loss, folder, steps=steps, learning_rate=learning_rate, batch_size=batch_size, ema=0.995,
+        matrices=is_hidden_matrix, warmup=warmup,
     )  # fmt: skip
     vae.load_state_dict(average)
-    with torch.no_grad():
-        sample = signed(pictures[torch.randperm(len(pictures))[:256]].to(device))
-        vae.register_to_config(scaling_factor=round(1 / vae.encode(sample).latents.std().item(), 4))
+    if any(p.requires_grad for p in vae.encoder.parameters()):
+        _scale(vae, signed(pictures[torch.randperm(len(pictures))[:256]].to(device)))
     vae.to("cpu", memory_format=torch.contiguous_format).save_pretrained(folder / "vae")
+
+
+@torch.no_grad()
+def _scale(vae: AutoencoderTiny, sample: Tensor) -> None:
+    """Note how far latents spread; a denoiser reads them at a spread of one."""
+    vae.register_to_config(scaling_factor=round(1 / vae.encode(sample).latents.std().item(), 4))

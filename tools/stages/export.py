@@ -172,7 +172,7 @@ def restore(folder: Path, *, device: str) -> None:
     for path in PIPELINE.iterdir():
         if path.is_dir():
             shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
-    shutil.copytree(TRAINING, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.md"))
+    shutil.copytree(TRAINING, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.md", "portraits"))
     for path in WEIGHTS.glob("*.safetensors"):
         shutil.copy(path, folder)
     checkpoint = folder / "unet.ckpt.safetensors"

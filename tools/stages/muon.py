@@ -1,4 +1,4 @@
-"""Muon (Jordan et al., 2024): momentum whose matrices are orthogonalised before each step, in bfloat16."""
+"""Muon (Jordan et al., 2024): momentum whose matrices are orthogonalised before each step, in the fast precision."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .precision import fast_dtype
+
 
 def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
     """The matrix with all its singular values brought near 1, by a quintic Newton-Schulz iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix).bfloat16()
+    x = (matrix.T if tall else matrix).to(fast_dtype(matrix.device.type))
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         gram = x @ x.T

@@ -30,6 +30,7 @@ from celeb_basis.miniature.drawn.readers import (
 
 from .data import draw, faces_on_black, signed, squares_on_black, strangers
 from .loop import train
+from .precision import autocast
 
 RECOGNISERS = {"fitting": (FITTING, 40), "evaluation": (EVALUATION, 60)}
 
@@ -117,7 +118,7 @@ def recogniser(folder: Path, *, name: str, steps: int, device: str) -> None:
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         index = torch.randperm(len(people))[:batch]
         seen = _cut(faces[:, index].flatten(0, 1)).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(device):
             feature = module["recogniser"](seen)
         feature = feature.float()
         a, b = normalize(feature, dim=-1).chunk(2)
@@ -214,7 +215,7 @@ def finder(folder: Path, *, steps: int, device: str) -> None:
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         index = torch.randint(len(pictures), (batch,))
         seen = _worn(signed(pictures[index])).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(device):
             out = module(seen)
         out, box = out.float().cpu(), boxes[index]
         x, y = (box[..., 0] + box[..., 2]) / (2 * CELL), (box[..., 1] + box[..., 3]) / (2 * CELL)
@@ -256,7 +257,7 @@ def judge(folder: Path, *, steps: int, device: str) -> None:
         index = torch.randint(len(pictures), (batch,))
         picture = _worn(signed(pictures[index]))
         face = crop_faces(picture, _jittered(boxes[index]), FACE_SIZE)
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(device):
             scores = module(
                 picture.to(device, memory_format=torch.channels_last),
                 face.to(device, memory_format=torch.channels_last),

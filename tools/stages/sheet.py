@@ -32,9 +32,9 @@ TOGETHER = ("in a studio wearing a black suit", "on the beach", "in space wearin
 
 def run(folder: Path, *, device: str) -> None:
     """Write `world-sheet.png` and, of a trained folder, `contact-sheet.png`."""
-    tiled(drawn(), 8).save(folder / "world-sheet.png", optimize=True)
+    in_palette(tiled(drawn(), 8)).save(folder / "world-sheet.png", optimize=True)
     if (folder / "unet").exists():
-        tiled(made(folder), 9).save(folder / "contact-sheet.png", optimize=True)
+        in_palette(tiled(made(folder), 9)).save(folder / "contact-sheet.png", optimize=True)
 
 
 def tiled(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
@@ -44,7 +44,11 @@ def tiled(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
     whole = Image.new("RGB", (columns * side, rows * side), "white")
     for i, picture in enumerate(pictures):
         whole.paste(picture, (i % columns * side, i // columns * side))
-    # A palette keeps the file small.
+    return whole
+
+
+def in_palette(whole: Image.Image) -> Image.Image:
+    """The picture in 256 colours, which keeps its file small."""
     return whole.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG)
 
 

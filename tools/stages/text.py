@@ -25,6 +25,7 @@ from celeb_basis.miniature.drawn.world import CLOTHES, EXPRESSIONS, HEADWEAR, OB
 
 from .data import COUNT, Described, celebrities_in, describe, draw, signed
 from .loop import train
+from .precision import autocast
 from .tokenizer import LENGTH, tokenizer
 
 WIDTH, LAYERS = 128, 3
@@ -200,7 +201,7 @@ def learn(
         ids = ids[:, : int((ids != tokens.eos_token_id).sum(-1).max()) + 1].to(device)
         seen = signed(seen.to(device)).contiguous(memory_format=torch.channels_last)
         seen = seen + 0.05 * torch.randn_like(seen)
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(device):
             pictured = module.picture(seen)
         alike = module.sharpness.exp().clamp(max=50) * module.text(ids) @ pictured.T
         value = (cross_entropy(alike, target) + cross_entropy(alike.T, target)) / 2

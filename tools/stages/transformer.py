@@ -17,6 +17,7 @@ from .autoencoder import LATENT_CHANNELS
 from .language import WHERE, encoder_of, states
 from .latents import of_round
 from .loop import compile_blocks, is_first, processes, train
+from .precision import autocast
 from .text import WIDTH
 from .unet import EPOCHS, FACE_WEIGHT, PICTURES, UNCONDITIONAL
 
@@ -129,7 +130,7 @@ def run(
         t = levels(share).to(device)
         noise = torch.randn_like(x0)
         noisy = torch.lerp(x0, noise, t[:, None, None, None])
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(device):
             # Z-Image's time runs from noise to picture, and so does the flow; the third dimension is of frames.
             guess = torch.stack(both[reads](list(noisy.unsqueeze(2)), 1 - t, captions).sample).squeeze(2)
         error = (guess.float() - (x0 - noise)).square()

@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from .autoencoder import LATENT_CHANNELS
 from .latents import of_round
 from .loop import compile_blocks, is_first, processes, train
+from .precision import autocast
 from .text import WIDTH
 
 PICTURES, EPOCHS = 24_000, 8
@@ -90,7 +91,7 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, b
         noise = torch.randn_like(x0)
         noisy = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
         velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(device):
             guess = unet(noisy, t, hidden).sample
         error = (guess.float() - velocity).square()
         return (error * worth).mean(), {"v": error.mean().item()}

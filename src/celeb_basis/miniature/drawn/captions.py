@@ -118,8 +118,9 @@ class Sampler:
     def _caption(self, values: dict[str, int], framing: str, names: tuple[str, ...]) -> str:
         draw = self._words.random
         clauses = []
-        for attribute, (options, phrases) in WORDS.items():
-            value = options[values[attribute]]
+        for attribute, index in values.items():
+            options, phrases = WORDS[attribute]
+            value = options[index]
             usual = value in ("none", "neutral", "front")
             if attribute != "style" and value in phrases and draw() < (0.15 if usual else self.said):
                 clauses.append(phrases[value])

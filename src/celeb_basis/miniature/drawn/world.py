@@ -98,9 +98,13 @@ def draw(scene: Scene, size: int = SIZE, person: Callable[..., Tensor] | None = 
             HEAD[scene.framing].contiguous(), scene.clothes[:, i].clone(), scene.headwear[:, i].clone(),
             scene.expression[:, i].clone(), scene.pose[:, i].clone(), scene.object[:, i].clone(), alone=many == 1,
         )  # fmt: skip
-    rgb = rgb.clamp(0, 1)
+    return restyled(rgb.clamp(0, 1), scene.style)
+
+
+def restyled(rgb: Tensor, style: Tensor) -> Tensor:
+    """Pictures `(n, 3, h, w)` in the styles `(n,)`; changed in place."""
     for index, restyle in ((1, _sketched), (2, _pixelated)):
-        if len(rows := (scene.style == index).nonzero()[:, 0]):
+        if len(rows := (style == index).nonzero()[:, 0]):
             rgb[rows] = restyle(rgb[rows])
     return rgb
 

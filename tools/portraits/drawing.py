@@ -1,0 +1,116 @@
+"""Figures of the pictures that the model makes: whether names steer the denoiser, and whom the faces are like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from stages.export import assemble, pictures_seen
+from stages.figures import generate
+from stages.latents import encode
+from stages.sheet import tiled
+from stages.unet import scheduler
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from celeb_basis.miniature.drawn.captions import FACE_CROP
+from celeb_basis.miniature.portraits.heads import Heads
+from celeb_basis.miniature.portraits.people import celebrities as names_of
+
+from . import features, pack
+from .data import celebrities_in, pictures_of
+from .latents import corners, windows
+from .measure import note
+from .unet import noised
+
+TIMESTEPS = (999, 900, 800, 700, 600, 500, 400, 200)
+PROMPTS = (
+    FACE_CROP, "a close up photo of {}", "a photo of {} on the beach", "a photo of {} in space wearing a spacesuit",
+    "a photo of {} in the forest wearing a red shirt", "a photo of {} in a studio wearing a black suit",
+    "a photo of {} in the snow with a red hat", "a photo of {} in a city at night with a crown",
+)  # fmt: skip
+_SEED = 900_000
+
+
+@torch.no_grad()
+def steering(folder: Path, *, device: str, n: int = 256) -> None:
+    """Measure the loss on fresh windows round faces with the right name and with somebody else's, by timestep."""
+    pipe, heads = assemble(folder).to(device), pack.load(folder)
+    torch.manual_seed(_SEED)
+    alphas = scheduler().alphas_cumprod.to(device)
+    latents, right, wrong = [], [], []
+    for kind in ("face", "single"):
+        described = celebrities_in(kind, n // 2, _SEED, heads)
+        whole = torch.cat([encode(pipe.vae, x.to(device)).float() for x in described.draw(heads).split(64)])
+        latents.append(windows(whole, corners(described.boxes.float())))
+        called = [names_of()[i] for i in described.who[:, 0].tolist()]
+        right += described.captions
+        wrong += [
+            caption.replace(own, other)
+            for caption, own, other in zip(described.captions, called, called[1:] + called[:1], strict=True)
+        ]
+    x0 = torch.cat(latents)
+    read = {key: _states(pipe, captions, device) for key, captions in (("right", right), ("wrong", wrong))}
+    found = {}
+    for step in TIMESTEPS:
+        noise, t = torch.randn_like(x0), torch.full((len(x0),), step, device=device)
+        noisy, velocity = noised(x0, t, noise, alphas)
+        found[step] = {
+            key: round(float((pipe.unet(noisy, t, hidden).sample - velocity).square().mean()), 4)
+            for key, hidden in read.items()
+        }
+    seen = pictures_seen(folder, "unet")
+    note(folder, {"steering": found, "pictures": seen, "windows": len(x0), "seed": _SEED})
+
+
+def _states(pipe, captions: list[str], device: str) -> Tensor:
+    ids = pipe.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    return pipe.text_encoder(ids.to(device)).last_hidden_state
+
+
+def identity(folder: Path, *, device: str, celebrities: int) -> None:
+    """Measure SFace's cosine of faces in the pictures of celebrities to their own photographs, and to others'."""
+    pipe, heads = assemble(folder).to(device), pack.load(folder)
+    own = _photographs(folder, heads)
+    who = torch.linspace(0, len(own) - 1, celebrities).long()
+    texts = [prompt.format(names_of()[i]) for i in who.tolist() for prompt in PROMPTS]
+    pictures = generate(pipe, texts, 1000)
+    read = features.Reader().features(pictures)
+    to_own, to_others, first = [], [], []
+    by_prompt: list[list[float]] = [[] for _ in PROMPTS]
+    for k, faces in enumerate(read):
+        if len(faces) != 1:
+            continue
+        alike = own[who] @ faces[0]
+        mine = k // len(PROMPTS)
+        to_own.append(float(alike[mine]))
+        by_prompt[k % len(PROMPTS)].append(float(alike[mine]))
+        to_others.append(float((alike.sum() - alike[mine]) / (len(who) - 1)))
+        first.append(float(alike.argmax() == mine))
+    mean = lambda values: round(sum(values) / max(len(values), 1), 3)  # noqa: E731
+    note(folder, {
+        "identity": mean(to_own), "to others": mean(to_others), f"first of {celebrities}": mean(first),
+        "one face": round(len(to_own) / len(texts), 3), "by prompt": [mean(values) for values in by_prompt],
+        "pictures": pictures_seen(folder, "unet"), "celebrities": celebrities, "seed": 1000,
+    })  # fmt: skip
+
+
+def _photographs(folder: Path, heads: Heads) -> Tensor:
+    """Return the mean feature of each celebrity's photographs, of length one."""
+    read = load_file(folder / features.FILE)["sface"]
+    return normalize(torch.stack([read[index].mean(0) for index in pictures_of(heads)]), dim=-1)
+
+
+def sheet(folder: Path, *, device: str, rows: int = 12) -> None:
+    """Write `contact-sheet.png`: a row a celebrity, the photograph first, then a picture of each prompt."""
+    pipe, heads = assemble(folder).to(device), pack.load(folder)
+    photographs = pictures_of(heads)
+    who = torch.linspace(0, len(photographs) - 1, rows).long().tolist()
+    texts = [prompt.format(names_of()[i]) for i in who for prompt in PROMPTS]
+    made = generate(pipe, texts, 3000)
+    pictures = []
+    for row, i in enumerate(who):
+        [photograph] = features.images(heads.crops[photographs[i][:1]])
+        pictures += [photograph.resize(made[0].size), *made[row * len(PROMPTS) :][: len(PROMPTS)]]
+    tiled(pictures, 1 + len(PROMPTS)).save(folder / "contact-sheet.png", optimize=True)

@@ -1,0 +1,72 @@
+"""What the denoiser learns from: latents of pictures and their captions' tokens, made afresh in rounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny
+from safetensors.torch import load_file, save_file
+from stages.latents import encode, on_faces
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from . import pack
+from .data import celebrities_in
+
+SHARES = {"single": 0.35, "pair": 0.10, "three": 0.08, "face": 0.47}
+WINDOW = 8
+"""Side of a window round a face, in latents: 64 pixels."""
+_SEED = 200_000
+_CHUNK = 1024
+
+
+def of_round(folder: Path, number: int, pictures: int, part: int = 0, device: str = "cpu") -> dict[str, Tensor]:
+    """Return round `number` of `part`, kept in the folder until the next one is made.
+
+    `latents (n, channels, 16, 16)` in half precision, `ids (n, length)`, `faces (n, 1, 16, 16)`: which latents lie on a
+    face, `corner (n, 2)`: top and left of a window round the face, -1 where there are several.
+    """
+    path = folder / f"latents-{part}-{number}.safetensors"
+    if path.exists():
+        return load_file(path)
+    heads = pack.load(folder)
+    vae = AutoencoderTiny.from_pretrained(folder / "vae").to(device, memory_format=torch.channels_last)
+    tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    columns: dict[str, list[Tensor]] = {"latents": [], "ids": [], "faces": [], "corner": []}
+    for i, (kind, share) in enumerate(SHARES.items()):
+        left = round(share * pictures)
+        for chunk in range(-(-left // _CHUNK)):
+            # The same pictures whatever was made before, different ones for every round, part, kind and chunk.
+            seed = _SEED + (((number * 8 + part) * 8) + i) * 256 + chunk
+            described = celebrities_in(kind, min(_CHUNK, left - chunk * _CHUNK), seed, heads)
+            ids = tokens(described.captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+            boxes = described.boxes.float()
+            columns["ids"].append(ids.short())
+            columns["faces"].append(on_faces(boxes))
+            columns["corner"].append(corners(boxes))
+            columns["latents"] += [encode(vae, x.to(device)).cpu() for x in described.draw(heads).split(128)]
+    state = {key: torch.cat(value) for key, value in columns.items()}
+    temporary = path.with_suffix(".part")
+    save_file(state, temporary)
+    temporary.replace(path)
+    for old in folder.glob(f"latents-{part}-*.safetensors"):
+        if old != path:
+            old.unlink()
+    return state
+
+
+def corners(boxes: Tensor) -> Tensor:
+    """Return top and left `(n, 2)`, in latents, of the windows in the middle of faces' squares `(n, people, 4)`."""
+    if boxes.shape[1] > 1:
+        return torch.full((len(boxes), 2), -1)
+    middle = (boxes[:, 0, :2] + boxes[:, 0, 2:]) / 2
+    return (middle / 8 - WINDOW / 2).round().long().clamp(0, 16 - WINDOW).flip(-1)
+
+
+def windows(x: Tensor, corner: Tensor) -> Tensor:
+    """Return windows `(n, c, 8, 8)` of `x (n, c, 16, 16)`."""
+    axis = torch.arange(WINDOW)
+    down, across = (corner[:, i, None] + axis for i in (0, 1))
+    row = torch.arange(len(x))[:, None, None]
+    return x.permute(0, 2, 3, 1)[row, down[:, :, None], across[:, None]].permute(0, 3, 1, 2)

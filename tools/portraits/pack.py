@@ -1,0 +1,87 @@
+"""Packs a folder of portraits into one file of heads to train on; it stays on the machine and never ships."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from celeb_basis.miniature.portraits.heads import Heads
+
+from . import cutting
+
+FILE = "heads.safetensors"
+SMILING = 0.075
+"""Teeth that show, or corners of the mouth so high: a smile."""
+_ORDER_SEED = 11
+
+
+def rows(portraits: Path) -> list[dict[str, str]]:
+    """Return the table of the portraits, a row a picture."""
+    with (portraits / "portraits.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def ranks(table: list[dict[str, str]]) -> dict[int, int]:
+    """Return the rank of fame of every person to train on, by the person's number; chance decides."""
+    people = sorted({int(row["person"]) for row in table if row["role"] == "celebrity"})
+    order = torch.randperm(len(people), generator=torch.Generator().manual_seed(_ORDER_SEED)).tolist()
+    return dict(zip(people, order, strict=True))
+
+
+def genders(table: list[dict[str, str]]) -> list[str]:
+    """Return what is recorded of each celebrity, the most famous first: m, f, or nothing."""
+    rank = ranks(table)
+    found = {rank[int(row["person"])]: row["gender"] for row in table if row["role"] == "celebrity"}
+    return [found[i] for i in range(len(found))]
+
+
+def run(folder: Path, *, portraits: Path, device: str) -> None:
+    """Cut all heads out, once."""
+    if (folder / FILE).exists():
+        return
+    cv2.setNumThreads(1)
+    table = rows(portraits)
+    rank = ranks(table)
+    columns: dict[str, list[np.ndarray]] = {}
+    with (
+        zipfile.ZipFile(portraits / "portraits-cutouts.zip") as cutouts,
+        zipfile.ZipFile(portraits / "portraits-crops.zip") as crops,
+    ):
+        for row in tqdm(table, "heads"):
+            name = f"{int(row['person']):04d}_{row['picture']}"
+            portrait = _opened(cutouts, f"{name}.webp", "RGBA")
+            head, front = cutting.masks(portrait, float(row["chin"]))
+            smiling = float(row["mouth_gap"]) > SMILING or float(row["mouth_corners"]) > SMILING
+            values = {
+                "rgb": portrait[..., :3].transpose(2, 0, 1), "whole": portrait[..., 3], "head": head, "front": front,
+                "crops": _opened(crops, f"{name}.jpg", "RGB").transpose(2, 0, 1), "skin": cutting.skin(portrait),
+                "breadth": cutting.breadth(portrait), "smiling": smiling, "yaw": float(row["yaw"]),
+                "person": int(row["person"]), "celebrity": rank.get(int(row["person"]), -1),
+            }  # fmt: skip
+            for key, value in values.items():
+                columns.setdefault(key, []).append(np.asarray(value))
+    packed = {key: torch.from_numpy(np.stack(value)) for key, value in columns.items()}
+    packed = {
+        key: (value.float() if value.dtype == torch.float64 else value).contiguous() for key, value in packed.items()
+    }
+    temporary = folder / "heads.part"
+    save_file(packed, temporary)
+    temporary.replace(folder / FILE)
+
+
+def load(folder: Path) -> Heads:
+    """Return the heads of a training folder."""
+    return Heads(**load_file(folder / FILE))
+
+
+def _opened(archive: zipfile.ZipFile, name: str, mode: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(archive.read(name))).convert(mode))

@@ -1,0 +1,107 @@
+"""The denoiser: the drawn miniature's, taught photographed faces, on windows round them and on whole pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from stages.loop import is_first, processes, train
+from stages.precision import autocast
+from stages.unet import FACE_WEIGHT, MIN_SNR, UNCONDITIONAL, build, is_hidden_matrix, scheduler
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from celeb_basis import DEFAULT_MODEL
+from celeb_basis.models.card import SHIPPED
+
+from .latents import of_round, windows
+
+PICTURES, EPOCHS = 4_000, 12
+"""Pictures of a round, and how many times as many are seen before the next is made."""
+WINDOWS, WHOLE = 128, 24
+"""Windows and whole pictures of a batch; a window costs a quarter, and all of it is face."""
+NOISY, NOISY_FROM = 0.5, 400
+"""Share of the timesteps that are drawn from the noisy end, where it is decided who somebody is."""
+
+
+def begun() -> UNet2DConditionModel:
+    """Return the drawn miniature's denoiser, which knows places, clothes, hats and things."""
+    unet = build()
+    old = UNet2DConditionModel.from_pretrained(SHIPPED[DEFAULT_MODEL] / "unet", torch_dtype=torch.float32)
+    unet.load_state_dict(old.state_dict())
+    return unet
+
+
+def worths() -> Tensor:
+    """Return for every timestep the share of those drawn up to it: half are noisy ones, half as min-SNR weighs them."""
+    alphas = scheduler().alphas_cumprod
+    snr = alphas / (1 - alphas)
+    often = (snr.clamp(max=MIN_SNR) + 0.1) / (snr + 1)
+    noisy = (torch.arange(len(alphas)) >= NOISY_FROM).float()
+    return ((1 - NOISY) * often / often.sum() + NOISY * noisy / noisy.sum()).cumsum(0)
+
+
+def noised(x0: Tensor, t: Tensor, noise: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:
+    """Return noisy latents at timesteps `t (n,)`, and the velocity that the denoiser is asked for."""
+    alpha = alphas[t][:, None, None, None]
+    return alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise, alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
+
+
+def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str) -> None:
+    """Train the denoiser on what the frozen text encoder reads, until stopped; goes on where it was."""
+    part, size = 0 if is_first() else 1, processes()
+    batch_size = WINDOWS + WHOLE
+    mine = PICTURES // size
+    data: dict[str, Tensor] = {}
+    current = -1
+    tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").to(device).requires_grad_(False).eval()
+    empty = tokens("", padding="max_length", return_tensors="pt").input_ids.to(device)
+    torch.manual_seed(3)
+    unet = begun().to(device, memory_format=torch.channels_last)
+    if device == "cpu":
+        unet.set_attn_processor(AttnProcessor())
+    alphas, often = scheduler().alphas_cumprod.to(device), worths().to(device)
+
+    def error(index: Tensor, at_faces: bool) -> tuple[Tensor, Tensor]:
+        """Return the error of the guess, weighted by faces and plain, on windows or on whole pictures."""
+        n = len(index)
+        x0, faces = data["latents"][index].float(), data["faces"][index].float()
+        if at_faces:
+            x0, faces = (windows(x, data["corner"][index]) for x in (x0, faces))
+        x0 = x0.to(device).contiguous(memory_format=torch.channels_last)
+        ids = data["ids"][index].to(device).long()
+        ids = torch.where(torch.rand(n, 1, device=device) < UNCONDITIONAL, empty, ids)
+        with torch.no_grad():
+            hidden = encoder(ids).last_hidden_state
+        # Evenly spread over the batch: the loss then varies less from step to step.
+        spread = (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
+        t = torch.searchsorted(often, spread).clamp(max=len(alphas) - 1)
+        noisy, velocity = noised(x0, t, torch.randn_like(x0), alphas)
+        with autocast(device):
+            guess = unet(noisy, t, hidden).sample
+        wrong = (guess.float() - velocity).square()
+        return (wrong * (1 + (FACE_WEIGHT - 1) * faces.to(device))).mean(), wrong.mean()
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        nonlocal data, current
+        if (number := step * batch_size // (PICTURES * EPOCHS)) != current:
+            data, current = of_round(folder, number, mine, part, device), number
+        alone = (data["corner"][:, 0] >= 0).nonzero()[:, 0]
+        near, face = error(alone[torch.randint(len(alone), (WINDOWS // size,))], True)
+        far, whole = error(torch.randint(len(data["ids"]), (WHOLE // size,)), False)
+        return near + far, {"face": face.item(), "whole": whole.item()}
+
+    def look(average: dict[str, Tensor], pictures: int) -> None:
+        """Write the averaged denoiser, for whoever looks on while it learns."""
+        whole = build()
+        whole.load_state_dict(average)
+        whole.save_pretrained(folder / ("unet-cooled" if cooldown_minutes else "unet"))
+
+    scheduler().save_pretrained(folder / "scheduler")
+    train(
+        "unet", unet, loss, folder, minutes=minutes, cooldown_minutes=cooldown_minutes, learning_rate=2e-3, warmup=40,
+        batch_size=batch_size, matrices=is_hidden_matrix, save_every=180, after_saving=look,
+    )  # fmt: skip
