@@ -49,7 +49,8 @@ def check_call(
     Raises Wrong for any other request. Files elsewhere on the disk all get the same line, whether they exist or not.
     """
     number, data = content.get("fn_index"), content.get("data")
-    if type(number) is not int or number not in functions:
+    # What the browser does by itself has a number too, and nothing to call.
+    if type(number) is not int or number not in functions or functions[number].fn is None:
         raise Wrong("the page has no such function: fn_index is out of range")
     function = functions[number]
     if not queued and function.queue:
