@@ -376,6 +376,15 @@ def test_a_file_of_another_kind_is_refused_in_one_line(address, tmp_path, capfd)
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_of_a_file_its_path_alone_counts(address, tmp_path, capfd):
+    miniature.person(4321).save(tmp_path / "me.png")
+    own = uploaded(address, "me.png", (tmp_path / "me.png").read_bytes())
+    for name, value in (("orig_name", 7), ("url", 0.5), ("size", "x"), ("mime_type", 1), ("other", "x" * 5000)):
+        [face, _] = call(address, "find_face", [file_data(own, **{name: value}), False, None], f"alone{name}")
+        assert face["path"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_what_was_not_checked_is_not_handed_on(address, tmp_path):
     body = {"fn_index": number_of(address, "people"), "data": [None], "session_hash": "extra"}
     body |= {"event_data": file_data("/dev/zero"), "trigger_id": file_data("/dev/zero"), "batched": True}
