@@ -1,7 +1,7 @@
 # make demo               the whole method on the embedded miniature; results in demo/
 # make demo PHOTO=me.jpg  the same with your own photograph
 # make test               everything that has to pass before a change lands
-# make fuzz               damaged files, kills, malformed models, many visitors (half an hour of two cores)
+# make fuzz               damaged files, tables, prompts, calls, kills, models, visitors (half an hour of two cores)
 # make benchmark          the comparison with other methods (hours); run again, it continues where it stopped
 # make wheel              the installable file, in dist/
 # Each sets up what it needs in .venv first (Python 3.11; once, about 3 minutes).

@@ -2,10 +2,12 @@
 
     python tests/fuzz/campaign.py [--seed N] [--share S] [--rows FILE] [--expect] [PART ...]
 
-Parts: files, kills, pages, stops, models, visitors. A share of 1 is 10,000 damaged files, 1,000 cards and 1,000 results
-of a comparison, 100 kills of each command that writes and of the page, 40 stops of each kind of a real process, every
-malformed model, and 50 visitors. With --rows, batches that FILE holds already, of the same seed and share, are not run
-again, and the table is written beside it, as FILE with the suffix .md. --expect prints what the parts take, and stops.
+Parts: files, tensors, cards, tables, manifests, prompts, calls, kills, pages, stops, models, visitors. A share of 1 is
+10,000 damaged files and 1,000 results of a comparison, 1,600 artefacts without a digest, 1,000 cards, 1,000 tables, 500
+manifests, 600 prompts, 600 calls of the page, 100 kills of each command that writes and of the page, 40 stops of each
+kind of a real process, every malformed model, and 50 visitors. With --rows, batches that FILE holds already, of the
+same seed and share, are not run again, and the table is written beside it, as FILE with the suffix .md. --expect prints
+what the parts take, and stops.
 """
 
 from __future__ import annotations
@@ -30,19 +32,28 @@ import torch
 # Tiny pipelines, a hub, and results of the comparison.
 sys.path += [str(Path(__file__).parents[1] / place) for place in (".", "backend", "../benchmarks/comparison")]
 
+import calls
 import cards
 import files
 import kills
+import manifests
 import models
+import people
+import prompts
 import results
 import stops
+import tensors
 import visitors
 
 from celeb_basis.cli import main as command
 from celeb_basis.cli.options import hide_loading_bars
 
-FILES, CARDS, RESULTS, KILLS, STOPS, VISITORS = 10_000, 1000, 1000, 100, 40, 50
-PARTS = ("files", "kills", "pages", "stops", "models", "visitors")
+FILES, RESULTS, KILLS, STOPS, VISITORS = 10_000, 1000, 100, 40, 50
+TENSORS, CARDS, TABLES, MANIFESTS, PROMPTS, CALLS = 1600, 1000, 1000, 500, 600, 600
+PARTS = (
+    "files", "tensors", "cards", "tables", "manifests", "prompts", "calls", "kills", "pages", "stops", "models",
+    "visitors",
+)  # fmt: skip
 BATCH = 60  # seconds after which there is news, and a row
 # Of one attempt on two idle cores: from these the time left is told, at the rate at which they turn out.
 SECONDS = {
@@ -83,8 +94,18 @@ def cases(parts: list[str], folder: Path) -> list[Case]:
     kinds = files.artefacts(folder) | files.pictures(folder) if "files" in parts else {}
     for name, (file, read) in kinds.items():
         add("files", f"damaged {name}", FILES // len(kinds), 0.001, partial(files.attack, file, read))
-    add("files", "cards", CARDS, 0.001, cards.attack)
     add("files", "results", RESULTS, 0.001, results.attack)
+    whole = tensors.sound(folder) if "tensors" in parts else {}
+    for name, (file, use) in whole.items():
+        add("tensors", f"unsigned {name}", TENSORS // len(whole), 0.005, partial(tensors.attack, file, use))
+    add("cards", "cards", CARDS, 0.01, cards.attack)
+    for suffix in people.KINDS:
+        fleet = partial(people.attack, suffix, people.read_fleet)
+        add("tables", f"{suffix} of a fleet", TABLES // 5, 0.01, fleet)
+    add("tables", "csv to evaluate", TABLES // 5, 0.01, partial(people.attack, "csv", people.read_evaluated))
+    add("manifests", "manifests", MANIFESTS, 0.01, manifests.attack)
+    add("prompts", "prompts", PROMPTS, 0.05, prompts.attack)
+    add("calls", "page calls", CALLS, 0.3, calls.attack)
     if {"kills", "pages"} & set(parts):
         with contextlib.redirect_stdout(io.StringIO()):
             lines = kills.commands(folder)
@@ -150,13 +171,13 @@ def clock(seconds: float) -> str:
 
 def table(rows: list[Row]) -> str:
     """Every case with all its batches: what was tried, what failed, what it took."""
-    head = ["campaign", "tried", "refused or stopped", "failed", "seconds", "slowest, s", "peak, MB"]
+    head = ["campaign", "tried", "refused or stopped", "failed", "over 20 s", "seconds", "slowest, s", "peak, MB"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in dict.fromkeys(row["case"] for row in rows):
         own = [row for row in rows if row["case"] == name]
-        sums = [sum(row.get(key, 0) for row in own) for key in ("tried", "refused", "failed", "seconds")]
+        sums = [sum(row.get(key, 0) for row in own) for key in ("tried", "refused", "failed", "slow", "seconds")]
         peaks = [max(row.get(key, 0) for row in own) for key in ("slowest_s", "peak_mb")]
-        lines.append(f"| {name} | {' | '.join(f'{value:.10g}' for value in (*sums[:3], round(sums[3]), *peaks))} |")
+        lines.append(f"| {name} | {' | '.join(f'{value:.10g}' for value in (*sums[:4], round(sums[4]), *peaks))} |")
     return "\n".join(lines)
 
 

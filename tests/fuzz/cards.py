@@ -8,12 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from files import Tally, limited
+from files import Tally
 from mutate import NASTY, NUMBERS
 
 from celeb_basis import ModelCard, ModelError
 
-LIMIT = 20
 FIELDS = [field.name for field in fields(ModelCard)]
 VALUES: list[Any] = [
     *NUMBERS, *NASTY, float("nan"), float("inf"), False, [[]], [{}], [None], [0.5], [1e-300], ["{}"], ["{}{}"],
@@ -30,14 +29,6 @@ def attack(times: int, seed: str, folder: Path) -> Tally:
     for _ in range(times):
         content = {chance.choice([*FIELDS, "other"]): chance.choice(VALUES) for _ in range(chance.randint(1, 3))}
         card.write_text(chance.choice(TEXTS) if chance.random() < 0.1 else json.dumps(content))
-        tally.tried += 1
-        try:
-            with limited(LIMIT):
-                ModelCard.of(folder)
-        except ModelError as error:
-            tally.refused += 1
-            if "\n" in str(error):
-                tally.failures.append("several lines")
-        except BaseException as error:
-            tally.failures.append(f"{type(error).__name__} {str(error)[:80]}: {str(content)[:80]}")
+        with tally.attempt(str(content)[:80], ModelError):
+            ModelCard.of(folder)
     return tally

@@ -8,7 +8,7 @@ import signal
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mutate import ANY, TENSORS
+from mutate import ANY, TENSORS, Mutation
 from PIL import Image
 
 from celeb_basis import CelebBasis, CelebBasisError, Identity, InstantMap, open_photo
@@ -46,6 +46,29 @@ class Tally:
     refused: int = 0
     failures: list[str] = field(default_factory=list)
     slowest: float = 0.0
+    slow: int = 0
+
+    @contextmanager
+    def attempt(self, what: str, refusal: type[Exception] = CelebBasisError) -> Iterator[None]:
+        """Count the block, which either does what it should or raises a refusal of one line, and in time."""
+        self.tried += 1
+        begun = time.monotonic()
+        try:
+            with limited(LIMIT):
+                yield
+        except refusal as error:
+            self.refused += 1
+            if not str(error) or not str(error).isprintable():
+                self.failures.append(f"{what}: it says {str(error)[:80]!r}")
+        except BaseException as error:
+            self.failures.append(f"{what}: {type(error).__name__} {str(error)[:80]}")
+            if isinstance(error, KeyboardInterrupt):
+                raise
+        took = time.monotonic() - begun
+        self.slowest = max(self.slowest, took)
+        if took > LIMIT:  # the library may have taken the alarm for an error of a file
+            self.slow += 1
+            self.failures.append(f"{what}: it takes {took:.0f} s")
 
     def row(self) -> dict[str, Any]:
         """For the table."""
@@ -54,6 +77,7 @@ class Tally:
             "tried": self.tried,
             "refused": self.refused,
             "failed": len(self.failures),
+            "slow": self.slow,
             "slowest_s": round(self.slowest, 2),
             "peak_mb": round(peak),
             "kinds": dict(Counter(self.failures)),
@@ -108,29 +132,21 @@ def pictures(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
     return {suffix: (folder / f"picture.{suffix}", open_photo) for suffix in PICTURES}
 
 
-def attack(file: Path, read: Callable[[Path], Any], times: int, seed: str, folder: Path) -> Tally:
-    """Read a file damaged in so many ways, by the library and by the info command."""
+def attack(
+    file: Path, read: Callable[[Path], Any], times: int, seed: str, folder: Path, mutations: Sequence[Mutation] = ()
+) -> Tally:
+    """Read a file damaged in so many ways, by the library and by the info command.
+
+    mutations: by default those of files of its kind.
+    """
     chance, sound, tally = random.Random(f"{file.name} {seed}"), file.read_bytes(), Tally()
     damaged = folder / f"damaged{file.suffix}"
-    mutations = TENSORS if file.suffix == ".safetensors" else ANY
+    mutations = mutations or (TENSORS if file.suffix == ".safetensors" else ANY)
     for _ in range(times):
         mutation = chance.choice(mutations)
         damaged.write_bytes(mutation(sound, chance))
-        tally.tried += 1
-        begun = time.monotonic()
-        try:
-            with limited(LIMIT):
-                read(damaged)
-                text = as_text(info_of_file(Namespace(file=damaged, basis=None)))
-            if not text.replace("\n", "").isprintable():
-                tally.failures.append(f"{mutation.__name__}: control characters are printed")
-        except CelebBasisError as error:
-            tally.refused += 1
-            if not str(error):
-                tally.failures.append(f"{mutation.__name__}: nothing is said")
-        except BaseException as error:
-            tally.failures.append(f"{mutation.__name__}: {type(error).__name__} {str(error)[:80]}")
-            if isinstance(error, KeyboardInterrupt):
-                raise
-        tally.slowest = max(tally.slowest, time.monotonic() - begun)
+        with tally.attempt(mutation.__name__):
+            read(damaged)
+            text = as_text(info_of_file(Namespace(file=damaged, basis=None)))
+            assert text.replace("\n", "").isprintable(), "control characters are printed"
     return tally

@@ -3,13 +3,18 @@
 import contextlib
 import io
 
+import calls
 import campaign
 import cards
 import files
 import kills
+import manifests
 import models
+import people
+import prompts
 import pytest
 import results
+import tensors
 
 
 @pytest.fixture
@@ -25,6 +30,30 @@ def test_damaged_files_are_refused_or_what_they_should_be(kind, sound, tmp_path)
 
 def test_cards_of_any_content_are_refused_or_what_a_card_may_say(tmp_path):
     assert cards.attack(200, "7", tmp_path).row()["kinds"] == {}
+
+
+@pytest.mark.parametrize("kind", ["identity", "basis", "map", "portraits", *tensors.LAYOUTS])
+def test_artefacts_without_a_digest_are_refused_or_can_be_used(kind, tmp_path):
+    file, use = tensors.sound(tmp_path)[kind]
+    assert tensors.attack(file, use, 40, "7", tmp_path).row()["kinds"] == {}
+
+
+@pytest.mark.parametrize("suffix", people.KINDS)
+def test_tables_of_any_content_are_refused_or_name_people(suffix, tmp_path):
+    for read in (people.read_fleet, people.read_evaluated)[: 1 + (suffix == "csv")]:
+        assert people.attack(suffix, read, 40, "7", tmp_path).row()["kinds"] == {}
+
+
+def test_manifests_of_any_content_are_refused_or_go_on(tmp_path):
+    assert manifests.attack(60, "7", tmp_path).row()["kinds"] == {}
+
+
+def test_prompts_of_any_content_are_refused_or_drawn(tmp_path):
+    assert prompts.attack(40, "7", tmp_path).row()["kinds"] == {}
+
+
+def test_calls_of_any_content_are_refused_or_answered(tmp_path):
+    assert calls.attack(40, "7", tmp_path).row()["kinds"] == {}
 
 
 def test_damaged_results_of_a_comparison_are_refused_or_what_is_whole_in_them(tmp_path):

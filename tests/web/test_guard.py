@@ -277,6 +277,16 @@ def test_requests_of_the_wrong_form_are_refused(address, body):
         assert httpx.post(f"{address}{API}{place}", content=body).status_code == 422, place
 
 
+def test_what_the_browser_does_by_itself_is_no_function(address, capfd):
+    own = [each["id"] for each in httpx.get(f"{address}config").json()["dependencies"] if not each["backend_fn"]]
+    for number in own:
+        body = {"fn_index": number, "data": [], "session_hash": "browser"}
+        for place in ("queue/join", "run/predict"):
+            answer = httpx.post(f"{address}{API}{place}", json=body)
+            assert answer.status_code == 422 and "no such function" in answer.json()["detail"]
+    assert own and "Traceback" not in capfd.readouterr().err
+
+
 def test_requests_have_a_size(address):
     for length in (2**20 + 1, 2**23):
         answer = httpx.post(f"{address}{API}queue/join", content=b" " * length)
@@ -346,6 +356,33 @@ def test_only_files_that_the_page_has_are_read(logged_in, studio, tmp_path):
     for hidden in ({"x": file_data(diary)}, {"url": [file_data(diary)]}, {"meta": {"x": file_data(diary)}}):
         assert join(address, "find_face", [file_data(own) | hidden, False, None], "hidden", client).status_code == 422
     assert join(address, "find_face", [file_data(own), False, None], "filesfind_face", client).status_code == 200
+
+
+def test_a_file_of_another_kind_is_refused_in_one_line(address, tmp_path, capfd):
+    (tmp_path / "notes.txt").write_text("no face")
+    notes = uploaded(address, "notes.txt", (tmp_path / "notes.txt").read_bytes())
+    photo = tmp_path / "me.png"
+    miniature.person(4321).save(photo)
+    me = file_data(uploaded(address, "me.png", photo.read_bytes()))
+    calls = {
+        "load": [file_data(notes), "ada", None],
+        "model": ["miniature", file_data(notes), None, None],
+        "fit": [me, "ada", 0, False, [file_data(notes)], None],
+        "find_face": [file_data(notes), False, None],
+    }
+    for name, data in calls.items():
+        said = call(address, name, data, f"kind{name}")
+        assert isinstance(said, str) and "notes.txt" in said and "\n" not in said, said
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_of_a_file_its_path_alone_counts(address, tmp_path, capfd):
+    miniature.person(4321).save(tmp_path / "me.png")
+    own = uploaded(address, "me.png", (tmp_path / "me.png").read_bytes())
+    for name, value in (("orig_name", 7), ("url", 0.5), ("size", "x"), ("mime_type", 1), ("other", "x" * 5000)):
+        [face, _] = call(address, "find_face", [file_data(own, **{name: value}), False, None], f"alone{name}")
+        assert face["path"]
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_what_was_not_checked_is_not_handed_on(address, tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 import torch
+from gradio.data_classes import ListFiles
 
 from .. import CelebBasisError, SeveralFacesError
 from ..backend.card import DEFAULT_MODEL
@@ -116,8 +117,7 @@ def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[A
                 draw_them = gr.Button("Draw pictures →", interactive=False, min_width=120)
                 download = gr.DownloadButton("Download identity", interactive=False, min_width=120)
     strip = theme.pictures("How the identity forms", "five")
-    # Gradio would open the photo itself; its message on a broken file does not say what to do.
-    photo.preprocess = lambda payload: payload.path if payload else None
+    photo.preprocess = more.preprocess = _where
 
     def find(photo: str | None, largest_face: bool, session: Session) -> tuple[Any, str]:
         if photo is None:
@@ -172,6 +172,16 @@ def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[A
     go_on = [draw_them, download]
     learnt.success(lambda: [gr.Button(interactive=True), gr.DownloadButton(interactive=True)], None, go_on, **PRIVATE)
     return learnt, stranger, steps, draw_them
+
+
+def _where(uploaded: Any) -> Any:
+    """Return where one or several uploaded files lie.
+
+    Gradio itself would open pictures and compare endings; what it says of a wrong file, also in the log, helps nobody.
+    """
+    if uploaded is None:
+        return None
+    return [file.path for file in uploaded] if isinstance(uploaded, ListFiles) else uploaded.path
 
 
 def _spelling(name: str, token: str) -> str:
@@ -280,6 +290,7 @@ def _people(
             gr.Markdown("### Load identity files")
             load_name = gr.Textbox("", label="Name", placeholder="leave empty for the file's own")
             load_button = gr.UploadButton("Choose a file", file_types=[".safetensors", ".pt", ".bin"])
+            load_button.preprocess = _where
     gr.Markdown("### Two people")
     with gr.Row():
         first = gr.Dropdown(label="From", choices=[], allow_custom_value=True, min_width=130)
@@ -356,6 +367,7 @@ def _model(session: gr.State) -> Any:
     with gr.Row():
         basis = gr.File(label="Basis (optional)", file_types=[".safetensors"], height=140)
         instant_map = gr.File(label="Instant map (optional)", file_types=[".safetensors"], height=140)
+    basis.preprocess = instant_map.preprocess = _where
     use = gr.Button("Use this model", variant="primary")
     line = gr.HTML(theme.status(f"{DEFAULT_MODEL} is in use.", done=True))
     made = gr.DownloadButton("Download its basis", interactive=False)

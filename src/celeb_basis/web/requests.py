@@ -49,7 +49,8 @@ def check_call(
     Raises Wrong for any other request. Files elsewhere on the disk all get the same line, whether they exist or not.
     """
     number, data = content.get("fn_index"), content.get("data")
-    if type(number) is not int or number not in functions:
+    # What the browser does by itself has a number too, and nothing to call.
+    if type(number) is not int or number not in functions or functions[number].fn is None:
         raise Wrong("the page has no such function: fn_index is out of range")
     function = functions[number]
     if not queued and function.queue:
@@ -67,7 +68,7 @@ def check_call(
         files = value if isinstance(value, list) else [value] if isinstance(value, dict) else []
         if not all(is_ours(file["path"]) for file in files):
             raise Wrong("the page does not have this file, or not any more: upload it again")
-    return {"fn_index": number, "data": data, "session_hash": content["session_hash"]}
+    return {"fn_index": number, "data": list(map(_checked, data)), "session_hash": content["session_hash"]}
 
 
 FILES = {"Image", "File", "UploadButton", "DownloadButton"}
@@ -91,6 +92,13 @@ def _fits(component: Any, value: Any) -> bool:
     if getattr(component, "file_count", "single") == "multiple":
         return isinstance(value, list) and len(value) <= MAX_PHOTOS and all(map(_is_file, value))
     return _is_file(value)
+
+
+def _checked(value: Any) -> Any:
+    """Return a value without what was not looked at: of a file its path alone."""
+    if isinstance(value, list):
+        return list(map(_checked, value))
+    return {"path": value["path"], "meta": FILE_MARK} if isinstance(value, dict) else value
 
 
 def _is_file(value: Any) -> bool:
