@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from celeb_basis.basis.celebrities import celebrities as real_people
+from celeb_basis.basis import celebrity_names as real_people
 from celeb_basis.miniature.drawn.captions import WORDS, asked
 from celeb_basis.miniature.drawn.world import EXPRESSIONS, POSES, SIZE, Scene
 from celeb_basis.miniature.portraits import world

@@ -9,8 +9,7 @@ from diffusers import AutoencoderTiny
 from stages.autoencoder import learn
 from torch import Tensor
 
-from celeb_basis import DEFAULT_MODEL
-from celeb_basis.models.card import SHIPPED
+from celeb_basis.backend.card import DEFAULT_MODEL, SHIPPED
 
 from . import pack
 from .data import celebrities_in

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from celeb_basis.faces.detector import Detector
-from celeb_basis.faces.recognisers import DEFAULT_RECOGNISER, RECOGNISERS, YUNET, opencv
+from celeb_basis.faces.detect import Detector
+from celeb_basis.faces.recognise import DEFAULT_RECOGNISER, RECOGNISERS, YUNET, opencv
 from celeb_basis.miniature.portraits.heads import CROP_REACH, Heads
 
 from . import pack

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from celeb_basis.basis.celebrities import celebrities
+from celeb_basis.basis import celebrity_names
 from celeb_basis.miniature.portraits.people import NAMES
 
 from . import pack
@@ -29,7 +29,7 @@ _SEED = 12
 def run(folder: Path, *, portraits: Path, device: str) -> None:
     """Write the package's list of names."""
     NAMES.write_text(
-        "\n".join(invented(pack.genders(pack.rows(portraits)), [name.lower() for name in celebrities()])) + "\n"
+        "\n".join(invented(pack.genders(pack.rows(portraits)), [name.lower() for name in celebrity_names()])) + "\n"
     )
 
 

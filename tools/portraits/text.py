@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from celeb_basis import DEFAULT_MODEL
+from celeb_basis.backend.card import DEFAULT_MODEL, SHIPPED
 from celeb_basis.miniature.drawn import people as drawn_people
 from celeb_basis.miniature.drawn.captions import FACE_CROP
 from celeb_basis.miniature.portraits.captions import Sampler
 from celeb_basis.miniature.portraits.heads import Heads
 from celeb_basis.miniature.portraits.people import celebrities, fame
-from celeb_basis.models.card import SHIPPED
 
 from . import features, pack
 

@@ -13,8 +13,7 @@ from stages.unet import FACE_WEIGHT, MIN_SNR, UNCONDITIONAL, build, is_hidden_ma
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from celeb_basis import DEFAULT_MODEL
-from celeb_basis.models.card import SHIPPED
+from celeb_basis.backend.card import DEFAULT_MODEL, SHIPPED
 
 from .latents import of_round, windows
 

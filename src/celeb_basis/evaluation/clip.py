@@ -42,8 +42,9 @@ class Clip:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             with explain_corrupt_cache(_folder(name)):
                 raise ModelError(
-                    f"the CLIP {name} cannot be loaded ({reason}): name a folder or hub id as clip=, or clip=none to "
-                    "leave prompts unmeasured"
+                    f"the CLIP {name} cannot be loaded ({reason}): name a folder or hub id, or none to leave prompts "
+                    "unmeasured",
+                    argument="clip",
                 ) from error
         folder = _folder(name)
         if folder is not None:
