@@ -302,5 +302,5 @@ def test_the_sheet_holds_every_picture():
 
 def test_a_clip_that_is_not_there_is_one_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match="clip=none"):
+    with pytest.raises(ModelError, match="or none to leave prompts"):
         Clip.load("nobody/nothing")
