@@ -147,8 +147,8 @@ def test_what_cannot_be_measured_is_one_line(sd, sd_basis):
     person = Person(somebody(sd_basis), [Image.new("RGB", (8, 8), "red")])
     for options, says in (
         ({"with_diversity": True, "seeds": 1}, "draw 2 or more of each"),
-        ({"celebrities": 3}, "basis="),
-        ({"prompts": PROTOCOLS["paper"]}, "basis="),
+        ({"celebrities": 3}, "those of a basis"),
+        ({"prompts": PROTOCOLS["paper"]}, "whom a basis names"),
     ):
         with pytest.raises(ModelError, match=says):
             evaluate_people(sd, [person], judge=Colours(), **options)
