@@ -96,7 +96,7 @@ def change(data: bytes, chance: random.Random) -> bytes:
     metadata.pop("sha256", None)
     tensors = load(data)
     for _ in range(chance.randint(1, 3)):
-        chance.choice([values, shape, kind, names, facts])(tensors, metadata, chance)
+        chance.choice([values, shape, dtype, names, facts])(tensors, metadata, chance)
     return save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
 
 
@@ -125,11 +125,13 @@ def shape(tensors: Tensors, _: dict[str, str], chance: random.Random) -> None:
         tensors[name] = chance.choice(shapes).clone()
 
 
-def kind(tensors: Tensors, _: dict[str, str], chance: random.Random) -> None:
+def dtype(tensors: Tensors, _: dict[str, str], chance: random.Random) -> None:
     """Write numbers of another kind."""
     if tensors:
         name = chance.choice(sorted(tensors))
-        tensors[name] = tensors[name].to(chance.choice(TYPES))
+        kind = chance.choice(TYPES)
+        if not tensors[name].is_complex():  # which have no other kind
+            tensors[name] = tensors[name].to(kind)
 
 
 def names(tensors: Tensors, _: dict[str, str], chance: random.Random) -> None:
