@@ -568,3 +568,33 @@ def test_other_failures_are_not_hidden(people, monkeypatch):
     monkeypatch.setattr(Identity, "blend", broken)
     with pytest.raises(ZeroDivisionError):
         main(["blend", *map(str, people), "--name", "c", "-o", str(people[0])])
+
+
+# What is said before a model is loaded, and what stays as it is on the disk
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [("generat hi", "generate"), ("fit me.jpg --nmae ada", "--name"), ("generate hi --stepz 3", "--steps")],
+)
+def test_a_typing_error_gets_a_suggestion(words, meant, capsys):
+    assert f"did you mean {meant}?" in complaint(capsys, *words.split())
+
+
+def test_mistakes_in_a_prompt_are_found_before_the_model_is_loaded(people, capsys):
+    """The model is not there, so that loading it would be the error."""
+    ann = ["--identity", people[0], "--model", "miniature", "--device", "no-such-device"]
+    assert "does not mention <ann>" in complaint(capsys, "generate", "a photo of ann", *ann)
+    assert "nobody called <bob>" in complaint(capsys, "generate", "<ann> and <bob>", *ann)
+    assert "no device" in complaint(capsys, "generate", "a photo of <ann>", *ann)
+
+
+def test_a_picture_of_other_settings_keeps_its_place(model, tmp_path, capsys):
+    draw = ["generate", "a photo", "--model", model / "sd", "--steps", 1, "-o", tmp_path / "out"]
+    first = answer(capsys, *draw)["pictures"]
+    assert answer(capsys, *draw)["pictures"] == first  # the same picture may take its own place
+    other = answer(capsys, *draw, "--guidance", 3)["pictures"]
+    assert [Path(file).name for file in first + other] == ["a-photo-0.png", "a-photo-0-2.png"]
+    with Image.open(first[0]) as one, Image.open(other[0]) as two:
+        assert (one.text["guidance"], two.text["guidance"]) == ("7.5", "3.0")
+        assert "Steps: 1, Sampler: DDIM, CFG scale: 7.5, Seed: 0" in one.text["parameters"]

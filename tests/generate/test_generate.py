@@ -153,3 +153,13 @@ def test_the_command_line_says_it_once_and_leaves_the_checker_out_when_told(tmp_
 def test_counts_of_nothing_are_refused(pipe, option, number):
     with pytest.raises(PromptError, match=f"{option}={number} must be at least 1"):
         generate(pipe, "a photo", **{option: number}, **FAST)
+
+
+def test_steps_that_a_scheduler_cannot_take_are_refused():
+    from diffusers import LCMScheduler
+
+    pipe = make_pipeline("sd1")
+    pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)
+    with pytest.raises(PromptError, match="LCMScheduler does not take 60 steps") as refused:
+        generate(pipe, "a photo", num_inference_steps=60)
+    assert refused.value.argument == "num_inference_steps" and "\n" not in str(refused.value)
