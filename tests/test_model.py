@@ -60,7 +60,7 @@ def test_a_fit_shows_its_steps_and_people_may_be_learnt_together(model):
 
 
 def test_a_model_without_a_basis_gets_one_of_the_shipped_names_once(few_names, caplog):
-    pipe = make_pipeline("sd1")
+    pipe = make_pipeline("sd1", seed=11)
     with caplog.at_level(logging.INFO, "celeb_basis"):
         made = Model.from_pipeline(pipe).basis
         [line] = [record.getMessage() for record in caplog.records]

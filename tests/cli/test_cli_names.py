@@ -8,6 +8,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from celeb_basis import CelebBasis, Identity
+from celeb_basis.backend.known_models import remember_model
 from celeb_basis.cli import main
 
 
@@ -19,6 +20,7 @@ def model(tmp_path_factory):
     pipe.save_pretrained(folder / "sd")
     pipe.register_to_config(_name_or_path=str(folder / "sd"))
     basis = CelebBasis.from_pipeline(pipe, NAMES)
+    remember_model(folder / "sd", basis.fingerprint)  # as loading it does
     basis.save(folder / "basis.safetensors")
     Identity.sample(basis, "<annika>", torch.Generator().manual_seed(1)).save(folder / "annika.safetensors")
     return folder
@@ -82,10 +84,10 @@ def test_strength_of_everybody_or_of_one(model, tmp_path, capsys):
     "given, why",
     [
         (["--strength", "much"], "is not S or NAME=S"),
-        (["--strength", "7", "--basis", "basis.safetensors"], "--strength 7 must be from 0"),
+        (["--strength", "7", "--basis", "basis.safetensors"], "a strength of 7 must be from 0"),
         (["--strength", "tovik=.5"], "give that person with --identity"),
         (["--strength", ".5", "--strength", ".6"], "given twice"),
-        (["--strength", ".5"], "needs --basis FILE"),
+        (["--strength", ".5"], "names are two tokens in this model"),
         (["--basis", "basis.safetensors"], "--basis is for --strength"),
     ],
 )

@@ -174,7 +174,9 @@ class Stumbling(FitJob):
 
 
 def test_what_nobody_foresaw_is_the_line_of_one_person(photos, model, tmp_path):
-    job = Stumbling(MINIATURE, BASIS, INSTANT_MAP, None, str(tmp_path), "celeb-basis", Recipe(max_train_steps=0), False)
+    job = Stumbling(
+        MINIATURE, BASIS, INSTANT_MAP, None, str(tmp_path), "celeb-basis", Recipe(max_train_steps=0), False, False
+    )
     ada, bo, cy = lines(job, model, rows_of(photos, "ada", "bo", "cy"))
     assert (ada["error"], bo["error"], cy["error"]) == (None, "ZeroDivisionError: division by zero", None)
 

@@ -110,7 +110,7 @@ def test_the_pipeline_reads_what_the_training_read(trained, pipe):
     ids = pipe.tokenizer(PROMPTS, padding="max_length", return_tensors="pt").input_ids
     own = language.states(language.encoder_of(folder, reads), ids, pipe.tokenizer.eos_token_id)
     with torch.no_grad():
-        read, _ = get_denoiser(pipe).read(PROMPTS)
+        read, _ = get_denoiser(pipe).encode_prompts(PROMPTS)
     for a, b in zip(own, read, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
@@ -141,17 +141,17 @@ def test_a_name_s_own_states_after_a_layer_are_read_as_the_name(pipe):
     denoiser, prompt = get_denoiser(pipe), "a photo of {} on the beach"
     rows = name_rows(pipe, [NAME, OTHER])[0]
     with torch.no_grad():
-        known, _ = denoiser.read([prompt.format(NAME)])
+        known, _ = denoiser.encode_prompts([prompt.format(NAME)])
         ids = pipe.tokenizer([prompt.format(NAME)], return_tensors="pt").input_ids
         hidden = pipe.text_encoder(ids, output_hidden_states=True).hidden_states
         for number in range(1, len(benchmark.layers(pipe))):
             own = hidden[number][0, 4:6]
             with benchmark.after_layer(pipe, number, rows[1]), placeholders(pipe, {"<x>": own}):
-                read, _ = denoiser.read([prompt.format("<x>")])
+                read, _ = denoiser.encode_prompts([prompt.format("<x>")])
             torch.testing.assert_close(read[0][4:6], known[0][4:6], atol=1e-4, rtol=1e-4)
         # After the first layer, only what the words behind the name took from it there is the other one's.
         with placeholders(pipe, {"<x>": rows[1]}):
-            other, _ = denoiser.read([prompt.format("<x>")])
+            other, _ = denoiser.encode_prompts([prompt.format("<x>")])
     assert not torch.allclose(other[0][4:6], known[0][4:6], atol=1e-3)
 
 
@@ -165,7 +165,7 @@ def test_people_are_learnt_as_states_and_leave_no_mark(pipe):
     rows = basis.inverse_transform(torch.zeros_like(basis.sigma))
     person = Identity.sample(of_states, "<x>", torch.Generator().manual_seed(0))
     with benchmark.after_layer(pipe, 1, rows), placeholders(pipe, {"<x>": person.vectors.requires_grad_()}):
-        read, _ = get_denoiser(pipe).read(["a photo of <x>"])
+        read, _ = get_denoiser(pipe).encode_prompts(["a photo of <x>"])
         (slope,) = torch.autograd.grad(read[0].square().sum(), person.vectors)
     assert slope.abs().sum(-1).min() > 0, "gradients reach both states"
     assert state_of(pipe) == before

@@ -10,7 +10,7 @@ from ..errors import ModelError, OutputError
 from ..io import read_text, write_atomically
 from ..limits import MAX_KNOWN_MODELS
 from .card import SHIPPED, local_path
-from .hub import cache_folder, is_local
+from .hub import cache_folder, is_local, local_vocabulary
 
 
 def shared_name(model: str) -> str:
@@ -54,6 +54,11 @@ def find_model(name: str, fingerprint: str) -> str | None:
     if place is not None and is_local(place):
         return place
     return name if is_local(name) else None
+
+
+def known_vocabulary(name: str, fingerprint: str) -> frozenset[str]:
+    """Return the tokens of a model that a file names; none where it is not on this machine."""
+    return local_vocabulary(find_model(name, fingerprint) or name)
 
 
 def _file() -> Path:

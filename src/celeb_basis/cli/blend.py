@@ -30,11 +30,11 @@ def add_commands(commands: Any) -> None:
 
 
 def blend_people(args: argparse.Namespace) -> dict[str, Any]:
-    from ..backend.hub import local_vocabulary
+    from ..backend.known_models import known_vocabulary
     from ..identity import Identity
 
     out = check_file(args.out or Path(f"{args.name[1:-1]}.safetensors"), ".safetensors")
     identity = Identity.load(args.first).blend(Identity.load(args.second), args.weight, args.name)
-    advise([out], local_vocabulary(identity.model))
+    advise([out], known_vocabulary(identity.model, identity.fingerprint))
     identity.save(out)
     return describe_identity(identity) | {"file": str(out)}

@@ -51,7 +51,7 @@ def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
-    from ..backend.hub import local_vocabulary
+    from ..backend.known_models import known_vocabulary
     from ..basis import CelebBasis
     from ..embedding_io import in_prompts, name_advice
     from ..identity import Identity
@@ -68,7 +68,7 @@ def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
         return _describe_portraits(Portraits.load(file))
     identity = Identity.load(file)
     found = describe_identity(identity, CelebBasis.load(basis) if basis else None)
-    if advice := name_advice(file.stem, local_vocabulary(identity.model)):
+    if advice := name_advice(file.stem, known_vocabulary(identity.model, identity.fingerprint)):
         found["name"] = advice
     return found | {"in_prompts": in_prompts(file, identity.placeholder_token)}
 

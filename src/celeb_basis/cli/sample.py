@@ -40,14 +40,14 @@ def add_commands(commands: Any) -> None:
 def sample_person(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from ..backend.hub import local_vocabulary
+    from ..backend.known_models import known_vocabulary
     from ..identity import Identity
     from ..model import resolve_basis
 
     out = check_file(args.out or Path(f"{args.name[1:-1]}.safetensors"), ".safetensors")
     # A basis that is there already says enough of a model: its weights are loaded only where one has to be made.
     basis = resolve_basis(args.model, args.basis)[0] or load_model(args).basis
-    advise([out], local_vocabulary(basis.model))
+    advise([out], known_vocabulary(basis.model, basis.fingerprint))
     identity = Identity.sample(basis, args.name, torch.Generator().manual_seed(args.seed))
     identity.save(out)
     return describe_identity(identity, basis) | {"seed": args.seed, "file": str(out)}

@@ -110,7 +110,7 @@ def photos_in(folder: str | Path) -> list[Path]:
     if not photos:
         raise PhotoError(f"{folder} holds no photos: put JPEG or PNG files in it")
     if others := [path.name for path in files if path.suffix.lower() not in SUFFIXES]:
-        logger.info(excerpt(f"{folder}: no photos by their endings, and left out: {', '.join(others)}"))
+        logger.info(f"{folder}: no photos by their endings, and left out: {excerpt(', '.join(others))}")
     return photos
 
 
