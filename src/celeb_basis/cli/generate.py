@@ -99,7 +99,7 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
     from ..generate import check_people
     from ..identity import Identity
     from ..image_files import free_path, save_image
-    from ..model import model_of_identities, resolve_basis
+    from ..model import model_of_identities
     from ..regions import columns
 
     files = _image_files(args)
@@ -109,11 +109,11 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
     regions = _regions(args.region, tokens)
     args.model = args.model or model_of_identities(identities)
     check_people(args.prompt, tokens, local_vocabulary(args.model))
-    basis, _ = resolve_basis(args.model, args.basis)
-    model = load_model(args, basis=basis)
+    model = load_model(args, basis=args.basis)
     if strengths:
         identities = [
-            identity.scaled(model.basis, strengths.get(identity.placeholder_token, 1)) for identity in identities
+            identity.scaled(model.basis, strengths[token]) if token in strengths else identity
+            for token, identity in zip(tokens, identities, strict=True)
         ]
     written: list[Path] = []
     model.pipe.set_progress_bar_config(disable=None, desc="drawing")
@@ -133,7 +133,7 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
         )
         make_folder(batch[0].parent)
         for image, file in zip(images, batch, strict=True):
-            written.append(file if args.out.suffix == ".png" else free_path(file, image))
+            written.append(file if file == args.out else free_path(file, image))
             save_image(image, written[-1])
     return {
         "prompt": args.prompt,
