@@ -29,6 +29,7 @@ LAYERS = (
     "generate",
     "image_files",
     "known_names",
+    "milestones",
     "evaluation",
     "model",
     "miniature",

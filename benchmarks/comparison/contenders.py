@@ -16,7 +16,6 @@ from celeb_basis.backend.text_encoders import name_rows
 from celeb_basis.fit.loop import fit_steps
 from celeb_basis.fit.methods import CelebBasisMethod, CrossInitialization, Paper, StableIdentity, TextualInversion
 from celeb_basis.fit.methods.method import FitContext, Method
-from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.miniature.drawn.captions import FACE_CROP
 
 PEOPLE = {1: 50, 2: 60, 3: 50}  # how many of the first people are drawn alone, in pairs and in threes
@@ -109,8 +108,8 @@ def learnt_alike(contender: Contender) -> Contender:
     return replace(contender, regions=False) if contender.regions else contender
 
 
-OURS = Fitted(CelebBasisMethod(init="instant"), *DEFAULTS["celeb-basis"])
-PAPER = Fitted(Paper(), *DEFAULTS["paper"])
+OURS = Fitted(CelebBasisMethod(init="instant"), 40, 3e-2, 2)
+PAPER = Fitted(Paper(), 400, 5e-3, 2)
 
 
 def _vectors(method: Method, steps: int, learning_rate: float = 5e-3) -> Fitted:

@@ -5,16 +5,16 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 from called import answer, complaint
 from PIL import Image
 
-from celeb_basis import BasisError, CelebBasis, Identity, IdentityError
+from celeb_basis import BasisError, CelebBasis, Identity, IdentityError, Model
 from celeb_basis.backend.card import DEFAULT_MODEL, SHIPPED, ModelCard
 from celeb_basis.cli import main
-from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.miniature.drawn.people import celebrities
 from celeb_basis.miniature.drawn.world import SIZE
 
@@ -47,6 +47,22 @@ def test_the_shipped_basis_can_be_made_again(tmp_path, capsys):
     shipped = CelebBasis.load(ModelCard.of(DEFAULT_MODEL).basis)
     answer(capsys, "basis", "--n-components", shipped.n_components, "-o", tmp_path / "basis.safetensors")
     assert CelebBasis.load(tmp_path / "basis.safetensors").fingerprint == shipped.fingerprint
+
+
+def test_the_best_milestone_is_kept_and_said(ada, tmp_path, capsys):
+    """The miniature's card asks for none; the option draws them."""
+    out = tmp_path / "ada.safetensors"
+    report = answer(capsys, "fit", ada[0], "--steps", 42, "--milestones", 2, "-o", out)
+    told = Identity.load(out).provenance
+    assert report["kept_step"] == told["kept_step"] in ("21", "42") and float(report["likeness"]) > 0.3
+    assert "kept_step" not in Identity.load(ada[1]).provenance
+
+
+def test_a_person_may_be_farther_from_the_mean(ada, tmp_path, capsys):
+    fit = ["fit", ada[0], "--steps", 3, "--lr", 5, "--init", "mean", "-o", tmp_path / "ada.safetensors"]
+    radii = [answer(capsys, *fit, "--max-radius", radius)["radii_from_mean"] for radius in (0.5, 1.5)]
+    assert max(radii[0]) <= 0.501 and 1 < max(radii[1]) <= 1.501
+    assert "--method celeb-basis alone" in complaint(capsys, *fit[:-4], "--method", "paper", "--max-radius", 2)
 
 
 def test_two_people_in_one_picture(ada, tmp_path, capsys):
@@ -110,7 +126,7 @@ def test_people_of_the_real_world_are_one_line(photograph, tmp_path, capsys):
 
 def test_the_demo_takes_a_photo(ada, tmp_path, monkeypatch, capsys):
     """A shorter one: two steps, one scene, one celebrity to compare with."""
-    monkeypatch.setitem(DEFAULTS, "celeb-basis", DEFAULTS["celeb-basis"]._replace(max_train_steps=2))
+    monkeypatch.setattr("celeb_basis.miniature.demo.Model.fit", partialmethod(Model.fit, max_train_steps=2))
     monkeypatch.setattr("celeb_basis.miniature.demo.SCENES", {"on the beach": "a photo of {} on the beach"})
     monkeypatch.setattr("celeb_basis.miniature.demo.CELEBRITIES", 1)
     report = answer(capsys, "demo", "--photo", ada[0], "-o", tmp_path / "demo")
@@ -230,11 +246,11 @@ def test_no_bars_where_no_terminal_is(command, ada, tmp_path):
     code = """
 import sys
 from celeb_basis.evaluation import evaluate, protocols
-from celeb_basis.fit.recipe import DEFAULTS
+from functools import partialmethod
 from celeb_basis.miniature import demo
 evaluate.CELEBRITIES, protocols.PROTOCOLS["short"] = 1, {"scene": evaluate.PROMPTS[:1]}
 demo.SCENES = {}
-DEFAULTS["celeb-basis"] = DEFAULTS["celeb-basis"]._replace(max_train_steps=1)
+demo.Model.fit = partialmethod(demo.Model.fit, max_train_steps=1)
 from celeb_basis.cli import main
 sys.exit(main(sys.argv[1:]))
 """

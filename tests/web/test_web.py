@@ -24,7 +24,7 @@ import celeb_basis
 from celeb_basis import CelebBasis, Identity, OutputError, miniature
 from celeb_basis.backend.pipeline import pipeline_lock
 from celeb_basis.cli import main
-from celeb_basis.fit.recipe import DEFAULTS, STEPS_FROM_MEAN
+from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.generate import generate
 from celeb_basis.miniature.drawn.world import SIZE
 from celeb_basis.web import Studio, serve
@@ -480,7 +480,7 @@ def test_a_visitor_goes_from_photo_to_picture(page, photo, studio, tmp_path):
     identity.value.save_as(tmp_path / "ada.safetensors")
     learnt = Identity.load(tmp_path / "ada.safetensors")
     assert learnt.placeholder_token == "<ada>"
-    assert learnt.provenance["steps"] == str(DEFAULTS["celeb-basis"].max_train_steps)
+    assert learnt.provenance["steps"] == str(studio.first.default_train_steps)
 
     page.get_by_role("tab", name="Draw").click()
     prompt = page.get_by_role("textbox", name="Prompt")
@@ -552,11 +552,11 @@ def test_a_visitor_puts_two_people_in_one_picture(page):
     assert prompt.input_value() == "a photo of <eve> and <bo> on the beach"
 
 
-def test_steps_follow_the_start_that_the_chosen_model_has(page, wrong):
+def test_steps_follow_the_start_that_the_chosen_model_has(page, wrong, studio):
     from playwright.sync_api import expect
 
     steps = page.get_by_role("spinbutton", name="Steps").first
-    expect(steps).to_have_value(str(DEFAULTS["celeb-basis"].max_train_steps))
+    expect(steps).to_have_value(str(studio.first.default_train_steps))
     page.get_by_role("tab", name="Model").click()
     use = page.get_by_role("button", name="Use this model")
     use.wait_for()
@@ -569,7 +569,7 @@ def test_steps_follow_the_start_that_the_chosen_model_has(page, wrong):
     use.click()
     page.get_by_text("no instant map").wait_for()
     page.get_by_role("tab", name="Learn").click()
-    expect(steps).to_have_value(str(STEPS_FROM_MEAN))
+    expect(steps).to_have_value(str(DEFAULTS["celeb-basis"].max_train_steps))
 
 
 def test_the_page_fits_a_phone(browser, address):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backend.card import FILE, ModelCard, lay_card
 from ..errors import BasisError
+from ..fit.recipe import recipe_for_card
 from .info import describe_basis, describe_instant_map
 from .options import (
     Progress,
@@ -129,8 +130,8 @@ class Files:
         basis, instant_map, faces = (out / f"{name}.safetensors" for name in ("basis", "instant_map", "faces"))
         return cls(basis, instant_map, faces, folder=out)
 
-    def save(self, basis: CelebBasis, instant_map: InstantMap | None) -> None:
-        """Write what there is."""
+    def save(self, basis: CelebBasis, instant_map: InstantMap | None, recipe: Mapping[str, Any]) -> None:
+        """Write what there is; the recipe stands in a card that does not say otherwise."""
         if self.folder:
             make_folder(self.folder)
         basis.save(self.basis)
@@ -138,7 +139,7 @@ class Files:
             instant_map.save(self.instant_map)
         if self.folder:
             names = {"basis": self.basis.name} | ({"instant_map": self.instant_map.name} if instant_map else {})
-            lay_card(self.folder, names)
+            lay_card(self.folder, names, recipe)
 
 
 def make_basis(args: argparse.Namespace) -> dict[str, Any]:
@@ -158,6 +159,7 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
     unknown: dict[str, str] = {}
     instant_map: InstantMap | None = None
     drawn: dict[str, Any] = {}
+    recipe = recipe_for_card(model.card) if args.filter else {}
     if args.filter:
         made_up = model.made_up_names(people)
         wanted = {*made_up, *people}
@@ -184,7 +186,7 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
         }
     else:
         basis = CelebBasis.from_pipeline(pipe, people, args.n_components)
-    files.save(basis, instant_map)
+    files.save(basis, instant_map, recipe)
     dropped |= unknown
     reasons = list(dropped.values())
     report = describe_basis(basis) | drawn | {
@@ -268,7 +270,7 @@ def _draw(
                 if now >= due and len(set(faces.names) - set(made_up)) > MIN_NAMES:
                     faces.save(files.faces)
                     basis, instant_map = make(faces)
-                    files.save(basis, instant_map)
+                    files.save(basis, instant_map, recipe_for_card(model.card))
                     note = f"leave-one-out R2 of the map {instant_map.loo_r2:.2f}" if instant_map else ""
                     due = time.monotonic() + max(SAVE_EVERY, 10 * (time.monotonic() - now))
                 done = int(faces.num_images.sum())

@@ -52,6 +52,12 @@ class FaceReader(Protocol):
         ...
 
 
+def mean_features(people: Sequence[Sequence[Face]]) -> torch.Tensor:
+    """Return each person's face feature (people, d) of length one: the mean over their photos, by their weights."""
+    means = [torch.stack([face.weight * face.feature.float().cpu() for face in faces]).mean(0) for faces in people]
+    return torch.nn.functional.normalize(torch.stack(means), dim=-1)
+
+
 def find_face(photo: Image.Image, reader: FaceReader, *, largest_face: bool = False) -> Face:
     """Return the face of a photograph; with `largest_face` the largest of several.
 

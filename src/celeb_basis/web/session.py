@@ -235,10 +235,12 @@ class Session:
         with pipeline_lock(model.pipe):
             faces = model.find_faces(photos, largest_face=largest_face)
         start = 0.0
-        for at in model.fit_steps(faces, token, max_train_steps=steps):
+        # With the default left open, a GPU's time limit counts.
+        asked = None if steps == model.default_train_steps else steps
+        for at in model.fit_steps(faces, token, max_train_steps=asked):
             check()
             preview = person = None
-            if at.is_milestone:
+            if at.is_preview:
                 [identity] = at.identities
                 preview = self._draw_portrait(identity, f"{token[1:-1]}-{at.step:04}")
                 person = self._keep(identity, preview) if at.is_last else None

@@ -11,15 +11,14 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import leaky_relu, normalize
+from torch.nn.functional import leaky_relu
 
 from ...backend.denoiser import Prediction
 from ...backend.pipeline import Pipeline
 from ...basis import CelebBasis
 from ...errors import IdentityError
-from ...faces.face import Face
+from ...faces.face import Face, mean_features
 from ...instant_map import InstantMap
-from ..recipe import DEFAULTS
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +34,7 @@ class FitContext:
 
     def features(self) -> Tensor:
         """Return each person's face feature (people, d) of length one: the mean over their photos, by their weights."""
-        means = [
-            torch.stack([face.weight * face.feature.float().cpu() for face in faces]).mean(0) for faces in self.people
-        ]
-        return normalize(torch.stack(means), dim=-1)
+        return mean_features(self.people)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +67,9 @@ class Method(ABC):
     def start(self, context: FitContext) -> Parametrization:
         """Return where everybody starts, and how vectors follow from what is optimised."""
 
-    def max_train_steps(self, instant_map: InstantMap | None) -> int:
-        """Return how many steps to take where a recipe does not say."""
-        return DEFAULTS[self.name].max_train_steps
+    def max_train_steps(self, instant_map: InstantMap | None, from_mean: int) -> int:
+        """Return how many steps to take where a recipe does not say, if it takes `from_mean` from the mean person."""
+        return from_mean
 
     def settings(self, instant_map: InstantMap | None) -> dict[str, object]:
         """Return the method's own settings as they are in effect, for the identity's provenance."""
