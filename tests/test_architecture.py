@@ -32,6 +32,7 @@ LAYERS = (
     "milestones",
     "evaluation",
     "model",
+    "check",
     "miniature",
     "fleet",
     "web",
