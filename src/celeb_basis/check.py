@@ -92,7 +92,7 @@ def check_stages(
     )
 
     basis, instant_map = model.basis, model.instant_map
-    facts = {"names": len(basis.names), "components": basis.n_components}
+    facts: dict[str, Any] = {"names": len(basis.names), "components": basis.n_components}
     yield clock.stage("basis", facts | ({"map's R2": round(instant_map.loo_r2, 3)} if instant_map else {}))
 
     reader, names = model.face_reader, basis.names[:NAMES]

@@ -1,6 +1,7 @@
 """Which names a model knows: the measure, and drawing that can be stopped."""
 
 import json
+import threading
 from dataclasses import replace
 from itertools import pairwise
 
@@ -8,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import NAMES, make_pipeline, state_of
+from diffusers import AutoencoderTiny
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import normalize
 
 from celeb_basis import BasisError, Face, ModelCard
 from celeb_basis.backend.text_encoders import name_rows
+from celeb_basis.backend.tiny_autoencoder import cached_tiny_autoencoder
+from celeb_basis.generate import generate
 from celeb_basis.known_names import Portraits, default_draw_settings, draw_portraits, find_known_names
 
 
@@ -244,3 +248,74 @@ def test_faces_of_another_drawing_are_not_mixed_in(short):
     for other, changed in ((others, how), (short, how | {"seed": 5}), (short, how | {"sampler": "unipc"})):
         with pytest.raises(BasisError, match="drawn with other settings"):
             next(draw_portraits(other, NAMES[:3], Colours(), **changed, start=drawn))
+
+
+def test_faces_are_read_while_the_next_names_are_drawn(short, monkeypatch):
+    """Whoever reads the first names' faces waits until others are drawn."""
+    drawing_on, calls = threading.Event(), []
+
+    class Waiting(Colours):
+        def read(self, images):
+            assert drawing_on.wait(60), "nothing is drawn while faces are read"
+            return super().read(images)
+
+    def counted(*args, **options):
+        calls.append(threading.get_ident())
+        if len(calls) == 3:
+            drawing_on.set()
+        return generate(*args, **options)
+
+    monkeypatch.setattr("celeb_basis.known_names.generate", counted)
+    how = {"num_images": 2, "num_inference_steps": 1, "batch_size": 2}
+    steps = list(draw_portraits(short, NAMES[:5], Waiting(), **how))
+    assert [len(each.names) for each in steps] == [2, 4, 5] and set(calls) == {threading.get_ident()}
+    *_, plain = draw_portraits(short, NAMES[:5], Colours(), **how)
+    assert steps[-1].features.equal(plain.features) and steps[-1].names == plain.names
+
+
+def test_an_error_of_the_reader_ends_the_drawing(short):
+    class Blind(Colours):
+        def read(self, images):
+            raise BasisError("no light")
+
+    with pytest.raises(BasisError, match="no light"):
+        list(draw_portraits(short, NAMES[:2], Blind(), num_images=1, num_inference_steps=1))
+
+
+@pytest.fixture
+def tiny_in_cache(tmp_path, monkeypatch):
+    """A hub cache with the tiny autoencoder of Stable Diffusion, of random weights."""
+    torch.manual_seed(0)
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1),
+    )  # fmt: skip
+    folder = tmp_path / "models--madebyollin--taesd"
+    vae.save_pretrained(folder / "snapshots" / "abc")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+
+def test_a_tiny_autoencoder_in_the_cache_decodes_what_is_only_looked_at(tiny_in_cache, caplog):
+    pipe = make_pipeline("sd1")
+    pipe.card = ModelCard(portraits=("a photo of {}",))
+    how = {"num_images": 2, "num_inference_steps": 1, "batch_size": 4}
+    before = state_of(pipe)
+    with caplog.at_level("INFO", logger="celeb_basis"):
+        *_, (drawn, _) = find_known_names(pipe, NAMES[:2], NAMES[2:4], Colours(), **how)
+    assert state_of(pipe) == before and "madebyollin/taesd" in caplog.text
+    assert json.loads(drawn.drawn)[4] == "madebyollin/taesd"
+    *_, own = draw_portraits(pipe, drawn.names, Colours(), **how)
+    assert not own.features.equal(drawn.features)
+    # What was begun with the model's own decoder goes on with it, and the other way round.
+    for begun in (own, drawn):
+        first = begun.of(begun.names[:3])
+        *_, (found, _) = find_known_names(pipe, NAMES[:2], NAMES[2:4], Colours(), **how, start=first)
+        assert found.drawn == begun.drawn and found.of(begun.names).features.equal(begun.features)
+
+
+def test_without_one_in_the_cache_the_model_decodes_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for kind in ("sd1", "sdxl"):
+        assert cached_tiny_autoencoder(make_pipeline(kind)) is None

@@ -134,7 +134,7 @@ def test_the_demo_takes_a_photo(ada, tmp_path, monkeypatch, capsys):
     assert set((tmp_path / "demo").iterdir()) == files and len(files) == 3
 
 
-def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
+def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys, caplog):
     from celeb_basis.known_names import Portraits
 
     known, nonsense = list(celebrities()[:30]), ["grove lund", "holding crown", "shaw berlin", "beach wearing"]
@@ -142,6 +142,8 @@ def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
     command = ["basis", "--names", tmp_path / "names.txt", "--filter"]
     out = tmp_path / "small.safetensors"
     report = answer(capsys, *command, "--spectrum", tmp_path / "spectrum.png", "-o", out)
+    [cost] = [line for line in caplog.messages if "names a minute here" in line]
+    assert cost.endswith("minutes for 34")
     # The miniature does not know all of its celebrities well.
     assert report["names"] >= 0.8 * len(known)
     # Nor does it draw all nonsense as different people: "holding crown" is somebody to it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,8 +38,11 @@ if TYPE_CHECKING:
     from ..known_names import Portraits
     from ..model import Model
 
+logger = logging.getLogger(__name__)
+
 NUM_IMAGES = 4  # as in known_names, which imports torch
 MIN_NAMES = 40  # drawn before a first basis is made of them
+SOME = 400  # names of which the log says how long they take
 SAVE_EVERY = 30  # seconds of drawing that may have to be done again, or longer where making the files takes long
 
 
@@ -262,11 +266,19 @@ def _draw(
         )
     if files.folder:
         make_folder(files.folder)
-    due, note = begun, ""
+    due, note, first = begun, "", None
     try:
         with Progress() as bar:
             for faces, left in finding:
                 now = time.monotonic()
+                if first is None:  # it took longer than the others will
+                    first = now, int(faces.num_images.sum())
+                elif first[1] and (speed := (int(faces.num_images.sum()) - first[1]) / (now - first[0]) * 30):
+                    some, first = min(len(people), SOME), (now, 0)
+                    logger.info(
+                        f"draws {speed:.3g} names a minute here, two pictures each: {some / speed:.1f} minutes for "
+                        f"{'the first ' if some < len(people) else ''}{some}"
+                    )
                 if now >= due and len(set(faces.names) - set(made_up)) > MIN_NAMES:
                     faces.save(files.faces)
                     basis, instant_map = make(faces)
