@@ -26,8 +26,8 @@ from .evaluation.judge import Judge, get_judge
 from .faces.face import Face, FaceReader, find_person
 from .faces.photo import open_photo
 from .faces.reader import get_face_reader
-from .fit.loop import FitStep, fit_steps
-from .fit.methods import CelebBasisMethod, Method
+from .fit.loop import FitStep, fit_steps, has_face_loss
+from .fit.methods import CelebBasisMethod, Method, get_method
 from .fit.recipe import Recipe
 from .generate import generate
 from .identity import Identity
@@ -213,7 +213,17 @@ class Model:
                 argument="instant_map",
             )
         faces = [self.find_faces(own, largest_face=largest_face, mixed=mixed) for own in people.values()]
-        return fit_steps(self.pipe, self.basis, faces, tokens, settings, method=method, instant_map=self.instant_map)
+        reader = self.face_reader if has_face_loss(self.pipe, get_method(method), settings) else None
+        return fit_steps(
+            self.pipe,
+            self.basis,
+            faces,
+            tokens,
+            settings,
+            method=method,
+            instant_map=self.instant_map,
+            face_reader=reader,
+        )
 
     def generate(
         self, prompt: str | Sequence[str], identities: Sequence[Identity] = (), **options: Any

@@ -21,6 +21,8 @@ RESERVE = GIB // 2  # on a GPU, for workspaces and gaps
 # and in the autoencoder before a fit.
 FITTED, DRAWN, CODED = 4, 8, 8
 VAE_ACTIVATIONS = 960  # alive in the autoencoder at its peak, a pixel
+# ... and with all that the gradient of a decoded picture needs, without and with gradient checkpointing.
+DECODED, DECODED_CHECKPOINTED = 12_000, 5_000
 TILE = 512  # pixels
 MAX_DRAWN = 64  # images at once on a GPU; more are not faster
 
@@ -124,6 +126,19 @@ def images_at_once(denoiser: Denoiser) -> int:
     """Return how many training images may go through the denoiser at once, by the memory that is free now."""
     free = free_bytes(next(denoiser.network.parameters()).device)
     return max(FITTED, free // fitted_bytes(denoiser))
+
+
+def compared_at_once(denoiser: Denoiser) -> int:
+    """Return how many pictures may go through the denoiser and the decoder at once, with gradients through both."""
+    free = free_bytes(next(denoiser.network.parameters()).device)
+    return max(1, free // (fitted_bytes(denoiser) + decoded_bytes(denoiser)))
+
+
+def decoded_bytes(denoiser: Denoiser) -> int:
+    """Return the bytes that a picture takes in the decoder with its gradient."""
+    vae = denoiser.pipe.vae
+    alive = DECODED_CHECKPOINTED if getattr(vae, "is_gradient_checkpointing", False) else DECODED
+    return int(denoiser.resolution**2 * alive * torch.promote_types(vae.dtype, torch.float32).itemsize)
 
 
 def fitted_bytes(denoiser: Denoiser) -> int:

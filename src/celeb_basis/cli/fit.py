@@ -126,6 +126,12 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resolution", type=positive_int, metavar="PIXELS", help="side of a training image (default: the model's)"
     )
+    parser.add_argument(
+        "--face-loss",
+        action=argparse.BooleanOptionalAction,
+        help="go on with the face loss: the model draws the person, the face reader compares (default: as the model's "
+        "card says)",
+    )
     parser.add_argument("--largest-face", action="store_true", help="if a photo shows several faces, take the largest")
     parser.add_argument("--mixed", action="store_true", help="take photos of different people for a mix of them")
     add_face_reader(parser)
@@ -187,6 +193,7 @@ RECIPE = (
     "train_batch_size",
     "num_train_images",
     "resolution",
+    "face_loss",
     "seed",
 )
 

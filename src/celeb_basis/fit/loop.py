@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -21,14 +22,15 @@ from ..backend.pipeline import Pipeline, locked_steps, model_card
 from ..backend.text_encoders import check_placeholder, placeholders
 from ..basis import CelebBasis
 from ..errors import IdentityError, ModelError
-from ..faces.face import Face
+from ..faces.face import Face, FaceReader
 from ..identity import Identity
 from ..instant_map import InstantMap
 from ..limits import MAX_RADII
 from .data import TrainingImages
+from .face_loss import FaceLoss, check_reader, minimize_face_loss
 from .methods import Method, get_method
 from .methods.method import FitContext
-from .recipe import DEFAULTS, TEMPLATES, Recipe
+from .recipe import DEFAULTS, SCENES, TEMPLATES, Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class FitStep:
     step: int
     max_train_steps: int
     is_last: bool
-    loss: float  # mean over the people
+    loss: float  # mean over the people, of the denoising or the face loss
     vectors: Tensor  # (people, 2, dim), averaged over the steps if the method says so
     basis: CelebBasis
     placeholder_tokens: Sequence[str]
@@ -75,6 +77,7 @@ def fit_steps(
     *,
     method: str | Method = "celeb-basis",
     instant_map: InstantMap | None = None,
+    face_reader: FaceReader | None = None,
 ) -> Iterator[FitStep]:
     """Yield the start and then every step of learning several people, each from their own faces.
 
@@ -83,8 +86,9 @@ def fit_steps(
     method: "celeb-basis", "paper", "textual-inversion", "cross-initialization" or "stable-identity", each with its
     own defaults, or one of these classes with others.
     instant_map: where "celeb-basis" starts if it is given.
+    face_reader: who described the faces, for the face loss.
     """
-    return locked_steps(pipe, _steps(pipe, basis, people, placeholder_tokens, recipe, method, instant_map))
+    return locked_steps(pipe, _steps(pipe, basis, people, placeholder_tokens, recipe, method, instant_map, face_reader))
 
 
 def _steps(
@@ -95,6 +99,7 @@ def _steps(
     recipe: Recipe,
     method: str | Method,
     instant_map: InstantMap | None,
+    face_reader: FaceReader | None,
 ) -> Iterator[FitStep]:
     begun = time.monotonic()
     end = math.inf if recipe.max_train_minutes is None else begun + 60 * recipe.max_train_minutes
@@ -113,8 +118,12 @@ def _steps(
     learning_rate = recipe.learning_rate or defaults.learning_rate
     batch_size = recipe.train_batch_size or defaults.train_batch_size
     templates = recipe.templates or model_card(pipe).templates or TEMPLATES
+    face_steps = min(steps, FaceLoss.max_train_steps) if has_face_loss(pipe, method, recipe) else 0
+    if face_steps:
+        check_reader(face_reader, people)
     generators = [torch.Generator().manual_seed(recipe.seed) for _ in people]
-    parametrization = method.start(FitContext(pipe, basis, people, generators, templates, instant_map))
+    context = FitContext(pipe, basis, people, generators, templates, instant_map)
+    parametrization = method.start(context)
     how = {
         "made_by": "fit",
         "method": method.name,
@@ -124,6 +133,7 @@ def _steps(
         "lr_scheduler": method.lr_scheduler,
         "train_batch_size": str(batch_size),
         "num_train_images": str(recipe.num_train_images),
+        "face_loss_steps": str(face_steps),
         "seed": str(recipe.seed),
         **{name: str(value) for name, value in method.settings(instant_map).items()},
     }
@@ -132,7 +142,7 @@ def _steps(
 
     def state(step: int, loss: float, *, is_last: bool) -> FitStep:
         vectors = parametrization.vectors(average).detach()
-        return FitStep(step, steps, is_last, loss, vectors, basis, placeholder_tokens, provenance)
+        return FitStep(step, steps + face_steps, is_last, loss, vectors, basis, placeholder_tokens, provenance)
 
     average = parametrization.averaged(free.detach().clone())  # the optimiser changes `free` in place
     yield state(0, math.nan, is_last=steps == 0)
@@ -141,11 +151,15 @@ def _steps(
     check_trainable(pipe)
     denoiser = get_denoiser(pipe)
     images = [person_images(pipe, faces, recipe, g, denoiser) for faces, g in zip(people, generators, strict=True)]
+
+    def vectors_of(free: Tensor) -> Tensor:
+        return parametrization.vectors(parametrization.averaged(free))
+
     losses = optimize(
         pipe,
         images,
         free,
-        lambda free: parametrization.vectors(parametrization.averaged(free)),
+        vectors_of,
         generators,
         max_train_steps=steps,
         learning_rate=learning_rate,
@@ -154,12 +168,30 @@ def _steps(
         templates=templates,
         loss=method.loss,
     )
+    if face_steps and face_reader is not None:
+        scenes = recipe.scenes or model_card(pipe).scenes or SCENES
+        losses = chain(
+            losses,
+            minimize_face_loss(
+                pipe,
+                basis,
+                face_reader,
+                context.features(),
+                free,
+                vectors_of,
+                max_train_steps=face_steps,
+                scenes=scenes,
+                resolution=recipe.resolution,
+                seed=recipe.seed,
+            ),
+        )
     before = time.monotonic()
     for step, loss in enumerate(losses, start=1):
         # In the first steps, with little to average yet, the start is forgotten sooner.
         decay = min(method.momentum, (1 + step) / (10 + step))
         average = torch.lerp(parametrization.averaged(free.detach()), average, decay)
-        is_last = step == steps or 2 * time.monotonic() - before > end  # the next step may take as long as this one
+        # The next step may take as long as this one.
+        is_last = step == steps + face_steps or 2 * time.monotonic() - before > end
         reached = state(step, loss, is_last=is_last)
         if is_last:
             _warn_if_far(reached)
@@ -167,6 +199,16 @@ def _steps(
         if is_last:
             return
         before = time.monotonic()
+
+
+def has_face_loss(pipe: Pipeline, method: Method, recipe: Recipe) -> bool:
+    """Return whether steps with the face loss are asked for, by the recipe or else the model's card.
+
+    Raises IdentityError where the recipe asks for them and the method has none.
+    """
+    if recipe.face_loss and not method.has_face_loss:
+        raise IdentityError(f"the method {method.name} has no face loss: leave it out", argument="face_loss")
+    return method.has_face_loss and bool(model_card(pipe).face_loss if recipe.face_loss is None else recipe.face_loss)
 
 
 def _warn_if_far(reached: FitStep) -> None:

@@ -16,6 +16,25 @@ TEMPLATES = (
     "a portrait of {} person",
     "a cropped photo of the face of {} person",
 )
+# What the model draws for the face loss: places, clothes, looks and styles.
+SCENES = (
+    "a photo of {} in a garden",
+    "a photo of {} in an office wearing a white shirt",
+    "a photo of {} on a bridge in winter wearing a coat",
+    "a photo of {} at a football match wearing a green jersey",
+    "a close-up photo of {} laughing in the sun",
+    "a photo of {} with a serious look in a train",
+    "a photo of {} in a restaurant in the evening",
+    "a photo of {} on a boat wearing a blue jacket",
+    "a photo of {} in a workshop wearing an apron",
+    "a portrait photo of {} looking to the side",
+    "a photo of {} in the desert wearing sunglasses on the head",
+    "a photo of {} in a classroom in front of a blackboard",
+    "a black and white photo of {} in a hallway",
+    "a charcoal drawing of {}",
+    "a film still of {} in a leather jacket at night",
+    "a photo of {} with wet hair by a lake",
+)
 
 
 class Defaults(NamedTuple):
@@ -49,6 +68,9 @@ class Recipe:
     resolution: side of the training images in pixels.
     templates: their captions, with {} where a name would stand.
     scales: sizes of the face on the black canvas, as shares of its side, of which each image takes one at random.
+    face_loss: whether steps with the face loss follow, as many again, but no more than 40; None does as the model's
+        card says, and without a word there it does not. Of the methods, "celeb-basis" alone has it.
+    scenes: prompts in which the model draws the person for the face loss, with {} where a name would stand.
 
     Raises IdentityError for values that cannot be followed.
     """
@@ -61,6 +83,8 @@ class Recipe:
     resolution: int | None = None
     templates: tuple[str, ...] | None = None
     scales: tuple[float, ...] | None = None
+    face_loss: bool | None = None
+    scenes: tuple[str, ...] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -87,11 +111,13 @@ class Recipe:
             raise IdentityError(
                 f"scales {self.scales} must be shares of the image, above 0 and at most 1", argument="scales"
             )
-        if self.templates is not None and not (self.templates and all(map(is_template, self.templates))):
-            raise IdentityError(
-                "at least one template is needed, each with {} once, where the name stands, and no other brace",
-                argument="templates",
-            )
+        for name in ("templates", "scenes"):
+            texts = getattr(self, name)
+            if texts is not None and not (texts and all(map(is_template, texts))):
+                raise IdentityError(
+                    f"{name} must be at least one, each with {{}} once, where the name stands, and no other brace",
+                    argument=name,
+                )
 
 
 def _words(name: str) -> str:
