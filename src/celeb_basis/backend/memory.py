@@ -22,7 +22,7 @@ RESERVE = GIB // 2  # on a GPU, for workspaces and gaps
 FITTED, DRAWN, CODED = 4, 8, 8
 VAE_ACTIVATIONS = 960  # alive in the autoencoder at its peak, a pixel
 # ... and with all that the gradient of a decoded picture needs, without and with gradient checkpointing.
-DECODED, DECODED_CHECKPOINTED = 12_000, 5_000
+DECODED, DECODED_CHECKPOINTED = 6_000, 3_600
 TILE = 512  # pixels
 MAX_DRAWN = 64  # images at once on a GPU; more are not faster
 
