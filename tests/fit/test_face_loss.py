@@ -115,7 +115,7 @@ class Lost(Blind):
         return [[] for _ in images]
 
 
-def test_where_no_face_is_drawn_nobody_moves():
+def test_where_no_face_is_drawn_nobody_moves(caplog):
     pipe = make_pipeline("sd1")
     basis = CelebBasis.from_pipeline(pipe, NAMES)
     faces = Blind().read([miniature.person(3000, 16)])
@@ -126,6 +126,7 @@ def test_where_no_face_is_drawn_nobody_moves():
         )
     ]
     assert torch.equal(steps[2], steps[4]) and not torch.equal(steps[1], steps[2])
+    assert "no face was found in what the model draws" in caplog.text
 
 
 def test_who_cannot_have_it_is_told_in_one_line(model, faces):

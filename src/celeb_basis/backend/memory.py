@@ -52,6 +52,7 @@ def place(pipe: Pipeline, device: torch.device, free: int | None = None) -> None
         denoiser.pipe.to(device)
     if CHECKPOINT in taken:
         denoiser.network.enable_gradient_checkpointing()
+        pipe.vae.enable_gradient_checkpointing()
     if SLICE in taken:
         pipe.vae.enable_slicing()
     if TILES in taken:
@@ -138,7 +139,8 @@ def decoded_bytes(denoiser: Denoiser) -> int:
     """Return the bytes that a picture takes in the decoder with its gradient."""
     vae = denoiser.pipe.vae
     alive = DECODED_CHECKPOINTED if getattr(vae, "is_gradient_checkpointing", False) else DECODED
-    return int(denoiser.resolution**2 * alive * torch.promote_types(vae.dtype, torch.float32).itemsize)
+    upcast = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+    return int(denoiser.resolution**2 * alive * (4 if upcast else vae.dtype.itemsize))
 
 
 def fitted_bytes(denoiser: Denoiser) -> int:

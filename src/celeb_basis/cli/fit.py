@@ -163,6 +163,8 @@ def resolve(args: argparse.Namespace) -> tuple[CelebBasis | None, InstantMap | N
         raise BasisError("this start needs no instant map: leave it out", argument="instant_map")
     if args.method != METHOD and args.init:
         raise BasisError(f"only --method {METHOD} has a choice of starts: leave it out", argument="init")
+    if args.face_loss and args.method != METHOD:
+        raise BasisError(f"only --method {METHOD} has a face loss: leave it out", argument="face_loss")
     basis, instant_map = resolve_basis(args.model, args.basis, args.instant_map)
     if not starts_instant:
         instant_map = None

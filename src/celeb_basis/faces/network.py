@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +24,17 @@ class FaceNetwork:
     module: nn.Module
     size: int
 
-    def features(self, pictures: Tensor, squares: Sequence[Square]) -> Tensor:
-        """Return the features (n, d), of unit length, of a face in each picture (n, 3, h, w) in -1..1."""
+    def to(self, device: torch.device) -> FaceNetwork:
+        """Return it on a device; the reader's own stays where it is."""
+        return self if device.type == "cpu" else replace(self, module=copy.deepcopy(self.module).to(device))
+
+    def features(self, pictures: Sequence[Tensor], squares: Sequence[Square]) -> Tensor:
+        """Return the features (n, d), of unit length, of a face in each of n pictures (3, h, w) in -1..1."""
         return normalize(self.module(cut_squares(pictures, squares, self.size)), dim=-1)
 
 
-def cut_squares(pictures: Tensor, squares: Sequence[Square], size: int) -> Tensor:
-    """Cut a square that may lie askew out of each picture (n, c, h, w) upright: (n, c, size, size).
+def cut_squares(pictures: Sequence[Tensor], squares: Sequence[Square], size: int) -> Tensor:
+    """Cut a square that may lie askew out of each of n pictures (c, h, w) upright: (n, c, size, size).
 
     The edge is repeated outside of a picture. Each is cut at its picture's own scale first, so that nothing aliases.
     """

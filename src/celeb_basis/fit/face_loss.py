@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +26,10 @@ from ..faces.network import FaceNetwork
 from ..generate import generate
 from ..identity import Identity
 
+logger = logging.getLogger(__name__)
+
 GRADIENT_SCALE = 1024.0  # small gradients of half precision would round to zero: they travel multiplied
+MARGIN = 0.125  # of a face's side, decoded around it
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,10 @@ class FaceLoss:
     pull: the weight of the mean squared distance from where the steps before ended.
     """
 
-    max_train_steps: int = 40
-    learning_rate: float = 2e-2
+    max_train_steps: int = 20
+    learning_rate: float = 3e-2
     pictures: int = 2
-    used: int = 1
+    used: int = 4
     num_inference_steps: int = 4
     noise: tuple[float, float] = (0.2, 0.8)
     company: float = 0.25
@@ -115,7 +120,7 @@ def minimize_face_loss(
     """
     denoiser, people = get_denoiser(pipe), len(features)
     weights = [p for part in pipe.components.values() if isinstance(part, nn.Module) for p in part.parameters()]
-    network: FaceNetwork = reader.network  # type: ignore[attr-defined]
+    network: FaceNetwork = reader.network.to(torch.device(pipe.device))  # type: ignore[attr-defined]
     artist = _Artist(pipe, basis, denoiser, reader, scenes, resolution, settings)
     start = free.detach().clone()
     optimizer = torch.optim.AdamW([free], lr=settings.learning_rate, weight_decay=0)
@@ -123,12 +128,14 @@ def minimize_face_loss(
     chance = torch.Generator().manual_seed(seed)
     scale = GRADIENT_SCALE if denoiser.dtype == torch.float16 else 1.0
     drawn: list[Drawn] = []
+    compared = 0
     for step in range(max_train_steps):
         if step % settings.used == 0:
             drawn = artist.draw(vectors_of(free.detach()), features, chance)
         low, high = settings.noise
         quantiles = low + (high - low) * torch.rand(settings.pictures, generator=chance)
         seeds = torch.randint(2**62, (settings.pictures,), generator=chance).tolist()
+        compared += len(drawn)
         moved = free.detach() - start
         total = settings.pull * moved.square().flatten(1).mean(1)
         gradient = 2 * settings.pull * moved / moved[0].numel()
@@ -141,7 +148,8 @@ def minimize_face_loss(
                 noise = [torch.Generator().manual_seed(seeds[each.which]) for each in group]
                 levels = torch.stack([quantiles[each.which] for each in group])[:, None]
                 clean = denoiser.predict(latents, states, pooled, noise, levels).estimated_clean[:, 0]
-                seen = network.features(denoiser.decode(clean), [each.square for each in group])
+                parts = [decode_around(denoiser, *pair) for pair in zip(clean, (x.square for x in group), strict=True)]
+                seen = network.features(*zip(*parts, strict=True))
                 who = torch.tensor([each.who for each in group])
                 losses = (1 - (seen.cpu() * features[who]).sum(-1)) / settings.pictures
                 gradient = gradient + torch.autograd.grad(losses.sum() * scale, [free])[0] / scale
@@ -155,7 +163,26 @@ def minimize_face_loss(
         else:
             raise ModelError(f"the face loss of {denoiser.dtype} is not a number in this model: load it in float32")
         rate.step()
+        if step + 1 == max_train_steps and not compared:
+            logger.warning("no face was found in what the model draws: the face loss has changed nothing")
         yield float(total.mean())
+
+
+def decode_around(denoiser: Denoiser, latents: Tensor, square: Square) -> tuple[Tensor, Square]:
+    """Decode the part of a picture, of latents (c, h, w), in which a face is, with some margin: a whole one is large.
+
+    Returns pixels (3, h, w) in about -1..1, and the face's square in them.
+    """
+    unit, (x, y, right, down) = denoiser.vae_scale_factor, square
+    margin = MARGIN * math.hypot(right, down)
+    columns, rows = (x, x + right, x - down, x + right - down), (y, y + down, y + right, y + down + right)
+    ends = []
+    for corners, length in ((rows, latents.shape[1]), (columns, latents.shape[2])):
+        low, high = math.floor((min(corners) - margin) / unit), math.ceil((max(corners) + margin) / unit)
+        ends.append((min(max(low, 0), length - 1), min(max(high, 1), length)))
+    (top, bottom), (left, right_end) = ends
+    part = latents[:, top:bottom, left:right_end]
+    return denoiser.decode(part[None])[0], (x - left * unit, y - top * unit, right, down)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,8 +216,11 @@ class _Artist:
             for who, faces in enumerate(self.reader.read(pictures)):
                 # Of two people, the one who is more like the person.
                 faces = sorted(faces, key=lambda face: float(face.feature @ features[who]))
-                if faces and faces[-1].square is not None:
-                    found.append(Drawn(who, which, captions[who], latents[who], faces[-1].square))
+                if not faces:
+                    continue
+                if (square := faces[-1].square) is None:
+                    raise ModelError(f"the face reader {self.reader.name} does not say which square it looked at")
+                found.append(Drawn(who, which, captions[who], latents[who], square))
         return found
 
     def _scene(self, chance: torch.Generator) -> str:

@@ -68,7 +68,7 @@ class Recipe:
     resolution: side of the training images in pixels.
     templates: their captions, with {} where a name would stand.
     scales: sizes of the face on the black canvas, as shares of its side, of which each image takes one at random.
-    face_loss: whether steps with the face loss follow, as many again, but no more than 40; None does as the model's
+    face_loss: whether steps with the face loss follow, as many again, but no more than 20; None does as the model's
         card says, and without a word there it does not. Of the methods, "celeb-basis" alone has it.
     scenes: prompts in which the model draws the person for the face loss, with {} where a name would stand.
 
