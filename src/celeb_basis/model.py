@@ -26,7 +26,7 @@ from .evaluation.judge import Judge, get_judge
 from .faces.face import Face, FaceReader, find_person
 from .faces.photo import open_photo
 from .faces.reader import get_face_reader
-from .fit.loop import FitStep, fit_steps
+from .fit.loop import FitStep, fit_steps, has_face_loss
 from .fit.methods import CelebBasisMethod, Method, get_method
 from .fit.recipe import DEFAULT_METHOD, Recipe, steps_from_mean
 from .generate import generate
@@ -216,7 +216,16 @@ class Model:
             )
         faces = [self.find_faces(own, largest_face=largest_face, mixed=mixed) for own in people.values()]
         method = get_method(method)
-        steps = fit_steps(self.pipe, self.basis, faces, tokens, settings, method=method, instant_map=self.instant_map)
+        steps = fit_steps(
+            self.pipe,
+            self.basis,
+            faces,
+            tokens,
+            settings,
+            method=method,
+            instant_map=self.instant_map,
+            face_reader=self.face_reader if has_face_loss(self.pipe, method, settings) else None,
+        )
         num_milestones = settings.completed(method.name, self.card).num_milestones
         reader = self._milestones_reader(faces) if num_milestones else None
         return keep_best(self.pipe, steps, faces, reader, num_milestones) if reader and num_milestones else steps

@@ -47,6 +47,8 @@ class ModelCard:
     scales: sizes of the face in a training picture, as shares of its side.
     max_train_steps, learning_rate, num_milestones: of a fit by the default method; the steps are those from the mean
         person, of which a fit from an instant map takes fewer.
+    face_loss: whether a fit goes on with the face loss.
+    scenes: prompts in which the model draws the person for it, with {} for the name.
     portraits: prompts that show what the model knows of a name, with {} for the name.
     face_reader: the installed reader of this model's faces; None where the model draws photographs.
     judge: the installed judge that evaluates this model's pictures.
@@ -64,6 +66,8 @@ class ModelCard:
     max_train_steps: int | None = None
     learning_rate: float | None = None
     num_milestones: int | None = None
+    face_loss: bool | None = None
+    scenes: tuple[str, ...] | None = None
     portraits: tuple[str, ...] | None = None
     face_reader: str | None = None
     judge: str | None = None
@@ -81,7 +85,9 @@ class ModelCard:
             raise ModelError(f"resolution={side!r} must be a multiple of 8, up to {MAX_SIDE}")
         if self.sampler is not None and self.sampler not in tuple(SAMPLERS):
             raise ModelError(f"sampler={self.sampler!r} must be one of {', '.join(SAMPLERS)}")
-        for name in ("templates", "portraits"):
+        if not isinstance(self.face_loss, bool | None):
+            raise ModelError(f"face_loss={self.face_loss!r} must be true or false")
+        for name in ("templates", "scenes", "portraits"):
             texts = getattr(self, name)
             if texts is not None and not (_is_list(texts) and all(map(is_template, texts))):
                 raise ModelError(

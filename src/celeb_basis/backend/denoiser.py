@@ -161,27 +161,49 @@ class Denoiser(ABC):
         """Encode images (n, 3, H, W) in -1..1 as latents (n, c, h, w), scaled as the network wants them, float32."""
         from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
 
+        vae, latents = self.pipe.vae, []
+        with self.precise_autoencoder(), torch.no_grad():
+            for batch in images.split(ENCODED_AT_ONCE):
+                encoded = vae.encode(batch.to(vae.device, vae.dtype))
+                latents.append(retrieve_latents(encoded, sample_mode="argmax").float())
+        return self._scaled(torch.cat(latents))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents (n, c, h, w), scaled as the network wants them, as images (n, 3, H, W) in about -1..1.
+
+        Gradients flow; a backward pass has to end inside the same `precise_autoencoder`.
+        """
+        vae = self.pipe.vae
+        images: Tensor = vae.decode(self._unscaled(latents).to(vae.dtype), return_dict=False)[0]
+        return images.float()
+
+    @contextmanager
+    def precise_autoencoder(self) -> Iterator[None]:
+        """Let an autoencoder that overflows in half precision compute in single inside the block.
+
+        Going there and back changes no bit.
+        """
         vae = self.pipe.vae
         dtype = vae.dtype
-        latents = []
         try:
-            # Some autoencoders overflow in half precision; going to single and back changes no bit.
             if dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
                 vae.to(torch.float32)
-            with torch.no_grad():
-                for batch in images.split(ENCODED_AT_ONCE):
-                    encoded = vae.encode(batch.to(vae.device, vae.dtype))
-                    latents.append(retrieve_latents(encoded, sample_mode="argmax").float())
+            yield
         finally:
             if vae.dtype != dtype:
                 vae.to(dtype)
-        return self._scaled(torch.cat(latents))
 
     def _scaled(self, latents: Tensor) -> Tensor:
         """Scale latents that the autoencoder gives as the network wants them."""
         config = self.pipe.vae.config
         scaled: Tensor = (latents - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
         return scaled
+
+    def _unscaled(self, latents: Tensor) -> Tensor:
+        """Scale latents of the network as the autoencoder takes them."""
+        config = self.pipe.vae.config
+        unscaled: Tensor = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+        return unscaled
 
     def predict(
         self,

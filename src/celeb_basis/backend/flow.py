@@ -186,12 +186,20 @@ class Flux2KleinDenoiser(PackedDenoiser):
     def _templated(self, prompt: str) -> str:
         return _in_chat(self.pipe.tokenizer, prompt, enable_thinking=False)
 
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        """Return the mean and the deviation of the autoencoder's latents, of 2 x 2 each: (1, channels, 1, 1)."""
+        bn, epsilon = self.pipe.vae.bn, self.pipe.vae.config.batch_norm_eps
+        return bn.running_mean.view(1, -1, 1, 1), (bn.running_var.view(1, -1, 1, 1) + epsilon).sqrt()
+
     def _scaled(self, latents: Tensor) -> Tensor:
-        vae = self.pipe.vae
         squares: Tensor = self.pipe._patchify_latents(latents)
-        mean, variance = (values.view(1, -1, 1, 1).to(squares) for values in (vae.bn.running_mean, vae.bn.running_var))
-        scaled: Tensor = (squares - mean) / (variance + vae.config.batch_norm_eps).sqrt()
-        return scaled
+        mean, deviation = (each.to(squares) for each in self._statistics())
+        return (squares - mean) / deviation
+
+    def _unscaled(self, latents: Tensor) -> Tensor:
+        mean, deviation = (each.to(latents) for each in self._statistics())
+        unscaled: Tensor = self.pipe._unpatchify_latents(latents * deviation + mean)
+        return unscaled
 
     def _output(self, noisy: Tensor, timesteps: Tensor, states: list[Tensor], pooled: Tensor | None) -> Tensor:
         pipe, text = self.pipe, torch.stack(states)

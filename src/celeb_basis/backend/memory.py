@@ -21,6 +21,8 @@ RESERVE = GIB // 2  # on a GPU, for workspaces and gaps
 # and in the autoencoder before a fit.
 FITTED, DRAWN, CODED = 4, 8, 8
 VAE_ACTIVATIONS = 960  # alive in the autoencoder at its peak, a pixel
+# ... and with all that the gradient of a decoded picture needs, without and with gradient checkpointing.
+DECODED, DECODED_CHECKPOINTED = 6_000, 3_600
 TILE = 512  # pixels
 MAX_DRAWN = 64  # images at once on a GPU; more are not faster
 
@@ -50,6 +52,7 @@ def place(pipe: Pipeline, device: torch.device, free: int | None = None) -> None
         denoiser.pipe.to(device)
     if CHECKPOINT in taken:
         denoiser.network.enable_gradient_checkpointing()
+        pipe.vae.enable_gradient_checkpointing()
     if SLICE in taken:
         pipe.vae.enable_slicing()
     if TILES in taken:
@@ -124,6 +127,20 @@ def images_at_once(denoiser: Denoiser) -> int:
     """Return how many training images may go through the denoiser at once, by the memory that is free now."""
     free = free_bytes(next(denoiser.network.parameters()).device)
     return max(FITTED, free // fitted_bytes(denoiser))
+
+
+def compared_at_once(denoiser: Denoiser) -> int:
+    """Return how many pictures may go through the denoiser and the decoder at once, with gradients through both."""
+    free = free_bytes(next(denoiser.network.parameters()).device)
+    return max(1, free // (fitted_bytes(denoiser) + decoded_bytes(denoiser)))
+
+
+def decoded_bytes(denoiser: Denoiser) -> int:
+    """Return the bytes that a picture takes in the decoder with its gradient."""
+    vae = denoiser.pipe.vae
+    alive = DECODED_CHECKPOINTED if getattr(vae, "is_gradient_checkpointing", False) else DECODED
+    upcast = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+    return int(denoiser.resolution**2 * alive * (4 if upcast else vae.dtype.itemsize))
 
 
 def fitted_bytes(denoiser: Denoiser) -> int:

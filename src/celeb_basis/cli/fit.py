@@ -143,6 +143,12 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resolution", type=positive_int, metavar="PIXELS", help="side of a training image (default: the model's)"
     )
+    parser.add_argument(
+        "--face-loss",
+        action=argparse.BooleanOptionalAction,
+        help="go on with the face loss: the model draws the person, the face reader compares (default: as the model's "
+        "card says)",
+    )
     parser.add_argument("--largest-face", action="store_true", help="if a photo shows several faces, take the largest")
     parser.add_argument("--mixed", action="store_true", help="take photos of different people for a mix of them")
     add_face_reader(parser)
@@ -175,6 +181,8 @@ def resolve(args: argparse.Namespace) -> tuple[CelebBasis | None, InstantMap | N
     for name, value in (("init", args.init), ("max_radius", args.max_radius)):
         if args.method != DEFAULT_METHOD and value is not None:
             raise BasisError(f"this option is for --method {DEFAULT_METHOD} alone: leave it out", argument=name)
+    if args.face_loss and args.method != DEFAULT_METHOD:
+        raise BasisError(f"only --method {DEFAULT_METHOD} has a face loss: leave it out", argument="face_loss")
     basis, instant_map = resolve_basis(args.model, args.basis, args.instant_map)
     if not starts_instant:
         instant_map = None
@@ -209,6 +217,7 @@ RECIPE = (
     "num_train_images",
     "resolution",
     "num_milestones",
+    "face_loss",
     "seed",
 )
 

@@ -15,6 +15,9 @@ from ..notation import excerpt
 
 logger = logging.getLogger(__name__)
 
+Square = tuple[float, float, float, float]
+"""A square that may lie askew: (x, y) of its top left, and (x, y) from there to its top right, in pixels."""
+
 
 @dataclass(frozen=True)
 class Face:
@@ -27,6 +30,7 @@ class Face:
     flaws: what makes its likeness suffer, in words.
     weight: what it counts among several of one person, above 0 and at most 1.
     inside: which part of the crop lies in the photograph: white, in mode L; None for all of it.
+    square: what of the photograph the recogniser saw; None where the reader does not say.
     """
 
     crop: Image.Image
@@ -36,13 +40,15 @@ class Face:
     flaws: Sequence[str] = ()
     weight: float = 1.0
     inside: Image.Image | None = None
+    square: Square | None = None
 
 
 class FaceReader(Protocol):
     """Finds and describes faces. `name` goes into every face, and into the files made of them.
 
     A reader may say in an attribute `hint` what photos it can read, for the message where it finds nobody, and in
-    `same_person` from which cosine on two faces are one person's.
+    `same_person` from which cosine on two faces are one person's. The loss on faces needs its `network`, a
+    `FaceNetwork`, and the `square` of each face.
     """
 
     name: str

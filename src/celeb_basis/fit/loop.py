@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +20,15 @@ from ..backend.pipeline import Pipeline, locked_steps, model_card
 from ..backend.text_encoders import check_placeholder, placeholders
 from ..basis import CelebBasis
 from ..errors import IdentityError, ModelError
-from ..faces.face import Face
+from ..faces.face import Face, FaceReader
 from ..identity import Identity
 from ..instant_map import InstantMap
 from ..limits import MAX_RADII
 from .data import TrainingImages
+from .face_loss import FaceLoss, check_reader, minimize_face_loss
 from .methods import Method, get_method
 from .methods.method import FitContext
-from .recipe import DEFAULTS, Recipe, steps_from_mean
+from .recipe import DEFAULTS, SCENES, Recipe, steps_from_mean
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class FitStep:
     max_train_steps: int  # as far as can be told: where a clock ends the fit they are fewer than were asked for
     is_last: bool
     share: float  # of the steps or the minutes that the fit may take, whichever is more
-    loss: float  # mean over the people
+    loss: float  # mean over the people, of the denoising or the face loss
     vectors: Tensor  # (people, 2, dim), averaged over the steps if the method says so
     basis: CelebBasis
     placeholder_tokens: Sequence[str]
@@ -76,6 +78,7 @@ def fit_steps(
     *,
     method: str | Method = "celeb-basis",
     instant_map: InstantMap | None = None,
+    face_reader: FaceReader | None = None,
 ) -> Iterator[FitStep]:
     """Yield the start and then every step of learning several people, each from their own faces.
 
@@ -84,8 +87,9 @@ def fit_steps(
     method: "celeb-basis", "paper", "textual-inversion", "cross-initialization" or "stable-identity", each with its
     own defaults, or one of these classes with others.
     instant_map: where "celeb-basis" starts if it is given.
+    face_reader: who described the faces, for the face loss.
     """
-    return locked_steps(pipe, _steps(pipe, basis, people, placeholder_tokens, recipe, method, instant_map))
+    return locked_steps(pipe, _steps(pipe, basis, people, placeholder_tokens, recipe, method, instant_map, face_reader))
 
 
 def _steps(
@@ -96,6 +100,7 @@ def _steps(
     recipe: Recipe,
     method: str | Method,
     instant_map: InstantMap | None,
+    face_reader: FaceReader | None,
 ) -> Iterator[FitStep]:
     begun = time.monotonic()
     method = get_method(method)
@@ -119,8 +124,12 @@ def _steps(
     recipe = recipe.completed(method.name, card)
     learning_rate, batch_size, templates = recipe.learning_rate, recipe.train_batch_size, recipe.templates
     assert learning_rate is not None and batch_size is not None and templates is not None
+    face_steps = min(steps, FaceLoss.max_train_steps) if has_face_loss(pipe, method, recipe) else 0
+    if face_steps:
+        check_reader(face_reader, people)
     generators = [torch.Generator().manual_seed(recipe.seed) for _ in people]
-    parametrization = method.start(FitContext(pipe, basis, people, generators, templates, instant_map))
+    context = FitContext(pipe, basis, people, generators, templates, instant_map)
+    parametrization = method.start(context)
     how = {
         "made_by": "fit",
         "method": method.name,
@@ -130,6 +139,7 @@ def _steps(
         "lr_scheduler": method.lr_scheduler,
         "train_batch_size": str(batch_size),
         "num_train_images": str(recipe.num_train_images),
+        "face_loss_steps": str(face_steps),
         "seed": str(recipe.seed),
         **{name: str(value) for name, value in method.settings(instant_map).items()},
     }
@@ -138,15 +148,17 @@ def _steps(
 
     seconds, pause = math.inf if minutes is None else 60 * minutes, 0.0
 
-    def share(step: int) -> float:
-        """Return how much of the steps or the minutes is spent, whichever is more."""
-        left = seconds - pause
+    whole = steps + face_steps
+
+    def share(step: int, part: float = 1.0) -> float:
+        """Return how much of the first part of the steps or of the minutes is spent, whichever is more."""
+        left = (seconds - pause) * part
         spent = (time.monotonic() - begun) / left if left > 0 else 1.0
-        return min(1.0, max(step / steps if steps else 1.0, spent))
+        return min(1.0, max(step / (whole * part) if steps else 1.0, spent))
 
     def state(step: int, loss: float, *, is_last: bool) -> FitStep:
         spent = 1.0 if is_last else share(step)
-        expected = step if is_last else min(steps, max(step + 1, round(step / spent))) if step else steps
+        expected = step if is_last else min(whole, max(step + 1, round(step / spent))) if step else whole
         vectors = parametrization.vectors(average).detach()
         return FitStep(step, expected, is_last, spent, loss, vectors, basis, placeholder_tokens, provenance)
 
@@ -156,19 +168,43 @@ def _steps(
         return
     check_trainable(pipe)
     images = [person_images(pipe, faces, recipe, g, denoiser) for faces, g in zip(people, generators, strict=True)]
+
+    def vectors_of(free: Tensor) -> Tensor:
+        return parametrization.vectors(parametrization.averaged(free))
+
+    def denoised(step: int) -> float:
+        return share(step, steps / whole)
+
     losses = optimize(
         pipe,
         images,
         free,
-        lambda free: parametrization.vectors(parametrization.averaged(free)),
+        vectors_of,
         generators,
         max_train_steps=steps,
         learning_rate=learning_rate,
-        share=share if method.lr_scheduler == "cosine" else None,
+        share=denoised if method.lr_scheduler == "cosine" else None,
         train_batch_size=batch_size,
         templates=templates,
         loss=method.loss,
     )
+    if face_steps and face_reader is not None:
+        scenes = recipe.scenes or model_card(pipe).scenes or SCENES
+        losses = chain(
+            _until(losses, denoised),
+            minimize_face_loss(
+                pipe,
+                basis,
+                face_reader,
+                context.features(),
+                free,
+                vectors_of,
+                max_train_steps=face_steps,
+                scenes=scenes,
+                resolution=recipe.resolution,
+                seed=recipe.seed,
+            ),
+        )
     before = time.monotonic()
     for step, loss in enumerate(losses, start=1):
         # In the first steps, with little to average yet, the start is forgotten sooner.
@@ -176,13 +212,13 @@ def _steps(
         average = torch.lerp(parametrization.averaged(free.detach()), average, decay)
         # The next step may take as long as this one, and whoever watches may take as long as they took before.
         now = time.monotonic()
-        is_last = step == steps or now - begun + (now - before) + pause > seconds
+        is_last = step == whole or now - begun + (now - before) + pause > seconds
         reached = state(step, loss, is_last=is_last)
         if is_last:
             _warn_if_far(reached)
-        if step == 2 and on_cpu and minutes is None and (whole := (now - before) * steps / 60) > MANY_MINUTES:
+        if step == 2 and on_cpu and minutes is None and (waiting := (now - before) * steps / 60) > MANY_MINUTES:
             logger.info(
-                f"{steps} steps will take about {whole:.0f} minutes on this CPU: for less, take fewer steps or "
+                f"{steps} steps will take about {waiting:.0f} minutes on this CPU: for less, take fewer steps or "
                 "set a time limit in minutes"
             )
         yield reached
@@ -190,6 +226,24 @@ def _steps(
             return
         before = time.monotonic()
         pause = max(pause, before - now)
+
+
+def _until(losses: Iterator[float], share: Callable[[int], float]) -> Iterator[float]:
+    """Yield the losses until their share of the fit is over."""
+    for step, loss in enumerate(losses, start=1):
+        yield loss
+        if share(step) >= 1:
+            return
+
+
+def has_face_loss(pipe: Pipeline, method: Method, recipe: Recipe) -> bool:
+    """Return whether steps with the face loss are asked for, by the recipe or else the model's card.
+
+    Raises IdentityError where the recipe asks for them and the method has none.
+    """
+    if recipe.face_loss and not method.has_face_loss:
+        raise IdentityError(f"the method {method.name} has no face loss: leave it out", argument="face_loss")
+    return method.has_face_loss and bool(model_card(pipe).face_loss if recipe.face_loss is None else recipe.face_loss)
 
 
 def _warn_if_far(reached: FitStep) -> None:

@@ -22,6 +22,25 @@ PERSON_TEMPLATES = (
 TEMPLATES = tuple(text for template in PERSON_TEMPLATES for text in (template.removesuffix(" person"), template))
 SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # those of StableIdentity; a smaller face is a few latents of Stable Diffusion
 PAPER_SCALES = tuple(i / 10 for i in range(1, 11))
+# What the model draws for the face loss: places, clothes, looks and styles.
+SCENES = (
+    "a photo of {} in a garden",
+    "a photo of {} in an office wearing a white shirt",
+    "a photo of {} on a bridge in winter wearing a coat",
+    "a photo of {} at a football match wearing a green jersey",
+    "a close-up photo of {} laughing in the sun",
+    "a photo of {} with a serious look in a train",
+    "a photo of {} in a restaurant in the evening",
+    "a photo of {} on a boat wearing a blue jacket",
+    "a photo of {} in a workshop wearing an apron",
+    "a portrait photo of {} looking to the side",
+    "a photo of {} in the desert wearing sunglasses on the head",
+    "a photo of {} in a classroom in front of a blackboard",
+    "a black and white photo of {} in a hallway",
+    "a charcoal drawing of {}",
+    "a film still of {} in a leather jacket at night",
+    "a photo of {} with wet hair by a lake",
+)
 
 
 class Defaults(NamedTuple):
@@ -72,6 +91,9 @@ class Recipe:
     templates: their captions, with {} where a name would stand.
     scales: sizes of the face on the black canvas, as shares of its side, of which each image takes one at random.
     num_milestones: how often `Model.fit` draws the person on the way, to keep the best; 0 takes the last step.
+    face_loss: whether steps with the face loss follow, as many again, but no more than 20; None does as the model's
+        card says, and without a word there it does not. Of the methods, "celeb-basis" alone has it.
+    scenes: prompts in which the model draws the person for the face loss, with {} where a name would stand.
 
     Raises IdentityError for values that cannot be followed.
     """
@@ -85,6 +107,8 @@ class Recipe:
     templates: tuple[str, ...] | None = None
     scales: tuple[float, ...] | None = None
     num_milestones: int | None = None
+    face_loss: bool | None = None
+    scenes: tuple[str, ...] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -115,11 +139,13 @@ class Recipe:
             raise IdentityError(
                 f"scales {self.scales} must be shares of the image, above 0 and at most 1", argument="scales"
             )
-        if self.templates is not None and not (self.templates and all(map(is_template, self.templates))):
-            raise IdentityError(
-                "at least one template is needed, each with {} once, where the name stands, and no other brace",
-                argument="templates",
-            )
+        for name in ("templates", "scenes"):
+            texts = getattr(self, name)
+            if texts is not None and not (texts and all(map(is_template, texts))):
+                raise IdentityError(
+                    f"{name} must be at least one, each with {{}} once, where the name stands, and no other brace",
+                    argument=name,
+                )
 
     def completed(self, method: str, card: ModelCard) -> Recipe:
         """Return this recipe with what it leaves open, but for the steps: as the card says, or else the method."""

@@ -33,6 +33,7 @@ class CelebBasisMethod(Method):
 
     name: ClassVar[str] = "celeb-basis"
     lr_scheduler: ClassVar[Literal["constant", "cosine"]] = "cosine"
+    has_face_loss: ClassVar[bool] = True
 
     init: Literal["instant", "mean"] | None = None
     max_radius: float = 1.0

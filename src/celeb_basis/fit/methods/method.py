@@ -57,11 +57,13 @@ class Method(ABC):
     name: its key in DEFAULTS.
     lr_scheduler: how the learning rate changes over all steps; cosine falls to 0.
     momentum: of the running average over the steps that is the result; 0 takes the last step.
+    has_face_loss: whether steps with the face loss may follow.
     """
 
     name: ClassVar[str]
     lr_scheduler: ClassVar[Literal["constant", "cosine"]] = "constant"
     momentum: float = 0.0
+    has_face_loss: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, context: FitContext) -> Parametrization:
