@@ -28,6 +28,7 @@ class FlowDenoiser(Denoiser):
     and timesteps whose logit is normal.
     """
 
+    part = "transformer"
     # Counted at 1024 pixels: SD 3.5 medium 665, FLUX.1 1,030, klein 554, Z-Image 917; with gradient checkpointing at
     # most 66 between the blocks and 44 in one.
     activations_train, activations_checkpointed, activations_inference = 1050, 110, 30
@@ -38,14 +39,9 @@ class FlowDenoiser(Denoiser):
                 f"{model_name(pipe)} has a {type(pipe.scheduler).__name__}: a transformer that predicts a flow needs "
                 "one of flow matching, such as FlowMatchEulerDiscreteScheduler"
             )
-        super().__init__(pipe, pipe.transformer, FLOW)
+        super().__init__(pipe, FLOW)
         # From the configuration, as drawing leaves its own timesteps in a scheduler.
         self._sigmas: Tensor = type(pipe.scheduler).from_config(pipe.scheduler.config).sigmas
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.network.dtype
-        return dtype
 
     @property
     def in_channels(self) -> int:

@@ -18,12 +18,13 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from ..errors import PromptError
 from ..limits import MAX_NAME_LENGTH, MAX_PROMPT_LENGTH
 from ..notation import PLACEHOLDER, check_token, excerpt
-from .pipeline import Pipeline, hook, pipeline_lock
+from .pipeline import Pipeline, hook, pipeline_lock, plain, signs, uncompile
 
 SUFFIXES = ("", "_2", "_3")  # of a pipeline's text_encoder and tokenizer
 TOKENS = 2  # a name is a first and a last token
@@ -38,7 +39,15 @@ _extended: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 def text_encoders(pipe: Pipeline) -> list[tuple[str, Any, Any]]:
     """Return for each text encoder: the suffix of the pipeline's attributes, the tokenizer, the encoder."""
     found = [(s, getattr(pipe, f"tokenizer{s}", None), getattr(pipe, f"text_encoder{s}", None)) for s in SUFFIXES]
-    return [(s, tokenizer, encoder) for s, tokenizer, encoder in found if encoder is not None]
+    return [(s, tokenizer, plain(encoder)) for s, tokenizer, encoder in found if encoder is not None]
+
+
+@contextmanager
+def embedding_table(encoder: Any) -> Iterator[Tensor]:
+    """Yield a text encoder's embedding table, from wherever the weights are while they are not needed."""
+    embedding = encoder.get_input_embeddings()
+    with align_module_device(embedding):
+        yield embedding.weight.detach()
 
 
 def embedding_dims(pipe: Pipeline) -> tuple[int, ...]:
@@ -55,8 +64,8 @@ def name_rows(pipe: Pipeline, names: Sequence[str]) -> tuple[Tensor, list[str]]:
     index = torch.tensor(list(kept), dtype=torch.long).reshape(len(kept), len(text_encoders(pipe)), TOKENS)
     rows = []
     for i, (_, _, encoder) in enumerate(text_encoders(pipe)):
-        table = encoder.get_input_embeddings().weight.detach()
-        rows.append(table[index[:, i].to(table.device)].float().cpu())
+        with embedding_table(encoder) as table:
+            rows.append(table[index[:, i].to(table.device)].float().cpu())
     return torch.cat(rows, dim=-1), list(kept.values())
 
 
@@ -114,11 +123,11 @@ def fingerprint(pipe: Pipeline) -> str:
     """
     digest = hashlib.sha256()
     for _, tokenizer, encoder in text_encoders(pipe):
-        table = encoder.get_input_embeddings().weight.detach()
-        version = 0 if table.is_inference() else table._version  # inference tensors do not count their changes
-        key = (table.data_ptr(), version, tuple(table.shape), table.dtype, tokenizer.vocab_size)
-        if encoder not in _fingerprints or _fingerprints[encoder][0] != key:
-            _fingerprints[encoder] = key, _hash_table(tokenizer, table)
+        with embedding_table(encoder) as table:
+            version = 0 if table.is_inference() else table._version  # inference tensors do not count their changes
+            key = (table.data_ptr(), version, tuple(table.shape), table.dtype, tokenizer.vocab_size)
+            if encoder not in _fingerprints or _fingerprints[encoder][0] != key:
+                _fingerprints[encoder] = key, _hash_table(tokenizer, table)
         digest.update(_fingerprints[encoder][1].encode())
     return digest.hexdigest()
 
@@ -129,7 +138,7 @@ def _hash_table(tokenizer: Any, table: Tensor) -> str:
     words = sorted((i, word) for word, i in tokenizer.get_vocab().items() if i < size)
     digest = hashlib.sha256(repr((table[:size].shape, words)).encode())
     for rows in table[:size].split(2**14):  # a language model's table is large
-        digest.update(torch.signbit(rows).to(torch.uint8).cpu().numpy().tobytes())
+        digest.update(signs(rows).tobytes())
     return digest.hexdigest()
 
 
@@ -179,6 +188,7 @@ def placeholders(pipe: Pipeline, vectors: Mapping[str, Tensor]) -> Iterator[None
         for (suffix, tokenizer, encoder), value in zip(
             text_encoders(pipe), values.split(embedding_dims(pipe), dim=-1), strict=True
         ):
+            uncompile(undo, pipe, f"text_encoder{suffix}")
             extended = _extend(tokenizer, parts, lstrip=not hasattr(pipe, "maybe_convert_prompt"))
             undo.callback(setattr, pipe, f"tokenizer{suffix}", tokenizer)
             setattr(pipe, f"tokenizer{suffix}", extended)
