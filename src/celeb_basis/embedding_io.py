@@ -141,8 +141,8 @@ def load_token(pipe: Any, token: str, vectors: Tensor) -> None:
     Each text encoder gets its own part, and pooling is mended where the configuration says eos_token_id 2: diffusers
     alone would pool such a model's prompts at the token.
 
-    Raises ModelError for a pipeline that takes no tokens or whose table is elsewhere, PromptError for a token that has a
-    meaning already.
+    Raises ModelError for a pipeline that takes no tokens or whose table is elsewhere, PromptError for a token that
+    has a meaning already.
     """
     if not hasattr(pipe, "load_textual_inversion"):
         raise ModelError(f"{model_name(pipe)} is a {type(pipe).__name__}, which takes no embeddings: use generate")

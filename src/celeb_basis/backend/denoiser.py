@@ -128,6 +128,11 @@ class Denoiser(ABC):
         return 0
 
     @property
+    def call_options(self) -> dict[str, Any]:
+        """Return what a call of the pipeline is told beside what the caller asks for."""
+        return {}
+
+    @property
     def digest(self) -> str:
         """Return a hash of the weights: the same for one network in any precision, another for any other.
 

@@ -107,9 +107,11 @@ def _noise_process(pipe: Any) -> tuple[str, Tensor]:
 
     config = pipe.scheduler.config
     kind = config.get("prediction_type")
-    # A scheduler without betas (flow matching, EDM) would be taken for one that predicts noise.
-    if kind not in PREDICTION_TYPES or "beta_start" not in config:
-        what = kind if "beta_start" in config else "no schedule of betas"
+    # A scheduler without betas (flow matching, EDM) would be taken for one that predicts noise. Made from another's
+    # configuration, it still holds that one's.
+    has_betas = "beta_start" in config and hasattr(pipe.scheduler, "betas")
+    if kind not in PREDICTION_TYPES or not has_betas:
+        what = kind if has_betas else "no schedule of betas"
         raise ModelError(
             f"{model_name(pipe)} has a {type(pipe.scheduler).__name__} ({what}): models that predict "
             f"{', '.join(PREDICTION_TYPES)} under a schedule of betas are supported"
