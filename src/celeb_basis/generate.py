@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .backend.defaults import drawing_defaults
 from .backend.denoiser import FLOW, Denoiser
 from .backend.families import get_denoiser
 from .backend.image_inputs import call_pictures, check_call, check_has_pictures, fit_pictures, pipeline_for
 from .backend.known_models import shared_name
 from .backend.lora import active_loras
 from .backend.pipeline import Pipeline, model_card, model_name, pipeline_lock, silence_libraries
-from .backend.schedulers import sampling
+from .backend.schedulers import drawn_with, sampling
 from .backend.text_encoders import check_text, fingerprint, knows, placeholders
 from .errors import PromptError
 from .identity import Identity
@@ -94,11 +93,10 @@ def generate(
         )
     with pipeline_lock(pipe):
         get_denoiser(pipe)  # refuses what cannot be drawn with
-        defaults = drawing_defaults(pipe)
-        guidance = defaults.guidance_scale if guidance_scale is None else guidance_scale
+        default, guidance, _ = drawn_with(pipe, None, guidance_scale, sampler)
         if pictures:
             pipe = pipeline_for(pipe, pictures)
-        steps = steps_to_take(pipe, num_inference_steps, defaults.num_inference_steps, strength)
+        steps = steps_to_take(pipe, num_inference_steps, default, strength)
         with sampling(pipe, sampler, steps):
             return _generate(
                 pipe, prompts, identities, negative_prompt, num_images_per_prompt, seed, batch_size, regions,

@@ -112,6 +112,11 @@ def uncompile(undo: ExitStack, pipe: Pipeline, part: str) -> None:
             module._compiled_call_impl = None
 
 
+def has_safety_checker(pipe: Pipeline) -> bool:
+    """Return whether a pipeline makes pictures black that its checker objects to."""
+    return getattr(pipe, "safety_checker", None) is not None
+
+
 @contextmanager
 def silence_libraries() -> Iterator[None]:
     """Hide the libraries' warnings about models that work, and their reports of what our errors say."""

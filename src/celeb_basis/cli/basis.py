@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from ..instant_map import InstantMap
     from ..known_names import Portraits
     from ..model import Model
+
+logger = logging.getLogger(__name__)
 
 NUM_IMAGES = 4  # as in known_names, which imports torch
 MIN_NAMES = 40  # drawn before a first basis is made of them
@@ -279,4 +282,9 @@ def _draw(
         if faces is not None:
             faces.save(files.faces)
     assert faces is not None
+    if not faces.found.any():
+        logger.warning(
+            f"none of the {int(faces.num_images.sum())} pictures so far shows exactly one face, so there is no instant "
+            "map yet"
+        )
     return faces
