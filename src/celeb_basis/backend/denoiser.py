@@ -7,13 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
-from .pipeline import model_card
+from .pipeline import model_card, signs
 
 ENCODED_AT_ONCE = 8
 FLOW = "flow_prediction"  # from the image to the noise, along a straight line
@@ -68,10 +70,12 @@ class Denoiser(ABC):
     activations_train, activations_checkpointed, activations_inference: the numbers that are alive in the network at
         its peak, in units of one image's first feature map: with all that a backward pass needs, with gradient
         checkpointing, and without gradients.
+    part: what the pipeline calls the network.
     takes_negative_prompt: whether guidance reads one; unguided_scale: the guidance up to which there is none.
     joint_attention: whether prompt and pixels, in this order, attend to themselves and each other in one attention.
     """
 
+    part: str
     activations_train: int
     activations_checkpointed: int
     activations_inference: int
@@ -79,13 +83,14 @@ class Denoiser(ABC):
     unguided_scale: float = 1.0
     joint_attention: bool = False
 
-    def __init__(self, pipe: Any, network: Any, prediction_type: str) -> None:
-        self.pipe, self.network, self.prediction_type = pipe, network, prediction_type
+    def __init__(self, pipe: Any, prediction_type: str) -> None:
+        self.pipe, self.network, self.prediction_type = pipe, getattr(pipe, self.part), prediction_type
 
-    @property
-    @abstractmethod
+    @cached_property
     def dtype(self) -> torch.dtype:
-        """Return the precision in which the network computes."""
+        """Return the precision in which the network computes, whatever its weights are stored in."""
+        dtype: torch.dtype = self.network.dtype  # walks over all modules
+        return dtype
 
     @property
     @abstractmethod
@@ -123,15 +128,22 @@ class Denoiser(ABC):
         return 0
 
     @property
+    def call_options(self) -> dict[str, Any]:
+        """Return what a call of the pipeline is told beside what the caller asks for."""
+        return {}
+
+    @property
     def digest(self) -> str:
         """Return a hash of the weights: the same for one network in any precision, another for any other.
 
         Hashed are the signs, which survive rounding to half precision.
         """
         digest = hashlib.sha256()
-        for name, weight in self.network.named_parameters():
-            digest.update(name.encode())
-            digest.update(np.packbits(torch.signbit(weight.detach()).cpu().numpy()).tobytes())
+        for prefix, module in self.network.named_modules():
+            with align_module_device(module):  # where the weights are elsewhere until they are needed
+                for name, weight in module.named_parameters(prefix, recurse=False):
+                    digest.update(name.replace("_orig_mod.", "").encode())  # of what torch.compile made
+                    digest.update(np.packbits(signs(weight)).tobytes())
         return digest.hexdigest()
 
     def cross_attention(self) -> list[nn.Module]:

@@ -20,6 +20,7 @@ class Family:
 
     name: for people.
     pipeline: the name of its class in diffusers.
+    also: those of its other pipelines, which are made of the same parts and start from pictures.
     denoiser: how it is fitted to and drawn with.
     embedding_keys: the keys of an identity's tensors in a file, by the widths of the text encoders; other programs
         look for these keys.
@@ -36,6 +37,7 @@ class Family:
     denoiser: Callable[[Pipeline], Denoiser]
     embedding_keys: Mapping[tuple[int, ...], tuple[str, ...]]
     also_read: tuple[tuple[str, ...], ...] = ()
+    also: tuple[str, ...] = ()
     single_files: Mapping[str, str | None] = field(default_factory=dict)
     half_precision: torch.dtype = torch.bfloat16  # in which transformers are trained
     tiny_autoencoder: str | None = None
@@ -69,6 +71,12 @@ FAMILIES = (
         "StableDiffusion3Pipeline",
         SD3Denoiser,
         {(768, 1280, 4096): ("clip_l", "clip_g", "t5xxl"), (768, 1280): ("clip_l", "clip_g")},
+        also=(
+            "StableDiffusion3Img2ImgPipeline",
+            "StableDiffusion3InpaintPipeline",
+            "StableDiffusion3ControlNetPipeline",
+            "StableDiffusion3ControlNetInpaintingPipeline",
+        ),
         tiny_autoencoder="madebyollin/taesd3",
     ),
     Family(
@@ -76,6 +84,13 @@ FAMILIES = (
         "FluxPipeline",
         FluxDenoiser,
         {(768, 4096): ("clip_l", "t5xxl")},
+        also=(
+            "FluxImg2ImgPipeline",
+            "FluxInpaintPipeline",
+            "FluxControlNetPipeline",
+            "FluxControlNetImg2ImgPipeline",
+            "FluxControlNetInpaintPipeline",
+        ),
         tiny_autoencoder="madebyollin/taef1",
     ),
     Family("FLUX.2 klein", "Flux2KleinPipeline", Flux2KleinDenoiser, {(2560,): ("qwen3_4b",), (4096,): ("qwen3_8b",)}),
@@ -85,6 +100,7 @@ FAMILIES = (
         "ZImagePipeline",
         ZImageDenoiser,
         {(2560,): ("qwen3_4b",)},
+        also=("ZImageImg2ImgPipeline", "ZImageInpaintPipeline", "ZImageControlNetPipeline"),
         tiny_autoencoder="madebyollin/taef1",
     ),
 )
@@ -94,7 +110,7 @@ UNSUPPORTED_KEYS = {"gemma2_2b": "Lumina 2"}
 
 def named_family(pipeline: str) -> Family | None:
     """Return the family of a pipeline's class, by the name of the class; None for one that is not in the table."""
-    return next((family for family in FAMILIES if family.pipeline == pipeline), None)
+    return next((family for family in FAMILIES if pipeline in (family.pipeline, *family.also)), None)
 
 
 def get_denoiser(pipe: Pipeline) -> Denoiser:

@@ -11,7 +11,8 @@ import torch
 from ..errors import ModelError
 from .denoiser import Denoiser
 from .families import get_denoiser
-from .pipeline import Pipeline
+from .pipeline import CAST, Pipeline, weight_storage
+from .text_encoders import text_encoders
 
 logger = logging.getLogger(__name__)
 
@@ -186,10 +187,17 @@ def _bytes(pipe: Pipeline) -> dict[str, int]:
 
 
 def check_trainable(pipe: Pipeline) -> None:
-    """Raise ModelError for a model that is too large for its GPU, where it can only draw."""
-    if hasattr(get_denoiser(pipe).network, "_hf_hook"):
+    """Raise ModelError for a model that can only draw, as its weights are not at hand for the gradient."""
+    networks = [get_denoiser(pipe).network, *(encoder for _, _, encoder in text_encoders(pipe))]
+    storage = set().union(*map(weight_storage, networks))
+    if CAST in storage:
         raise ModelError(
-            "this model does not fit the GPU as a whole, so it can draw but not be fitted to: use a larger GPU, "
-            "a smaller model, or the CPU",
+            "the weights of this model are cast for each layer, so it can draw but not be fitted to: load it again "
+            "without layerwise casting"
+        )
+    if storage:
+        raise ModelError(
+            "the parts of this model take turns on its device, so it can draw but not be fitted to: use a larger GPU, "
+            "a smaller model, or the CPU, without offloading",
             argument="device",
         )

@@ -293,4 +293,9 @@ def _draw(
         if faces is not None:
             faces.save(files.faces)
     assert faces is not None
+    if not faces.found.any():
+        logger.warning(
+            f"none of the {int(faces.num_images.sum())} pictures so far shows exactly one face, so there is no instant "
+            "map yet"
+        )
     return faces

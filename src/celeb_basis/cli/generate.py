@@ -15,6 +15,7 @@ from .options import (
     add_sampling,
     check_file,
     check_folder,
+    fraction,
     load_model,
     make_folder,
     named_file,
@@ -41,6 +42,8 @@ def add_commands(commands: Any) -> None:
         generate "<annika> and <tovik>" --identity annika.safetensors --identity tovik.safetensors --apart
         generate "<annika> and tom hanks" --identity annika.safetensors --region annika=0,0,.5,1
         generate "a photo of <annika> smiling" --identity annika.safetensors --strength .8
+        generate "a photo of <annika>, watercolour" --identity annika.safetensors --lora watercolour.safetensors=.8
+        generate "a photo of <annika> in a café" --identity annika.safetensors --image café.jpg --image-strength .6
         generate "a pencil sketch of <bodil>" --identity bodil=annika.safetensors -o sketch.png""",
     )
     generate.add_argument("prompt", metavar="PROMPT", help="text in which <name> stands for a person")
@@ -76,11 +79,27 @@ def add_commands(commands: Any) -> None:
         metavar="NAME=LEFT,TOP,RIGHT,BOTTOM",
         help="box of one person, in shares of the picture from left and top; repeat for each",
     )
+    start = generate.add_argument_group("starting from a picture")
+    start.add_argument("--image", type=Path, metavar="FILE", help="a picture to draw anew")
+    start.add_argument("--mask-image", type=Path, metavar="FILE", help="draw only what is white in this picture anew")
+    start.add_argument(
+        "--image-strength", type=fraction, metavar="S", help="how much is drawn anew, up to 1 (default: the pipeline's)"
+    )
     add_model(generate, default=None, described="that of the identities, or miniature")
     generate.add_argument(
         "-n", "--num-images", type=positive_int, default=1, metavar="N", help="number of pictures (default: 1)"
     )
     add_sampling(generate)
+    generate.add_argument("--width", type=positive_int, metavar="N", help="in pixels (default: the model's)")
+    generate.add_argument("--height", type=positive_int, metavar="N", help="in pixels (default: the model's)")
+    generate.add_argument(
+        "--lora",
+        type=_lora,
+        action="append",
+        default=[],
+        metavar="FILE[=WEIGHT]",
+        help="a LoRA beside the people; repeat for several",
+    )
     generate.add_argument("--negative-prompt", metavar="TEXT", help="what the picture should not show")
     generate.add_argument("--seed", type=nonnegative_int, default=0, help="picture i starts from seed + i (default: 0)")
     generate.add_argument(
@@ -96,6 +115,8 @@ def add_commands(commands: Any) -> None:
 
 def draw(args: argparse.Namespace) -> dict[str, Any]:
     from ..backend.hub import local_vocabulary
+    from ..backend.lora import check_files, loras
+    from ..faces.photo import open_photo
     from ..generate import check_people
     from ..identity import Identity
     from ..image_files import free_path, save_image
@@ -103,12 +124,19 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
     from ..regions import columns
 
     files = _image_files(args)
+    given = {name: getattr(args, name) for name in ("image", "mask_image") if getattr(args, name)}
+    if args.image is None and (given or args.image_strength is not None):
+        raise PromptError("--mask-image and --image-strength are for --image: give that too")
+    if args.image_strength == 0:
+        raise PromptError("--image-strength 0 draws nothing anew: give a number above 0")
+    pictures = {name: open_photo(file) for name, file in given.items()}
+    lora_files = check_files(args.lora)
     identities = [Identity.load(file, token) for file, token in args.identity]
     tokens = [identity.placeholder_token for identity in identities]
     strengths = _strengths(args, tokens)
     regions = _regions(args.region, tokens)
     args.model = args.model or model_of_identities(identities)
-    check_people(args.prompt, tokens, local_vocabulary(args.model))
+    check_people(args.prompt, tokens, local_vocabulary(args.model), args.negative_prompt)
     model = load_model(args, basis=args.basis)
     if strengths:
         identities = [
@@ -117,24 +145,29 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
         ]
     written: list[Path] = []
     model.pipe.set_progress_bar_config(disable=None, desc="drawing")
-    for first in range(0, len(files), AT_ONCE):  # what is done is kept, whatever comes after it
-        batch = files[first : first + AT_ONCE]
-        images = model.generate(
-            args.prompt,
-            identities,
-            negative_prompt=args.negative_prompt,
-            num_images_per_prompt=len(batch),
-            num_inference_steps=args.num_inference_steps,
-            guidance_scale=args.guidance_scale,
-            sampler=args.sampler,
-            seed=args.seed + first,
-            batch_size=AT_ONCE,
-            regions="auto" if args.apart else regions,
-        )
-        make_folder(batch[0].parent)
-        for image, file in zip(images, batch, strict=True):
-            written.append(file if file == args.out else free_path(file, image))
-            save_image(image, written[-1])
+    with loras(model.pipe, lora_files):
+        for first in range(0, len(files), AT_ONCE):  # what is done is kept, whatever comes after it
+            batch = files[first : first + AT_ONCE]
+            images = model.generate(
+                args.prompt,
+                identities,
+                negative_prompt=args.negative_prompt,
+                num_images_per_prompt=len(batch),
+                num_inference_steps=args.num_inference_steps,
+                guidance_scale=args.guidance_scale,
+                sampler=args.sampler,
+                seed=args.seed + first,
+                width=args.width,
+                height=args.height,
+                strength=args.image_strength,
+                batch_size=AT_ONCE,
+                regions="auto" if args.apart else regions,
+                **pictures,
+            )
+            make_folder(batch[0].parent)
+            for image, file in zip(images, batch, strict=True):
+                written.append(file if file == args.out else free_path(file, image))
+                save_image(image, written[-1])
     return {
         "prompt": args.prompt,
         "seed": args.seed,
@@ -184,6 +217,15 @@ def _strengths(args: argparse.Namespace, tokens: Sequence[str]) -> dict[str, flo
             raise IdentityError(f"--strength names {token}: give that person with --identity")
         asked[token] = strength
     return {token: s for token in tokens if (s := asked.get(token, asked.get(None, 1.0))) != 1}
+
+
+def _lora(text: str) -> tuple[Path, float]:
+    """Read detail.safetensors=.8 as the file and .8, and detail.safetensors as the file and 1."""
+    file, separator, number = text.rpartition("=")
+    try:
+        return (Path(file), float(number)) if separator else (Path(text), 1.0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FILE or FILE=WEIGHT, like detail.safetensors=.8") from None
 
 
 def _strength(text: str) -> tuple[str | None, float]:

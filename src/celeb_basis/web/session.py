@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import secrets
 import shutil
@@ -31,6 +30,7 @@ from .. import (
     save_image,
 )
 from ..backend.card import DEFAULT_MODEL
+from ..backend.defaults import drawing_defaults
 from ..backend.pipeline import pipeline_lock
 from ..backend.text_encoders import vocabulary
 from ..embedding_io import in_prompts, name_advice
@@ -151,12 +151,8 @@ def describe(model: Model) -> str:
 
 def default_sampling(model: Model) -> tuple[int, float]:
     """Return the steps and the guidance with which a model draws where nobody asks for others."""
-    own = inspect.signature(type(model.pipe).__call__).parameters
-    steps, guidance = model.card.num_inference_steps, model.card.guidance_scale
-    return (
-        own["num_inference_steps"].default if steps is None else steps,
-        own["guidance_scale"].default if guidance is None else guidance,
-    )
+    defaults = drawing_defaults(model.pipe)
+    return defaults.num_inference_steps, defaults.guidance_scale
 
 
 @dataclass(frozen=True, eq=False)
