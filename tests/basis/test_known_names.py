@@ -19,7 +19,7 @@ from celeb_basis.backend.defaults import drawing_defaults
 from celeb_basis.backend.text_encoders import name_rows
 from celeb_basis.backend.tiny_autoencoder import cached_tiny_autoencoder
 from celeb_basis.generate import generate
-from celeb_basis.known_names import Portraits, default_draw_settings, draw_portraits, find_known_names
+from celeb_basis.known_names import Portraits, draw_portraits, find_known_names
 
 
 def portraits(features, names=None):
