@@ -60,6 +60,23 @@ def name_rows(pipe: Pipeline, names: Sequence[str]) -> tuple[Tensor, list[str]]:
     return torch.cat(rows, dim=-1), list(kept.values())
 
 
+def word_rows(pipe: Pipeline, word: str) -> Tensor:
+    """Look up the embedding row (1, dim) of a word in a sentence, float32 on the CPU, over all text encoders.
+
+    Raises IdentityError for a word that is not one token in each of them.
+    """
+    rows = []
+    for _, tokenizer, encoder in text_encoders(pipe):
+        [ids] = _name_ids(tokenizer, [word])
+        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+            raise IdentityError(
+                f"{excerpt(word)} is not one token of this model: start from another word", argument="initializer_token"
+            )
+        table = encoder.get_input_embeddings().weight.detach()
+        rows.append(table[ids[0]].float().cpu())
+    return torch.cat(rows)[None]
+
+
 def unusable_names(pipe: Pipeline, names: Sequence[str]) -> dict[str, str]:
     """Return the names that are not two known tokens of their own in every tokenizer: `{name: why}`."""
     return _sorted_names(pipe, names)[1]
