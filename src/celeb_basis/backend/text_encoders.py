@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from ..errors import PromptError
+from ..errors import IdentityError, PromptError
 from ..limits import MAX_NAME_LENGTH, MAX_PROMPT_LENGTH
 from ..notation import PLACEHOLDER, check_token, excerpt
 from .pipeline import Pipeline, hook, pipeline_lock

@@ -94,7 +94,7 @@ class TrainingImages:
             )
         self._denoiser, self._faces, self._resolution, self._augmentation = denoiser, faces, resolution, augmentation
         self._generator, self._fresh = generator, num_train_images is None
-        self._seeds = [] if self._fresh else torch.randint(2**62, (num_train_images,), generator=generator).tolist()
+        self._seeds = torch.randint(2**62, (num_train_images or 0,), generator=generator).tolist()
         self._latents: dict[int, Tensor] = {}
         self._weights: dict[int, Tensor] = {}
 

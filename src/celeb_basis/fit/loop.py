@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 import torch
 from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
-from ..backend.denoiser import Denoiser, Prediction, frozen
+from ..backend.denoiser import frozen
 from ..backend.families import get_denoiser
 from ..backend.memory import check_trainable, images_at_once
 from ..backend.pipeline import Pipeline, locked_steps, model_card
-from ..backend.text_encoders import check_placeholder, placeholders
+from ..backend.text_encoders import TOKENS, check_placeholder, placeholders
 from ..basis import CelebBasis
 from ..errors import IdentityError, ModelError
 from ..faces.face import Face
@@ -27,8 +27,8 @@ from ..instant_map import InstantMap
 from ..limits import MAX_RADII
 from .data import TrainingImages
 from .methods import Method, get_method
-from .methods.method import FitContext
-from .recipe import DEFAULTS, TEMPLATES, Recipe
+from .methods.method import FitContext, Parametrization
+from .recipe import DEFAULTS, Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class FitStep:
     max_train_steps: int
     is_last: bool
     loss: float  # mean over the people
-    vectors: Tensor  # (people, 2, dim), averaged over the steps if the method says so
+    vectors: Tensor  # (people, tokens, dim), averaged over the images if the method says so
     basis: CelebBasis
     placeholder_tokens: Sequence[str]
     provenance: Sequence[Mapping[str, str]]  # of each person
@@ -108,11 +108,21 @@ def _steps(
         raise IdentityError(f"{len(people)} people and {len(placeholder_tokens)} placeholder tokens: give one each")
     for token in placeholder_tokens:
         check_placeholder(pipe, token)
-    defaults = DEFAULTS[method.name]
+    defaults, card = DEFAULTS[method.name], model_card(pipe)
+    if method.independent_images and recipe.num_train_images is not None:
+        raise IdentityError(
+            f"{method.name} makes new images for every step: leave their number out", argument="num_train_images"
+        )
+    num_train_images = recipe.num_train_images or defaults.num_train_images
     steps = method.max_train_steps(instant_map) if recipe.max_train_steps is None else recipe.max_train_steps
+    steps *= len(people) if method.joint else 1
     learning_rate = recipe.learning_rate or defaults.learning_rate
     batch_size = recipe.train_batch_size or defaults.train_batch_size
-    templates = recipe.templates or model_card(pipe).templates or TEMPLATES
+    templates = recipe.templates or card.templates or method.templates
+    if recipe.scales:
+        augmentation = replace(method.augmentation, scales=recipe.scales)
+    else:
+        augmentation = method.augmentation.within(card.scales)
     generators = [torch.Generator().manual_seed(recipe.seed) for _ in people]
     parametrization = method.start(FitContext(pipe, basis, people, generators, templates, instant_map))
     how = {
@@ -123,42 +133,57 @@ def _steps(
         "learning_rate": str(learning_rate),
         "lr_scheduler": method.lr_scheduler,
         "train_batch_size": str(batch_size),
-        "num_train_images": str(recipe.num_train_images),
+        **({"num_train_images": str(num_train_images)} if num_train_images else {}),
         "seed": str(recipe.seed),
         **{name: str(value) for name, value in method.settings(instant_map).items()},
     }
     provenance = [how | {"photos": str(len(faces)), "face_reader": faces[0].face_reader} for faces in people]
-    free = parametrization.free.requires_grad_()
+    everybody = torch.arange(len(people))
+
+    def now() -> Tensor:
+        return parametrization.averaged(parametrization.free.detach(), everybody)
 
     def state(step: int, loss: float, *, is_last: bool) -> FitStep:
         vectors = parametrization.vectors(average).detach()
         return FitStep(step, steps, is_last, loss, vectors, basis, placeholder_tokens, provenance)
 
-    average = parametrization.averaged(free.detach().clone())  # the optimiser changes `free` in place
+    average = now().clone()  # the optimiser changes `free` in place
     yield state(0, math.nan, is_last=steps == 0)
     if steps == 0:
         return
     check_trainable(pipe)
     denoiser = get_denoiser(pipe)
-    images = [person_images(pipe, faces, recipe, g, denoiser) for faces, g in zip(people, generators, strict=True)]
-    losses = optimize(
+    images = [
+        TrainingImages(
+            denoiser,
+            _by_weight(faces),
+            resolution=recipe.resolution or denoiser.resolution,
+            augmentation=augmentation,
+            num_train_images=num_train_images,
+            generator=g,
+        )
+        for faces, g in zip(people, generators, strict=True)
+    ]
+    optimized = optimize(
         pipe,
+        method,
+        parametrization,
         images,
-        free,
-        lambda free: parametrization.vectors(parametrization.averaged(free)),
         generators,
         max_train_steps=steps,
         learning_rate=learning_rate,
-        lr_scheduler=method.lr_scheduler,
         train_batch_size=batch_size,
         templates=templates,
-        loss=method.loss,
     )
-    before = time.monotonic()
-    for step, loss in enumerate(losses, start=1):
-        # In the first steps, with little to average yet, the start is forgotten sooner.
-        decay = min(method.momentum, (1 + step) / (10 + step))
-        average = torch.lerp(parametrization.averaged(free.detach()), average, decay)
+    before, seen = time.monotonic(), [0] * len(people)
+    for step, (loss, who, averaged) in enumerate(optimized, start=1):
+        if method.momentum:
+            for i, own in zip(who, averaged, strict=True):
+                # In the first images, with little to average yet, the start is forgotten sooner.
+                seen[i] += 1
+                average[i] = torch.lerp(own, average[i], min(method.momentum, (1 + seen[i]) / (10 + seen[i])))
+        else:
+            average = now()
         is_last = step == steps or 2 * time.monotonic() - before > end  # the next step may take as long as this one
         reached = state(step, loss, is_last=is_last)
         if is_last:
@@ -172,6 +197,8 @@ def _steps(
 def _warn_if_far(reached: FitStep) -> None:
     """Log who ended where no name of the model is, so far from the mean that pictures are noise."""
     basis = reached.basis
+    if reached.vectors.shape[1] != TOKENS:
+        return  # which have no place in the basis
     for token, vectors in zip(reached.placeholder_tokens, reached.vectors, strict=True):
         radii = float((basis.transform(vectors.cpu()).norm(dim=-1) / basis.median_radius).max())
         if not radii <= MAX_RADII:
@@ -181,86 +208,103 @@ def _warn_if_far(reached: FitStep) -> None:
             )
 
 
-def person_images(
-    pipe: Pipeline, faces: Sequence[Face], recipe: Recipe, generator: torch.Generator, denoiser: Denoiser
-) -> TrainingImages:
-    """Return a person's training images, of a recipe's size and number; better photos are used for more of them."""
+def _by_weight(faces: Sequence[Face]) -> list[Face]:
+    """Return the faces, those of better photos several times."""
     least = min(face.weight for face in faces)
-    return TrainingImages(
-        denoiser,
-        [face for face in faces for _ in range(min(10, round(face.weight / least)))],
-        resolution=recipe.resolution or denoiser.resolution,
-        scales=recipe.scales or model_card(pipe).scales,
-        num_train_images=recipe.num_train_images,
-        generator=generator,
-    )
+    return [face for face in faces for _ in range(min(10, round(face.weight / least)))]
 
 
-Loss = Callable[[Prediction, Callable[[], Tensor]], Tensor]
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 BELOW_ONE = 1 - 2**-24  # the last number before it in float32
 GRADIENT_SCALE = 1024.0  # small gradients of half precision would round to zero: they travel multiplied
 MAX_OVERFLOWS = 10  # in a row, each with half the scale of the one before
 
 
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A caption and the images that it describes, in a step.
+
+    index: their numbers (n,) among the person's. quantiles: (n,), where their timesteps are in their distribution.
+    """
+
+    person: int
+    index: Tensor
+    caption: str
+    quantiles: Tensor
+
+
 def optimize(
     pipe: Pipeline,
+    method: Method,
+    parametrization: Parametrization,
     images: Sequence[TrainingImages],
-    free: Tensor,
-    vectors_of: Callable[[Tensor], Tensor],
     generators: Sequence[torch.Generator],
     *,
     max_train_steps: int,
     learning_rate: float,
-    lr_scheduler: Literal["constant", "cosine"],
     train_batch_size: int,
     templates: Sequence[str],
-    loss: Loss,
-) -> Iterator[float]:
-    """Minimise the loss over `free`, in place, with AdamW; yield the mean loss of each step.
+) -> Iterator[tuple[float, list[int], Tensor]]:
+    """Minimise the loss over `parametrization.free`, in place, with AdamW.
 
-    images and generators: of each person, whose result depends on no other's.
-    free: (people, ...), requires grad; vectors_of(free) returns the people's vectors (people, 2, dim).
-    loss: see `Method.loss`.
+    Yields for each step the mean loss, the numbers of the people that its captions were about, and what is averaged
+    of them as it was before the step.
 
-    A person's timesteps are spread evenly over their distribution. As many people go through the denoiser at once as
-    memory allows. In float16 a step whose gradient overflows is repeated with a smaller scale.
+    images and generators: of each person, whose result depends on no other's unless people are learnt jointly.
+
+    As many captions go through the denoiser at once as memory allows. In float16 a step whose gradient overflows is
+    repeated with a smaller scale.
 
     Raises ModelError where the loss is not a number.
     """
-    tokens = [f"<person-{i}>" for i in range(len(images))]
     weights = [p for part in pipe.components.values() if isinstance(part, nn.Module) for p in part.parameters()]
     denoiser = get_denoiser(pipe)
-    optimizer = torch.optim.AdamW([free], lr=learning_rate, weight_decay=0)
-    rate = get_scheduler(lr_scheduler, optimizer, num_warmup_steps=0, num_training_steps=max_train_steps)
+    free = parametrization.free.requires_grad_()
+    optimizer = torch.optim.AdamW([free], lr=learning_rate, weight_decay=method.weight_decay)
+    rate = get_scheduler(method.lr_scheduler, optimizer, num_warmup_steps=0, num_training_steps=max_train_steps)
     half = denoiser.dtype == torch.float16
     scale = GRADIENT_SCALE if half else 1.0
-    with placeholders(pipe, dict(zip(tokens, vectors_of(free.detach()), strict=True))):
-        denoiser.check_lengths([template.replace("{}", tokens[0]) for template in templates])
+    everybody = torch.arange(len(images))
 
-    at_once = max(1, images_at_once(denoiser) // train_batch_size)
-    everybody = list(range(len(images)))
-    groups = [everybody[i : i + at_once] for i in everybody[::at_once]]
-    first = [first_quantile(g) for g in generators]
-    for step in range(max_train_steps):
-        quantiles = golden_ratio_sequence(first, step * train_batch_size, train_batch_size)
-        index, captions = [], []
-        for own, token, g in zip(images, tokens, generators, strict=True):
-            index.append(torch.randint(len(own), (train_batch_size,), generator=g))
-            captions.append(templates[int(torch.randint(len(templates), (), generator=g))].replace("{}", token))
+    def named(who: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the people's averaged numbers, and their vectors under the tokens <0>, <1>, ..."""
+        averaged = parametrization.averaged(free, who)
+        vectors = parametrization.vectors(averaged)
+        return averaged, {f"<{i}>": own for i, own in enumerate(vectors)}
+
+    with torch.no_grad(), placeholders(pipe, named(everybody)[1]):
+        denoiser.check_lengths([template.replace("{}", "<0>") for template in templates])
+
+    drawn = _tasks(method, images, generators, templates, train_batch_size)
+    for tasks, _ in zip(drawn, range(max_train_steps), strict=False):
+        # A person's loss is the mean over their tasks; those who are learnt jointly share one loss.
+        share = (1 if method.joint else len(images)) / len(tasks)
+        at_once = max(1, images_at_once(denoiser) // len(tasks[0].index))
+        latents = [images[task.person][task.index] for task in tasks]
         noise_states = [g.get_state() for g in generators]
         for _ in range(MAX_OVERFLOWS if half else 1):
-            total, gradient = 0.0, torch.zeros_like(free)
-            for group in groups:
-                batch = torch.stack([images[i][index[i]] for i in group])
-                face_weights = partial(_stacked, [partial(images[i].face_weights, index[i]) for i in group])
+            total, gradient, before = 0.0, torch.zeros_like(free), []
+            for start in range(0, len(tasks), at_once):
+                group = tasks[start : start + at_once]
+                batch = torch.stack(latents[start : start + at_once])
+                face_weights = partial(
+                    _stacked, [partial(images[task.person].face_weights, task.index) for task in group]
+                )
                 with torch.enable_grad(), frozen(weights):
-                    with placeholders(pipe, dict(zip(tokens, vectors_of(free), strict=True))):
-                        states, pooled = denoiser.encode_prompts([captions[i] for i in group])
-                    noise = [generators[i] for i in group]
-                    losses = loss(denoiser.predict(batch, states, pooled, noise, quantiles[group]), face_weights)
-                    gradient += torch.autograd.grad(losses.sum() * scale, [free])[0]
+                    averaged, people = named(torch.tensor([task.person for task in group]))
+                    with placeholders(pipe, people):
+                        captions = [
+                            task.caption.replace("{}", token) for task, token in zip(group, people, strict=True)
+                        ]
+                        states, pooled = denoiser.encode_prompts(captions)
+                    noise = [generators[task.person] for task in group]
+                    quantiles = torch.stack([task.quantiles for task in group])
+                    losses = method.loss(denoiser.predict(batch, states, pooled, noise, quantiles), face_weights)
+                    if parametrization.penalty is not None:
+                        losses = losses + parametrization.penalty(torch.stack(list(people.values()))).to(losses)
+                    gradient += torch.autograd.grad(losses.sum() * (share * scale), [free])[0]
                 total += losses.detach().sum().item()
+                before.append(averaged.detach())
             if gradient.isfinite().all():
                 break
             scale /= 2
@@ -268,11 +312,50 @@ def optimize(
                 g.set_state(state)
         else:
             raise ModelError(f"the loss of {denoiser.dtype} is not a number in this model: load it in float32")
-        free.grad = gradient / scale
+        free.grad = _clipped(gradient / scale, method.max_grad_norm)
         optimizer.step()
         rate.step()
         free.grad = None
-        yield total / len(images)
+        yield total / len(tasks), [task.person for task in tasks], torch.cat(before)
+
+
+def _tasks(
+    method: Method,
+    images: Sequence[TrainingImages],
+    generators: Sequence[torch.Generator],
+    templates: Sequence[str],
+    train_batch_size: int,
+) -> Iterator[list[Task]]:
+    """Yield the tasks of every step; how, the method says."""
+    first = [first_quantile(g) for g in generators]
+    chance = torch.Generator().manual_seed(generators[0].initial_seed())  # of who comes, where all are learnt jointly
+    for step in itertools.count():
+        if method.joint:
+            people = sorted(torch.randint(len(images), (train_batch_size,), generator=chance).tolist())
+        else:
+            people = [i for i in range(len(images)) for _ in range(train_batch_size)]
+        tasks = []
+        for i, own in itertools.groupby(people):
+            n, g = len(list(own)), generators[i]
+            index = images[i].draw(n)
+            if method.independent_images:
+                quantiles = torch.rand(n, generator=g).clamp_max(BELOW_ONE)
+                which = torch.randint(len(templates), (n,), generator=g).tolist()
+                tasks += [Task(i, index[k : k + 1], templates[which[k]], quantiles[k : k + 1]) for k in range(n)]
+            else:
+                caption = templates[int(torch.randint(len(templates), (), generator=g))]
+                [quantiles] = golden_ratio_sequence(first[i : i + 1], step * n, n)
+                tasks.append(Task(i, index, caption, quantiles))
+        yield tasks
+
+
+def _clipped(gradient: Tensor, max_norm: float | None) -> Tensor:
+    """Shorten each row of a gradient (people, ...) to a norm, as torch.nn.utils.clip_grad_norm_ does with a whole."""
+    if max_norm is None:
+        return gradient
+    norms = gradient.flatten(1).norm(dim=1)
+    shorter: Tensor = (max_norm / (norms + 1e-6)).clamp_max(1)
+    return gradient * shorter.view(-1, *[1] * (gradient.ndim - 1))
 
 
 def first_quantile(generator: torch.Generator) -> float:

@@ -24,14 +24,15 @@ class Defaults(NamedTuple):
     max_train_steps: int
     learning_rate: float
     train_batch_size: int
+    num_train_images: int | None = None
 
 
 # Here, where torch is not imported, so that programs can show them without it.
 DEFAULTS = {
-    "celeb-basis": Defaults(40, 3e-2, 2),
-    "paper": Defaults(400, 5e-3, 2),
-    "textual-inversion": Defaults(100, 5e-3, 2),
-    "cross-initialization": Defaults(200, 5e-3, 2),
+    "celeb-basis": Defaults(40, 3e-2, 2, num_train_images=64),
+    "paper": Defaults(400, 1e-2, 2),
+    "textual-inversion": Defaults(6100, 1e-2, 2),
+    "cross-initialization": Defaults(320, 5e-3, 8),
     "stable-identity": Defaults(450, 5e-5, 1),
 }
 STEPS_FROM_MEAN = 80  # steps of celeb-basis that starts at the mean person
@@ -57,7 +58,7 @@ class Recipe:
     max_train_minutes: float | None = None
     learning_rate: float | None = None
     train_batch_size: int | None = None
-    num_train_images: int = 64
+    num_train_images: int | None = None
     resolution: int | None = None
     templates: tuple[str, ...] | None = None
     scales: tuple[float, ...] | None = None

@@ -87,8 +87,8 @@ class StableIdentity(Method):
         of_noise = (prediction.estimated_noise - prediction.noise).square()
         of_clean = ((prediction.estimated_clean - prediction.clean) / prediction.latent_scale).square()
         errors = torch.where(noisy, of_noise, of_clean) * face_weights().to(of_noise)
-        # The mean over images with much noise, and the mean over the others.
-        return sum(_mean_where(errors.flatten(2).mean(2), which.flatten(1)) for which in (noisy, ~noisy))
+        error, much = errors.flatten(2).mean(2), noisy.flatten(1)
+        return _mean_where(error, much) + _mean_where(error, ~much)
 
 
 def _mean_where(values: Tensor, which: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """The captions of Textual Inversion, which the methods after it use, too."""
 
+import re
+
 _OF_A_PHOTO = (
     "a photo of a", "a rendering of a", "a cropped photo of the", "the photo of a", "a photo of a clean",
     "a photo of a dirty", "a dark photo of the", "a photo of my", "a photo of the cool", "a close-up photo of a",
@@ -9,5 +11,5 @@ _OF_A_PHOTO = (
     "a photo of a cool", "a photo of a small",
 )  # fmt: skip
 _KINDS = ("a photo of", "an illustration of", "a depiction of")
-PHRASES = tuple(kind + p.removeprefix(_KINDS[0]) if p.startswith(_KINDS[0]) else p for kind in _KINDS for p in _OF_A_PHOTO)
+PHRASES = tuple(re.sub("^a photo of", kind, phrase) for kind in _KINDS for phrase in _OF_A_PHOTO)
 """What stands before the name: 81 phrases, of which some are given three times. Source: Gal et al. (2022)."""
