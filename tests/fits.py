@@ -1,7 +1,29 @@
 """Fits of faces that are found already, for tests of pipelines."""
 
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+
 from celeb_basis import Recipe
 from celeb_basis.fit.loop import fit_steps
+
+
+@dataclass(frozen=True)
+class Crop:
+    """All that a fit looks at in a face."""
+
+    crop: Image.Image
+    feature: torch.Tensor
+    face_reader: str = "test"
+    weight: float = 1.0
+    inside: Image.Image | None = None
+
+
+def make_face(seed: int) -> Crop:
+    g = torch.Generator().manual_seed(seed)
+    pixels = (torch.rand(16, 16, 3, generator=g) * 255).byte().numpy()
+    return Crop(Image.fromarray(pixels), torch.nn.functional.normalize(torch.randn(8, generator=g), dim=0))
 
 
 def fit_identity(

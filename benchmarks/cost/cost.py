@@ -27,8 +27,8 @@ from work import REPORTED
 from celeb_basis import CelebBasis, Face, Identity, Recipe
 from celeb_basis.backend.text_encoders import encode, token_ids
 from celeb_basis.basis import celebrity_names
+from celeb_basis.fit.captions import TEMPLATES
 from celeb_basis.fit.loop import fit_steps
-from celeb_basis.fit.recipe import TEMPLATES
 from celeb_basis.generate import generate
 
 TOKEN = "<one>"

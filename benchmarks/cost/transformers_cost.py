@@ -29,8 +29,8 @@ from celeb_basis import CelebBasis, Identity, Recipe
 from celeb_basis.backend.families import get_denoiser
 from celeb_basis.backend.text_encoders import text_encoders
 from celeb_basis.basis import celebrity_names
+from celeb_basis.fit.captions import TEMPLATES
 from celeb_basis.fit.loop import fit_steps
-from celeb_basis.fit.recipe import TEMPLATES
 from celeb_basis.generate import generate
 
 TOKEN = "<one>"

@@ -12,9 +12,9 @@ import celeb_basis as cb
 from celeb_basis import CelebBasis, Face, IdentityError, Model, ModelError, Recipe, miniature
 from celeb_basis.evaluation.protocols import PROTOCOLS
 from celeb_basis.faces.network import FaceNetwork
+from celeb_basis.fit.captions import SCENES
 from celeb_basis.fit.face_loss import FaceLoss
 from celeb_basis.fit.loop import fit_steps
-from celeb_basis.fit.recipe import SCENES
 from celeb_basis.limits import MAX_TEMPLATES
 from celeb_basis.miniature.drawn.readers import fitting_reader
 

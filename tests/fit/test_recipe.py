@@ -37,8 +37,8 @@ def test_the_caller_comes_before_the_card_and_the_card_before_the_method():
     assert steps_from_mean("celeb-basis", card) == 7
     for method, defaults in DEFAULTS.items():
         found = Recipe().completed(method, ModelCard())
-        assert (found.learning_rate, found.train_batch_size) == defaults[1:3]
-        assert (found.templates, found.scales, found.num_milestones) == defaults[3:6]
+        own = (found.learning_rate, found.train_batch_size, found.templates, found.scales, found.num_train_images)
+        assert (*own, found.num_milestones) == defaults[1:7]
 
 
 @pytest.mark.parametrize("method", set(DEFAULTS) - {"celeb-basis"})

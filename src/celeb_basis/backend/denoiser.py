@@ -36,6 +36,7 @@ class Prediction:
     alpha: Tensor  # noisy = alpha * clean + sigma * noise; (people, batch, 1, 1, 1)
     sigma: Tensor
     prediction_type: str
+    latent_scale: float = 1.0  # by which the autoencoder's latents were multiplied
 
     @property
     def estimated_clean(self) -> Tensor:
@@ -169,15 +170,19 @@ class Denoiser(ABC):
     def encode_prompts(self, prompts: Sequence[str]) -> tuple[States, Tensor | None]:
         """Encode n prompts as the network reads them: states, and pooled (n, width) where it asks for them."""
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Encode images (n, 3, H, W) in -1..1 as latents (n, c, h, w), scaled as the network wants them, float32."""
+    def encode(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Encode images (n, 3, H, W) in -1..1 as latents (n, c, h, w), scaled as the network wants them, float32.
+
+        generator: takes a sample of the autoencoder's posterior, if it has one; otherwise the mode.
+        """
         from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
 
         vae, latents = self.pipe.vae, []
         with self.precise_autoencoder(), torch.no_grad():
             for batch in images.split(ENCODED_AT_ONCE):
                 encoded = vae.encode(batch.to(vae.device, vae.dtype))
-                latents.append(retrieve_latents(encoded, sample_mode="argmax").float())
+                how = "sample" if generator else "argmax"
+                latents.append(retrieve_latents(encoded, generator, how).float())
         return self._scaled(torch.cat(latents))
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -261,6 +266,7 @@ class Denoiser(ABC):
             alpha=each(alpha),
             sigma=each(sigma),
             prediction_type=self.prediction_type,
+            latent_scale=getattr(self.pipe.vae.config, "scaling_factor", None) or 1.0,
         )
 
     @abstractmethod

@@ -24,7 +24,7 @@ import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
-from ..errors import PromptError
+from ..errors import IdentityError, PromptError
 from ..limits import MAX_NAME_LENGTH, MAX_PROMPT_LENGTH
 from ..notation import PLACEHOLDER, check_token, excerpt
 from .pipeline import Pipeline, hook, model_name, pipeline_lock, plain, signs, uncompile
@@ -74,6 +74,23 @@ def name_rows(pipe: Pipeline, names: Sequence[str]) -> tuple[Tensor, list[str]]:
         with embedding_table(encoder) as table:
             rows.append(table[index[:, i].to(table.device)].float().cpu())
     return torch.cat(rows, dim=-1), list(kept.values())
+
+
+def word_rows(pipe: Pipeline, word: str) -> Tensor:
+    """Look up the embedding row (1, dim) of a word in a sentence, float32 on the CPU, over all text encoders.
+
+    Raises IdentityError for a word that is not one token in each of them.
+    """
+    rows = []
+    for _, tokenizer, encoder in text_encoders(pipe):
+        [ids] = _name_ids(tokenizer, [word])
+        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+            raise IdentityError(
+                f"{excerpt(word)} is not one token of this model: start from another word", argument="initializer_token"
+            )
+        table = encoder.get_input_embeddings().weight.detach()
+        rows.append(table[ids[0]].float().cpu())
+    return torch.cat(rows)[None]
 
 
 def unusable_names(pipe: Pipeline, names: Sequence[str]) -> dict[str, str]:

@@ -136,9 +136,9 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-train-images",
         type=positive_int,
-        default=Recipe.num_train_images,
         metavar="N",
-        help=f"different training images; fewer start faster on a CPU (default: {Recipe.num_train_images})",
+        help="different training images; fewer start faster on a CPU (default: "
+        f"{DEFAULTS[DEFAULT_METHOD].num_train_images}; other methods make new ones for every step)",
     )
     parser.add_argument(
         "--resolution", type=positive_int, metavar="PIXELS", help="side of a training image (default: the model's)"

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import avg_pool2d, interpolate
 
 from ..backend.denoiser import Denoiser
 from ..errors import IdentityError
 from ..faces.face import Face
 from .recipe import SCALES
 
-JITTER = (0.8, 1.2)  # brightness, contrast and saturation are multiplied by one of these each
 HAIR_WEIGHT = 0.1  # of the head around a face in the loss, where the face counts 1
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a face crop becomes a training image; it is mirrored half of the time.
+
+    scales: sizes on the black canvas, as shares of its side, of which each image takes one.
+    continuous: any size from the least scale to the largest, at any place; otherwise sides and places are multiples of
+        the autoencoder's factor, so that a face covers whole latents.
+    aspect: the width is the height times 1 - aspect to 1 + aspect.
+    crop: side of the part of the crop that is taken, somewhere in it, as a share.
+    colour: brightness, contrast and saturation are multiplied by 1 - colour to 1 + colour each.
+    hue: by how much of a turn colours move, at most.
+    """
+
+    scales: Sequence[float] = SCALES
+    continuous: bool = False
+    aspect: float = 0.0
+    crop: float = 1.0
+    colour: float = 0.2
+    hue: float = 0.0
+
+
+WHOLE = Augmentation(scales=(1.0,), continuous=True, colour=0.0)
+"""The crop as it is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,21 +49,23 @@ class TrainingImage:
     """A face on black.
 
     pixels: (3, size, size) in -1..1.
-    square: what the face covers: top, left, side in pixels.
+    box: what the face covers: top, left, height, width in pixels.
     weights: of each latent in a loss on faces, (1, size / vae_scale_factor, size / vae_scale_factor).
     """
 
     pixels: Tensor
-    square: tuple[int, int, int]
+    box: tuple[int, int, int, int]
     weights: Tensor
 
 
 class TrainingImages:
-    """A person's `num_train_images` training images as latents, each made and encoded when it is first needed.
+    """A person's training images as latents, each made and encoded when it is first needed.
 
     A short fit needs few of them, and encoding one costs as much as a step.
 
     resolution: side of the images in pixels. Raises IdentityError unless it fits the denoiser.
+    num_train_images: how many there are; None makes a new one whenever one is asked for, and takes a sample of the
+        autoencoder's posterior instead of its mode.
     """
 
     def __init__(
@@ -47,8 +74,8 @@ class TrainingImages:
         faces: Sequence[Face],
         *,
         resolution: int,
-        scales: Sequence[float] | None,
-        num_train_images: int,
+        augmentation: Augmentation,
+        num_train_images: int | None,
         generator: torch.Generator,
     ) -> None:
         if resolution % denoiser.size_multiple:
@@ -56,20 +83,29 @@ class TrainingImages:
                 f"a resolution of {resolution} pixels must be a multiple of {denoiser.size_multiple}",
                 argument="resolution",
             )
-        self._denoiser, self._faces, self._resolution, self._scales = denoiser, faces, resolution, scales
-        self._seeds = torch.randint(2**62, (num_train_images,), generator=generator).tolist()
+        self._denoiser, self._faces, self._resolution, self._augmentation = denoiser, faces, resolution, augmentation
+        self._generator, self._fresh = generator, num_train_images is None
+        self._seeds = torch.randint(2**62, (num_train_images or 0,), generator=generator).tolist()
         self._latents: dict[int, Tensor] = {}
         self._weights: dict[int, Tensor] = {}
 
-    def __len__(self) -> int:
-        return len(self._seeds)
+    def draw(self, n: int) -> Tensor:
+        """Return the numbers of n images taken at random, (n,)."""
+        if not self._fresh:
+            return torch.randint(len(self._seeds), (n,), generator=self._generator)
+        self._latents.clear()
+        self._weights.clear()
+        self._seeds = torch.randint(2**62, (n,), generator=self._generator).tolist()
+        return torch.arange(n)
 
     def __getitem__(self, index: Tensor) -> Tensor:
         """Return the latents (n, c, h, w) of the images with these numbers, (n,)."""
         wanted = index.tolist()
         if new := sorted(set(wanted) - self._latents.keys()):
             images = [self._make(i) for i in new]
-            encoded = self._denoiser.encode(torch.stack([image.pixels for image in images]))
+            encoded = self._denoiser.encode(
+                torch.stack([image.pixels for image in images]), self._generator if self._fresh else None
+            )
             self._latents |= zip(new, encoded, strict=True)
             self._weights |= zip(new, (image.weights for image in images), strict=True)
         return torch.stack([self._latents[i] for i in wanted])
@@ -83,7 +119,7 @@ class TrainingImages:
             self._faces,
             size=self._resolution,
             vae_scale_factor=self._denoiser.vae_scale_factor,
-            scales=self._scales,
+            augmentation=self._augmentation,
             generator=torch.Generator().manual_seed(self._seeds[i]),
         )
 
@@ -93,52 +129,72 @@ def training_image(
     *,
     size: int,
     vae_scale_factor: int,
-    scales: Sequence[float] | None,
+    augmentation: Augmentation = Augmentation(),
     generator: torch.Generator,
 ) -> TrainingImage:
-    """Make a training image of `size` pixels from one of several faces.
-
-    The colours of its crop are jittered; it is mirrored half of the time, scaled by one of `scales` and placed at
-    random on a black canvas. Its side and place are multiples of vae_scale_factor, so that it covers whole latents.
+    """Make a training image of `size` pixels from one of several faces, on a black canvas.
 
     Source: the training images of Yuan et al. (2023).
     """
-
-    def pick(n: int) -> int:
-        return int(torch.randint(n, (), generator=generator))
-
-    chosen = faces[pick(len(faces))]
-    face = _jitter(_to_tensor(chosen.crop), generator)
-    mirrored = pick(2) == 1
-    face = face.flip(-1) if mirrored else face
-    options, unit = scales or SCALES, vae_scale_factor
-    side = min(size, max(unit, round(options[pick(len(options))] * size / unit) * unit))
-    face = torch.nn.functional.interpolate(
-        face[None], (side, side), mode="bicubic", antialias=True, align_corners=False
-    )[0]
-    top, left = (pick((size - side) // unit + 1) * unit for _ in range(2))
+    chosen, unit = faces[_pick(len(faces), generator)], vae_scale_factor
+    face = _jitter(_to_tensor(chosen.crop), augmentation, generator)
+    # What lies outside the photograph is grey, and not the person's.
+    inside = torch.ones_like(face[:1]) if chosen.inside is None else _to_tensor(chosen.inside)[:1]
+    if _pick(2, generator):
+        face, inside = face.flip(-1), inside.flip(-1)
+    place = _anywhere if augmentation.continuous else _on_grid
+    box = top, left, height, width = place(augmentation, size, unit, generator)
+    whole = face.shape[-1]
+    part = round(augmentation.crop * whole)
+    down, across = (_pick(whole - part + 1, generator) if part < whole else 0 for _ in range(2))
+    face, inside = (x[None, :, down : down + part, across : across + part] for x in (face, inside))
+    face = interpolate(face, (height, width), mode="bicubic", antialias=True, align_corners=False)[0]
     pixels = torch.full((3, size, size), -1.0)
-    pixels[:, top : top + side, left : left + side] = face.clamp(0, 1) * 2 - 1
-    square = (top, left, side)
-    weights = face_weights(size // unit, *(length / unit for length in square))
-    if chosen.inside is not None:  # what lies outside the photograph is grey, and not the person's
-        inside = _to_tensor(chosen.inside)[:1]
-        inside = adaptive_avg_pool2d(inside.flip(-1) if mirrored else inside, side // unit)
-        weights[:, top // unit : (top + side) // unit, left // unit : (left + side) // unit] *= inside
-    return TrainingImage(pixels, square, weights)
+    pixels[:, top : top + height, left : left + width] = face.clamp(0, 1) * 2 - 1
+    covered = torch.zeros(1, size, size)
+    covered[:, top : top + height, left : left + width] = interpolate(inside, (height, width), mode="area")[0]
+    # The face lies in the crop as a whole, of which a part was taken.
+    tall, wide = height * whole / part, width * whole / part
+    head = (top - down * height / part, left - across * width / part, tall, wide)
+    weights = face_weights(size // unit, *(length / unit for length in head)) * avg_pool2d(covered, unit)
+    return TrainingImage(pixels, box, weights)
 
 
-def face_weights(size: int, top: float, left: float, side: float) -> Tensor:
-    """Return weights (1, size, size) for a face crop that covers a square: 1 on the face, .1 on the head, 0 elsewhere.
+def _on_grid(augmentation: Augmentation, size: int, unit: int, generator: torch.Generator) -> tuple[int, int, int, int]:
+    """Return a square of one of the scales: top, left, height and width, multiples of the unit."""
+    options = augmentation.scales
+    side = min(size, max(unit, round(options[_pick(len(options), generator)] * size / unit) * unit))
+    top, left = (_pick((size - side) // unit + 1, generator) * unit for _ in range(2))
+    return top, left, side, side
+
+
+def _anywhere(
+    augmentation: Augmentation, size: int, unit: int, generator: torch.Generator
+) -> tuple[int, int, int, int]:
+    """Return a box of any height between the scales and about as wide: top, left, height and width."""
+    least, most, wide = min(augmentation.scales), max(augmentation.scales), augmentation.aspect
+    tall, ratio = torch.rand(2, generator=generator).tolist()
+    height = min(size, max(1, int(size * (least + (most - least) * tall))))
+    width = min(size, max(1, int(height * (1 - wide + 2 * wide * ratio))))
+    top, left = (_pick(size - side + 1, generator) for side in (height, width))
+    return top, left, height, width
+
+
+def face_weights(size: int, top: float, left: float, height: float, width: float) -> Tensor:
+    """Return weights (1, size, size) for a face crop that covers a box: 1 on the face, .1 on the head, 0 elsewhere.
 
     Two ellipses approximate the masks of a face parser: in the framing of `align_ffhq` a face from brows to chin is
     about .6 of the crop wide and .76 high, a little below its centre, and the head fills the crop.
     """
     centre = torch.arange(size) + 0.5
-    y, x = ((centre - top) / side)[:, None], (centre - left) / side
+    y, x = ((centre - top) / height)[:, None], (centre - left) / width
     face = ((x - 0.5) / 0.3).square() + ((y - 0.57) / 0.38).square() <= 1
     head = (x - 0.5).square() + (y - 0.5).square() <= 0.25
     return (face + HAIR_WEIGHT * (head & ~face))[None]
+
+
+def _pick(n: int, generator: torch.Generator) -> int:
+    return int(torch.randint(n, (), generator=generator))
 
 
 def _to_tensor(crop: Image.Image) -> Tensor:
@@ -147,10 +203,24 @@ def _to_tensor(crop: Image.Image) -> Tensor:
     return pixels.reshape(crop.height, crop.width, 3).permute(2, 0, 1).float() / 255
 
 
-def _jitter(face: Tensor, generator: torch.Generator) -> Tensor:
-    """Change brightness, contrast and saturation a little."""
-    low, high = JITTER
-    brightness, contrast, saturation = (low + (high - low) * torch.rand(3, generator=generator)).tolist()
-    face = (face * brightness).clamp(0, 1)
-    face = torch.lerp(face.mean(), face, contrast).clamp(0, 1)
-    return torch.lerp(face.mean(0, keepdim=True), face, saturation).clamp(0, 1)
+def _jitter(face: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Change brightness, contrast, saturation and hue a little."""
+    if augmentation.colour:
+        low, high = 1 - augmentation.colour, 1 + augmentation.colour
+        brightness, contrast, saturation = (low + (high - low) * torch.rand(3, generator=generator)).tolist()
+        face = (face * brightness).clamp(0, 1)
+        face = torch.lerp(face.mean(), face, contrast).clamp(0, 1)
+        face = torch.lerp(face.mean(0, keepdim=True), face, saturation).clamp(0, 1)
+    if augmentation.hue:
+        turn = augmentation.hue * (2 * float(torch.rand((), generator=generator)) - 1)
+        face = (_hue_rotation(turn) @ face.flatten(1)).view_as(face).clamp(0, 1)
+    return face
+
+
+def _hue_rotation(turn: float) -> Tensor:
+    """Return the matrix that turns colours about the grey axis, by a part of a full turn."""
+    angle = 2 * math.pi * turn
+    cos, sin = math.cos(angle), math.sin(angle) / math.sqrt(3)
+    mean = (1 - cos) / 3
+    return torch.tensor([[cos + mean, mean - sin, mean + sin], [mean + sin, cos + mean, mean - sin],
+                         [mean - sin, mean + sin, cos + mean]])  # fmt: skip

@@ -6,29 +6,30 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, count, groupby, islice
 
 import torch
 from torch import Tensor, nn
 
-from ..backend.denoiser import Denoiser, Prediction, frozen
+from ..backend.denoiser import frozen
 from ..backend.families import get_denoiser
 from ..backend.memory import check_trainable, images_at_once
 from ..backend.pipeline import Pipeline, locked_steps, model_card
-from ..backend.text_encoders import check_placeholder, placeholders
+from ..backend.text_encoders import TOKENS, check_placeholder, placeholders
 from ..basis import CelebBasis
 from ..errors import IdentityError, ModelError
 from ..faces.face import Face, FaceReader
 from ..identity import Identity
 from ..instant_map import InstantMap
 from ..limits import MAX_RADII
+from .captions import SCENES
 from .data import TrainingImages
 from .face_loss import FaceLoss, check_reader, minimize_face_loss
 from .methods import Method, get_method
-from .methods.method import FitContext
-from .recipe import DEFAULTS, SCENES, Recipe, steps_from_mean
+from .methods.method import FitContext, Parametrization
+from .recipe import DEFAULTS, Recipe, steps_from_mean
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class FitStep:
     is_last: bool
     share: float  # of the steps or the minutes that the fit may take, whichever is more
     loss: float  # mean over the people, of the denoising or the face loss
-    vectors: Tensor  # (people, 2, dim), averaged over the steps if the method says so
+    vectors: Tensor  # (people, tokens, dim), averaged over the images if the method says so
     basis: CelebBasis
     placeholder_tokens: Sequence[str]
     provenance: Sequence[Mapping[str, str]]  # of each person
@@ -113,6 +114,10 @@ def _steps(
         raise IdentityError(f"{len(people)} people and {len(placeholder_tokens)} placeholder tokens: give one each")
     for token in placeholder_tokens:
         check_placeholder(pipe, token)
+    if method.independent_images and recipe.num_train_images is not None:
+        raise IdentityError(
+            f"{method.name} makes new images for every step: leave their number out", argument="num_train_images"
+        )
     denoiser, card = get_denoiser(pipe), model_card(pipe)
     on_cpu = next(denoiser.network.parameters()).device.type == "cpu"
     steps, minutes = recipe.max_train_steps, recipe.max_train_minutes
@@ -121,9 +126,10 @@ def _steps(
         most = DEFAULTS[method.name].max_gpu_minutes
         if minutes is None and most is not None and not on_cpu:
             minutes = most * len(people)
+    steps *= len(people) if method.joint else 1
     recipe = recipe.completed(method.name, card)
     learning_rate, batch_size, templates = recipe.learning_rate, recipe.train_batch_size, recipe.templates
-    assert learning_rate is not None and batch_size is not None and templates is not None
+    assert learning_rate is not None and batch_size is not None and templates is not None and recipe.scales is not None
     face_steps = min(steps, FaceLoss.max_train_steps) if has_face_loss(pipe, method, recipe) else 0
     if face_steps:
         check_reader(face_reader, people)
@@ -138,13 +144,16 @@ def _steps(
         "learning_rate": str(learning_rate),
         "lr_scheduler": method.lr_scheduler,
         "train_batch_size": str(batch_size),
-        "num_train_images": str(recipe.num_train_images),
+        **({"num_train_images": str(recipe.num_train_images)} if recipe.num_train_images else {}),
         "face_loss_steps": str(face_steps),
         "seed": str(recipe.seed),
         **{name: str(value) for name, value in method.settings(instant_map).items()},
     }
     provenance = [how | {"photos": str(len(faces)), "face_reader": faces[0].face_reader} for faces in people]
-    free = parametrization.free.requires_grad_()
+    everybody = torch.arange(len(people))
+
+    def current() -> Tensor:
+        return parametrization.averaged(parametrization.free.detach(), everybody)
 
     seconds, pause = math.inf if minutes is None else 60 * minutes, 0.0
 
@@ -162,58 +171,70 @@ def _steps(
         vectors = parametrization.vectors(average).detach()
         return FitStep(step, expected, is_last, spent, loss, vectors, basis, placeholder_tokens, provenance)
 
-    average = parametrization.averaged(free.detach().clone())  # the optimiser changes `free` in place
+    average = current().clone()  # the optimiser changes `free` in place
     yield state(0, math.nan, is_last=steps == 0)
     if steps == 0:
         return
     check_trainable(pipe)
-    images = [person_images(pipe, faces, recipe, g, denoiser) for faces, g in zip(people, generators, strict=True)]
-
-    def vectors_of(free: Tensor) -> Tensor:
-        return parametrization.vectors(parametrization.averaged(free))
+    images = [
+        TrainingImages(
+            denoiser,
+            _by_weight(faces),
+            resolution=recipe.resolution or denoiser.resolution,
+            augmentation=replace(method.augmentation, scales=recipe.scales),
+            num_train_images=recipe.num_train_images,
+            generator=g,
+        )
+        for faces, g in zip(people, generators, strict=True)
+    ]
 
     def denoised(step: int) -> float:
         return share(step, steps / whole)
 
-    losses = optimize(
+    optimized = optimize(
         pipe,
+        method,
+        parametrization,
         images,
-        free,
-        vectors_of,
         generators,
         max_train_steps=steps,
         learning_rate=learning_rate,
         share=denoised if method.lr_scheduler == "cosine" else None,
         train_batch_size=batch_size,
         templates=templates,
-        loss=method.loss,
     )
     if face_steps and face_reader is not None:
-        scenes = recipe.scenes or model_card(pipe).scenes or SCENES
-        losses = chain(
-            _until(losses, denoised),
-            minimize_face_loss(
-                pipe,
-                basis,
-                face_reader,
-                context.features(),
-                free,
-                vectors_of,
-                max_train_steps=face_steps,
-                scenes=scenes,
-                resolution=recipe.resolution,
-                seed=recipe.seed,
+        optimized = chain(
+            _until(optimized, denoised),
+            (
+                Optimized(loss)
+                for loss in minimize_face_loss(
+                    pipe,
+                    basis,
+                    face_reader,
+                    context.features(),
+                    parametrization.free,
+                    lambda free: parametrization.vectors(parametrization.averaged(free, everybody)),
+                    max_train_steps=face_steps,
+                    scenes=recipe.scenes or card.scenes or SCENES,
+                    resolution=recipe.resolution,
+                    seed=recipe.seed,
+                )
             ),
         )
-    before = time.monotonic()
-    for step, loss in enumerate(losses, start=1):
-        # In the first steps, with little to average yet, the start is forgotten sooner.
-        decay = min(method.momentum, (1 + step) / (10 + step))
-        average = torch.lerp(parametrization.averaged(free.detach()), average, decay)
+    before, seen = time.monotonic(), [0] * len(people)
+    for step, done in enumerate(optimized, start=1):
+        if method.momentum:
+            for i, own in zip(done.people, done.averaged, strict=True):
+                # In the first images, with little to average yet, the start is forgotten sooner.
+                seen[i] += 1
+                average[i] = torch.lerp(own, average[i], min(method.momentum, (1 + seen[i]) / (10 + seen[i])))
+        else:
+            average = current()
         # The next step may take as long as this one, and whoever watches may take as long as they took before.
         now = time.monotonic()
         is_last = step == whole or now - begun + (now - before) + pause > seconds
-        reached = state(step, loss, is_last=is_last)
+        reached = state(step, done.loss, is_last=is_last)
         if is_last:
             _warn_if_far(reached)
         if step == 2 and on_cpu and minutes is None and (waiting := (now - before) * steps / 60) > MANY_MINUTES:
@@ -228,10 +249,10 @@ def _steps(
         pause = max(pause, before - now)
 
 
-def _until(losses: Iterator[float], share: Callable[[int], float]) -> Iterator[float]:
-    """Yield the losses until their share of the fit is over."""
-    for step, loss in enumerate(losses, start=1):
-        yield loss
+def _until(steps: Iterator[Optimized], share: Callable[[int], float]) -> Iterator[Optimized]:
+    """Yield steps until their share of the fit is over."""
+    for step, done in enumerate(steps, start=1):
+        yield done
         if share(step) >= 1:
             return
 
@@ -249,6 +270,8 @@ def has_face_loss(pipe: Pipeline, method: Method, recipe: Recipe) -> bool:
 def _warn_if_far(reached: FitStep) -> None:
     """Log who ended where no name of the model is, so far from the mean that pictures are noise."""
     basis = reached.basis
+    if reached.vectors.shape[1] != TOKENS:
+        return  # which have no place in the basis
     for token, vectors in zip(reached.placeholder_tokens, reached.vectors, strict=True):
         radii = float((basis.transform(vectors.cpu()).norm(dim=-1) / basis.median_radius).max())
         if not radii <= MAX_RADII:
@@ -258,33 +281,45 @@ def _warn_if_far(reached: FitStep) -> None:
             )
 
 
-def person_images(
-    pipe: Pipeline, faces: Sequence[Face], recipe: Recipe, generator: torch.Generator, denoiser: Denoiser
-) -> TrainingImages:
-    """Return a person's training images, of a recipe's size and number; better photos are used for more of them."""
+def _by_weight(faces: Sequence[Face]) -> list[Face]:
+    """Return the faces, those of better photos several times."""
     least = min(face.weight for face in faces)
-    return TrainingImages(
-        denoiser,
-        [face for face in faces for _ in range(min(10, round(face.weight / least)))],
-        resolution=recipe.resolution or denoiser.resolution,
-        scales=recipe.scales or model_card(pipe).scales,
-        num_train_images=recipe.num_train_images,
-        generator=generator,
-    )
+    return [face for face in faces for _ in range(min(10, round(face.weight / least)))]
 
 
-Loss = Callable[[Prediction, Callable[[], Tensor]], Tensor]
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 BELOW_ONE = 1 - 2**-24  # the last number before it in float32
 GRADIENT_SCALE = 1024.0  # small gradients of half precision would round to zero: they travel multiplied
 MAX_OVERFLOWS = 10  # in a row, each with half the scale of the one before
 
 
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A caption and the images that it describes, in a step.
+
+    index: their numbers (n,) among the person's. quantiles: (n,), where their timesteps are in their distribution.
+    """
+
+    person: int
+    index: Tensor
+    caption: str
+    quantiles: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Optimized:
+    """What came of a step: the mean loss, whom its captions were about, and what is averaged of them, before it."""
+
+    loss: float
+    people: Sequence[int] = ()
+    averaged: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
 def optimize(
     pipe: Pipeline,
+    method: Method,
+    parametrization: Parametrization,
     images: Sequence[TrainingImages],
-    free: Tensor,
-    vectors_of: Callable[[Tensor], Tensor],
     generators: Sequence[torch.Generator],
     *,
     max_train_steps: int,
@@ -292,52 +327,67 @@ def optimize(
     share: Callable[[int], float] | None,
     train_batch_size: int,
     templates: Sequence[str],
-    loss: Loss,
-) -> Iterator[float]:
-    """Minimise the loss over `free`, in place, with AdamW; yield the mean loss of each step.
+) -> Iterator[Optimized]:
+    """Minimise the loss over `parametrization.free`, in place, with AdamW.
 
-    images and generators: of each person, whose result depends on no other's.
-    free: (people, ...), requires grad; vectors_of(free) returns the people's vectors (people, 2, dim).
+    Yields for each step what came of it.
+
     share: of the fit that is over before a step, with which the learning rate falls to 0 as a cosine; None keeps it.
-    loss: see `Method.loss`.
 
-    A person's timesteps are spread evenly over their distribution. As many people go through the denoiser at once as
-    memory allows. In float16 a step whose gradient overflows is repeated with a smaller scale.
+    images and generators: of each person, whose result depends on no other's unless people are learnt jointly.
+
+    As many captions go through the denoiser at once as memory allows. In float16 a step whose gradient overflows is
+    repeated with a smaller scale.
 
     Raises ModelError where the loss is not a number.
     """
-    tokens = [f"<person-{i}>" for i in range(len(images))]
     weights = [p for part in pipe.components.values() if isinstance(part, nn.Module) for p in part.parameters()]
     denoiser = get_denoiser(pipe)
-    optimizer = torch.optim.AdamW([free], lr=learning_rate, weight_decay=0)
+    free = parametrization.free.requires_grad_()
+    optimizer = torch.optim.AdamW([free], lr=learning_rate, weight_decay=method.weight_decay)
     half = denoiser.dtype == torch.float16
     scale = GRADIENT_SCALE if half else 1.0
-    with placeholders(pipe, dict(zip(tokens, vectors_of(free.detach()), strict=True))):
-        denoiser.check_lengths([template.replace("{}", tokens[0]) for template in templates])
+    everybody = torch.arange(len(images))
 
-    at_once = max(1, images_at_once(denoiser) // train_batch_size)
-    everybody = list(range(len(images)))
-    groups = [everybody[i : i + at_once] for i in everybody[::at_once]]
-    first = [first_quantile(g) for g in generators]
-    for step in range(max_train_steps):
-        quantiles = golden_ratio_sequence(first, step * train_batch_size, train_batch_size)
-        index, captions = [], []
-        for own, token, g in zip(images, tokens, generators, strict=True):
-            index.append(torch.randint(len(own), (train_batch_size,), generator=g))
-            captions.append(templates[int(torch.randint(len(templates), (), generator=g))].replace("{}", token))
+    def named(who: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the people's averaged numbers, and their vectors under the tokens <0>, <1>, ..."""
+        averaged = parametrization.averaged(free, who)
+        vectors = parametrization.vectors(averaged)
+        return averaged, {f"<{i}>": own for i, own in enumerate(vectors)}
+
+    with torch.no_grad(), placeholders(pipe, named(everybody)[1]):
+        denoiser.check_lengths([template.replace("{}", "<0>") for template in templates])
+
+    drawn = _tasks(method, images, generators, templates, train_batch_size)
+    for step, tasks in enumerate(islice(drawn, max_train_steps)):
+        # A person's loss is the mean over their tasks; those who are learnt jointly share one loss.
+        weight = (1 if method.joint else len(images)) / len(tasks)
+        at_once = max(1, images_at_once(denoiser) // len(tasks[0].index))
+        latents = [images[task.person][task.index] for task in tasks]
         noise_states = [g.get_state() for g in generators]
         for _ in range(MAX_OVERFLOWS if half else 1):
-            total, gradient = 0.0, torch.zeros_like(free)
-            for group in groups:
-                batch = torch.stack([images[i][index[i]] for i in group])
-                face_weights = partial(_stacked, [partial(images[i].face_weights, index[i]) for i in group])
+            total, gradient, before = 0.0, torch.zeros_like(free), []
+            for start in range(0, len(tasks), at_once):
+                group = tasks[start : start + at_once]
+                batch = torch.stack(latents[start : start + at_once])
+                face_weights = partial(
+                    _stacked, [partial(images[task.person].face_weights, task.index) for task in group]
+                )
                 with torch.enable_grad(), frozen(weights):
-                    with placeholders(pipe, dict(zip(tokens, vectors_of(free), strict=True))):
-                        states, pooled = denoiser.encode_prompts([captions[i] for i in group])
-                    noise = [generators[i] for i in group]
-                    losses = loss(denoiser.predict(batch, states, pooled, noise, quantiles[group]), face_weights)
-                    gradient += torch.autograd.grad(losses.sum() * scale, [free])[0]
+                    averaged, people = named(torch.tensor([task.person for task in group]))
+                    with placeholders(pipe, people):
+                        captions = [
+                            task.caption.replace("{}", token) for task, token in zip(group, people, strict=True)
+                        ]
+                        states, pooled = denoiser.encode_prompts(captions)
+                    noise = [generators[task.person] for task in group]
+                    quantiles = torch.stack([task.quantiles for task in group])
+                    losses = method.loss(denoiser.predict(batch, states, pooled, noise, quantiles), face_weights)
+                    if parametrization.penalty is not None:
+                        losses = losses + parametrization.penalty(torch.stack(list(people.values()))).to(losses)
+                    gradient += torch.autograd.grad(losses.sum() * (weight * scale), [free])[0]
                 total += losses.detach().sum().item()
+                before.append(averaged.detach())
             if gradient.isfinite().all():
                 break
             scale /= 2
@@ -345,12 +395,51 @@ def optimize(
                 g.set_state(state)
         else:
             raise ModelError(f"the loss of {denoiser.dtype} is not a number in this model: load it in float32")
-        free.grad = gradient / scale
+        free.grad = _clipped(gradient / scale, method.max_grad_norm)
         if share is not None:
             optimizer.param_groups[0]["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * share(step)))
         optimizer.step()
         free.grad = None
-        yield total / len(images)
+        yield Optimized(total / len(tasks), [task.person for task in tasks], torch.cat(before))
+
+
+def _tasks(
+    method: Method,
+    images: Sequence[TrainingImages],
+    generators: Sequence[torch.Generator],
+    templates: Sequence[str],
+    train_batch_size: int,
+) -> Iterator[list[Task]]:
+    """Yield the tasks of every step; how, the method says."""
+    first = [first_quantile(g) for g in generators]
+    chance = torch.Generator().manual_seed(generators[0].initial_seed())  # of who comes, where all are learnt jointly
+    for step in count():
+        if method.joint:
+            people = sorted(torch.randint(len(images), (train_batch_size,), generator=chance).tolist())
+        else:
+            people = [i for i in range(len(images)) for _ in range(train_batch_size)]
+        tasks = []
+        for i, own in groupby(people):
+            n, g = len(list(own)), generators[i]
+            index = images[i].draw(n)
+            if method.independent_images:
+                quantiles = torch.rand(n, generator=g).clamp_max(BELOW_ONE)
+                which = torch.randint(len(templates), (n,), generator=g).tolist()
+                tasks += [Task(i, index[k : k + 1], templates[which[k]], quantiles[k : k + 1]) for k in range(n)]
+            else:
+                caption = templates[int(torch.randint(len(templates), (), generator=g))]
+                [quantiles] = golden_ratio_sequence(first[i : i + 1], step * n, n)
+                tasks.append(Task(i, index, caption, quantiles))
+        yield tasks
+
+
+def _clipped(gradient: Tensor, max_norm: float | None) -> Tensor:
+    """Shorten each row of a gradient (people, ...) to a norm, as torch.nn.utils.clip_grad_norm_ does with a whole."""
+    if max_norm is None:
+        return gradient
+    norms = gradient.flatten(1).norm(dim=1)
+    shorter: Tensor = (max_norm / (norms + 1e-6)).clamp_max(1)
+    return gradient * shorter.view(-1, *[1] * (gradient.ndim - 1))
 
 
 def first_quantile(generator: torch.Generator) -> float:

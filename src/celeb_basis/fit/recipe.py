@@ -10,37 +10,9 @@ from ..backend.card import ModelCard
 from ..errors import IdentityError
 from ..limits import MAX_COUNT, MAX_LEARNING_RATE, MAX_MILESTONES, MAX_SIDE
 from ..notation import is_template
+from .captions import FACE_TEMPLATES, NAME_TEMPLATES, TEMPLATES
 
-PERSON_TEMPLATES = (
-    "a photo of the face of {} person",
-    "a photo of {} person",
-    "a close-up photo of {} person",
-    "a portrait of {} person",
-    "a cropped photo of the face of {} person",
-)
-# Half of them with the name alone, as prompts write it.
-TEMPLATES = tuple(text for template in PERSON_TEMPLATES for text in (template.removesuffix(" person"), template))
 SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # those of StableIdentity; a smaller face is a few latents of Stable Diffusion
-PAPER_SCALES = tuple(i / 10 for i in range(1, 11))
-# What the model draws for the face loss: places, clothes, looks and styles.
-SCENES = (
-    "a photo of {} in a garden",
-    "a photo of {} in an office wearing a white shirt",
-    "a photo of {} on a bridge in winter wearing a coat",
-    "a photo of {} at a football match wearing a green jersey",
-    "a close-up photo of {} laughing in the sun",
-    "a photo of {} with a serious look in a train",
-    "a photo of {} in a restaurant in the evening",
-    "a photo of {} on a boat wearing a blue jacket",
-    "a photo of {} in a workshop wearing an apron",
-    "a portrait photo of {} looking to the side",
-    "a photo of {} in the desert wearing sunglasses on the head",
-    "a photo of {} in a classroom in front of a blackboard",
-    "a black and white photo of {} in a hallway",
-    "a charcoal drawing of {}",
-    "a film still of {} in a leather jacket at night",
-    "a photo of {} with wet hair by a lake",
-)
 
 
 class Defaults(NamedTuple):
@@ -52,8 +24,9 @@ class Defaults(NamedTuple):
     max_train_steps: int
     learning_rate: float
     train_batch_size: int
-    templates: tuple[str, ...] = PERSON_TEMPLATES
-    scales: tuple[float, ...] = PAPER_SCALES
+    templates: tuple[str, ...]
+    scales: tuple[float, ...]
+    num_train_images: int | None = None
     num_milestones: int = 0
     max_gpu_minutes: float | None = None
 
@@ -61,11 +34,12 @@ class Defaults(NamedTuple):
 DEFAULT_METHOD = "celeb-basis"
 # Here, where torch is not imported, so that programs can show them without it.
 DEFAULTS = {
-    DEFAULT_METHOD: Defaults(400, 3e-2, 2, TEMPLATES, SCALES, 5, 3.0),
-    "paper": Defaults(400, 5e-3, 2),
-    "textual-inversion": Defaults(100, 5e-3, 2),
-    "cross-initialization": Defaults(200, 5e-3, 2),
-    "stable-identity": Defaults(450, 5e-5, 1, scales=SCALES),
+    DEFAULT_METHOD: Defaults(400, 3e-2, 2, TEMPLATES, SCALES, 64, 5, 3.0),
+    # As published, with the rate that their programs multiply by the batch.
+    "paper": Defaults(400, 1e-2, 2, FACE_TEMPLATES, (0.1, 1.0)),
+    "textual-inversion": Defaults(6100, 1e-2, 2, NAME_TEMPLATES, (1.0,)),
+    "cross-initialization": Defaults(320, 5e-3, 8, FACE_TEMPLATES, (1.0,)),
+    "stable-identity": Defaults(450, 5e-5, 1, NAME_TEMPLATES, (0.5, 1.0)),
 }
 
 
@@ -102,7 +76,7 @@ class Recipe:
     max_train_minutes: float | None = None
     learning_rate: float | None = None
     train_batch_size: int | None = None
-    num_train_images: int = 64
+    num_train_images: int | None = None
     resolution: int | None = None
     templates: tuple[str, ...] | None = None
     scales: tuple[float, ...] | None = None
@@ -156,13 +130,21 @@ class Recipe:
             "learning_rate": (self.learning_rate, own.learning_rate, defaults.learning_rate),
             "train_batch_size": (self.train_batch_size, defaults.train_batch_size),
             "templates": (self.templates, card.templates, defaults.templates),
-            "scales": (self.scales, card.scales, defaults.scales),
+            "scales": (self.scales, _known(method, card.scales), defaults.scales),
+            "num_train_images": (self.num_train_images, defaults.num_train_images),
             "num_milestones": (self.num_milestones, own.num_milestones, defaults.num_milestones),
         }
         chosen: dict[str, Any] = {
-            name: next(value for value in values if value is not None) for name, values in filled.items()
+            name: next((value for value in values if value is not None), None) for name, values in filled.items()
         }
         return replace(self, **chosen)
+
+
+def _known(method: str, scales: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    """Return the sizes of faces that a card says, or, for a published method, what it has of them."""
+    if scales is None or method == DEFAULT_METHOD:
+        return scales
+    return tuple(min(max(scale, min(scales)), max(scales)) for scale in DEFAULTS[method].scales)
 
 
 def steps_from_mean(method: str, card: ModelCard) -> int:

@@ -49,8 +49,8 @@ class CelebBasisMethod(Method):
     def start(self, context: FitContext) -> Parametrization:
         basis = context.basis
 
-        def averaged(free: Tensor) -> Tensor:
-            spread, limit = free * basis.sigma, self.max_radius * basis.median_radius
+        def averaged(free: Tensor, who: Tensor) -> Tensor:
+            spread, limit = free[who] * basis.sigma, self.max_radius * basis.median_radius
             return spread * (limit / torch.maximum(spread.norm(dim=-1), limit))[..., None]
 
         return Parametrization(self._coefficients(context) / basis.sigma, averaged, basis.inverse_transform)

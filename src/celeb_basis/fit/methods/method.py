@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import leaky_relu
 
 from ...backend.denoiser import Prediction
 from ...backend.pipeline import Pipeline
@@ -19,6 +16,7 @@ from ...basis import CelebBasis
 from ...errors import IdentityError
 from ...faces.face import Face, mean_features
 from ...instant_map import InstantMap
+from ..data import Augmentation
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +30,10 @@ class FitContext:
     templates: Sequence[str]
     instant_map: InstantMap | None = None
 
+    def generator(self) -> torch.Generator:
+        """Return a generator of the fit's seed for what everybody starts with."""
+        return torch.Generator().manual_seed(self.generators[0].initial_seed())
+
     def features(self) -> Tensor:
         """Return each person's face feature (people, d) of length one: the mean over their photos, by their weights."""
         return mean_features(self.people)
@@ -41,14 +43,21 @@ class FitContext:
 class Parametrization:
     """The numbers that are optimised for all people, and the functions that make vectors of them.
 
-    free: (people, ...), what the optimiser changes.
-    averaged: free -> (people, ...), what is averaged over the steps.
-    vectors: averaged -> (people, 2, dim).
+    free: (people, ...), or (1, ...) where they are learnt jointly: what the optimiser changes.
+    averaged: free, and the numbers (n,) of the people wanted -> (n, ...), what is averaged over the steps.
+    vectors: averaged -> (n, tokens, dim).
+    penalty: vectors -> (n,), what is added to the loss.
     """
 
     free: Tensor
-    averaged: Callable[[Tensor], Tensor]
+    averaged: Callable[[Tensor, Tensor], Tensor]
     vectors: Callable[[Tensor], Tensor]
+    penalty: Callable[[Tensor], Tensor] | None = None
+
+
+def free_vectors(start: Tensor, people: int) -> Parametrization:
+    """Return everybody at vectors (tokens, dim), which are optimised themselves."""
+    return Parametrization(start.repeat(people, 1, 1), lambda free, who: free[who], lambda vectors: vectors)
 
 
 class Method(ABC):
@@ -56,12 +65,23 @@ class Method(ABC):
 
     name: its key in DEFAULTS.
     lr_scheduler: how the learning rate changes over all steps; cosine falls to 0.
-    momentum: of the running average over the steps that is the result; 0 takes the last step.
+    weight_decay: of AdamW. max_grad_norm: of each person's gradient, which is shortened to that.
+    augmentation: how its training images are made, but for the faces' sizes, which are the recipe's.
+    independent_images: whether every image of a step is made anew and has its own caption, timestep and sample of the
+        autoencoder's posterior, as in most published programs; otherwise a step's images share a caption and are
+        taken from a few, and a person's timesteps are spread evenly.
+    joint: whether people are learnt jointly, from steps on images of anybody; there are then as many more steps.
+    momentum: of the running average over the images that is the result; 0 takes the last step.
     has_face_loss: whether steps with the face loss may follow.
     """
 
     name: ClassVar[str]
     lr_scheduler: ClassVar[Literal["constant", "cosine"]] = "constant"
+    weight_decay: ClassVar[float] = 0.0
+    max_grad_norm: ClassVar[float | None] = None
+    augmentation: ClassVar[Augmentation] = Augmentation()
+    independent_images: ClassVar[bool] = False
+    joint: ClassVar[bool] = False
     momentum: float = 0.0
     has_face_loss: ClassVar[bool] = False
 
@@ -95,24 +115,3 @@ def check_momentum(momentum: float) -> None:
     """Raise IdentityError unless a running average can have this momentum."""
     if not 0 <= momentum < 1:
         raise IdentityError(f"a momentum of {momentum} must be at least 0 and below 1", argument="momentum")
-
-
-def initial_layers(sizes: Sequence[int], people: int) -> Tensor:
-    """Return flat weights and biases of linear layers as nn.Linear starts them, the same for everybody: (people, n)."""
-    generator = torch.Generator().manual_seed(0)
-    parts = [
-        (torch.rand(outputs * (inputs + 1), generator=generator) * 2 - 1) / math.sqrt(inputs)
-        for inputs, outputs in pairwise(sizes)
-    ]
-    return torch.cat(parts).repeat(people, 1)
-
-
-def through_layers(free: Tensor, features: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Apply each person's own linear layers, with leaky ReLU between them, to their features (people, d)."""
-    pairs = list(pairwise(sizes))
-    for i, part in enumerate(free.split([outputs * (inputs + 1) for inputs, outputs in pairs], dim=1)):
-        inputs, outputs = pairs[i]
-        layer = part.unflatten(1, (outputs, inputs + 1))
-        features = leaky_relu(features, 0.2) if i else features
-        features = torch.einsum("poi,pi->po", layer[..., :-1], features) + layer[..., -1]
-    return features

@@ -6,36 +6,38 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
+from ...backend.text_encoders import word_rows
 from ...errors import IdentityError
-from .method import FitContext, Method, Parametrization
+from ..data import WHOLE, Augmentation
+from .method import FitContext, Method, Parametrization, free_vectors
 
 
 @dataclass(frozen=True)
 class TextualInversion(Method):
-    """Learns the vectors themselves, starting from the mean celebrity.
+    """Learns the vectors themselves: one, starting from a word, or two, starting from the mean celebrity.
 
-    num_vectors: 2, or 1 for the last name alone, with the mean celebrity's first name.
+    initializer_token: the word, which must be one token of the model; without effect on two vectors.
 
-    Source: Gal et al., "An Image is Worth One Word" (2022), who start from an ordinary word.
+    Source: Gal et al., "An Image is Worth One Word" (2022), and their released settings for Stable Diffusion. Two
+    vectors from the mean celebrity are our variant.
     """
 
     name: ClassVar[str] = "textual-inversion"
+    weight_decay: ClassVar[float] = 0.01
+    independent_images: ClassVar[bool] = True
+    augmentation: ClassVar[Augmentation] = WHOLE
 
-    num_vectors: int = 2
+    num_vectors: int = 1
+    initializer_token: str = "face"
 
     def __post_init__(self) -> None:
         if self.num_vectors not in (1, 2):
             raise IdentityError(f"{self.num_vectors} vectors: it must be 1 or 2", argument="num_vectors")
 
     def start(self, context: FitContext) -> Parametrization:
-        mean = context.basis.inverse_transform(torch.zeros_like(context.basis.sigma))
-        kept = mean[: 2 - self.num_vectors].expand(len(context.people), -1, -1)
-
-        def vectors(averaged: Tensor) -> Tensor:
-            return torch.cat([kept, averaged], dim=1)
-
-        return Parametrization(
-            mean[2 - self.num_vectors :].repeat(len(context.people), 1, 1), lambda free: free, vectors
-        )
+        if self.num_vectors == 1:
+            start = word_rows(context.pipe, self.initializer_token)
+        else:
+            start = context.basis.inverse_transform(torch.zeros_like(context.basis.sigma))
+        return free_vectors(start, len(context.people))
