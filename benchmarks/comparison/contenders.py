@@ -61,8 +61,12 @@ class Fitted:
     learning_rate: float
     batch: int
     regions: bool = False
-    side_by_side: ClassVar[bool] = True
     people: ClassVar[Mapping[int, int]] = PEOPLE
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether several people in one fit are each as if alone."""
+        return not self.method.joint
 
     def learn(self, model: Model, people: Sequence[Person]) -> Iterator[Learnt]:
         """Yield the start and every step."""
@@ -107,13 +111,22 @@ class WithFaceLoss(Fitted):
         return replace(super()._recipe(), face_loss=True)
 
 
+PROGRAM = ("weight_decay", "max_grad_norm", "independent_images", "joint", "augmentation")
+"""What a method's program does beside its formula; what is as in our own method is not recorded."""
+OUTDATED = ("the paper's recipe", "Textual Inversion", "Cross Initialization", "StableIdentity")
+"""Whose stored results are of an earlier version of the method, which did not follow its published program."""
+
 Contender = Celebrities | MeanPerson | Fitted | OwnUNet
 
 
 def settings(contender: Contender) -> dict[str, Any]:
     """Everything that decides what a contender learns and how it is drawn, for the file of its results."""
     values = asdict(contender)
-    return values | {"method": repr(contender.method)} if isinstance(contender, Fitted) else values
+    if not isinstance(contender, Fitted):
+        return values
+    method = contender.method
+    program = {name: getattr(method, name) for name in PROGRAM if getattr(method, name) != getattr(Method, name)}
+    return values | {"method": repr(method)} | ({"program": repr(program)} if program else {})
 
 
 def tuned(contender: Contender, values: Mapping[str, Any]) -> Contender:
@@ -131,7 +144,7 @@ def learnt_alike(contender: Contender) -> Contender:
 
 
 OURS = Fitted(CelebBasisMethod(init="instant"), 40, 3e-2, 2)
-PAPER = Fitted(Paper(), 400, 5e-3, 2)
+PAPER = Fitted(Paper(), 400, 1e-2, 2)
 
 
 def _vectors(method: Method, steps: int, learning_rate: float = 5e-3) -> Fitted:
@@ -150,7 +163,7 @@ CONTENDERS: dict[str, Contender] = {
     "Celeb Basis, refined": OURS,
     "Celeb Basis, face loss": WithFaceLoss(**vars(OURS)),
     "the paper's recipe": PAPER,
-    "Textual Inversion": _vectors(TextualInversion(), 150),
+    "Textual Inversion": _vectors(TextualInversion(num_vectors=2), 150),
     "Cross Initialization": _vectors(CrossInitialization(), 200, learning_rate=5e-2),
     "StableIdentity": _vectors(StableIdentity(), 300, learning_rate=1e-3),
     "DreamBooth": DreamBooth(),

@@ -15,8 +15,10 @@ from work import Person
 
 from celeb_basis import Recipe
 from celeb_basis.backend.families import get_denoiser
+from celeb_basis.backend.pipeline import model_card
 from celeb_basis.backend.text_encoders import encode, placeholders, token_ids
 from celeb_basis.fit.loop import first_quantile, golden_ratio_sequence, person_images
+from celeb_basis.fit.methods import CelebBasisMethod
 from celeb_basis.miniature.drawn.captions import FACE_CROP
 
 
@@ -45,8 +47,10 @@ class OwnUNet:
             denoiser = get_denoiser(pipe)
         generators = [torch.Generator().manual_seed(0) for _ in people]
         faces = [person.faces for person in people]
+        method = CelebBasisMethod()
+        recipe = Recipe().completed(method.name, model_card(pipe))
         pictures: list[Any] = [
-            person_images(pipe, own, Recipe(), g, denoiser) for own, g in zip(faces, generators, strict=True)
+            person_images(denoiser, own, method, recipe, g) for own, g in zip(faces, generators, strict=True)
         ]
         # The class takes part as if it were one more person.
         pictures.append(model.prior)

@@ -92,7 +92,7 @@ class Study:
         begun = free.detach().clone()
 
         def vectors_of(free: Tensor) -> Tensor:
-            return parametrization.vectors(parametrization.averaged(free))
+            return parametrization.vectors(parametrization.averaged(free, torch.arange(len(free))))
 
         losses = minimize_face_loss(
             self.model.pipe, basis, fitting_reader(), self.context.features(), free, vectors_of,

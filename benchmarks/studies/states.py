@@ -199,7 +199,7 @@ def contenders(model: Model, recipe: Recipe) -> dict[str, Contender]:
     found = {
         "celebrities": Contender(rows, lambda people: name_rows(model.pipe, [p.name for p in people])[0], True),
         "mean person": Contender(rows, lambda people: model.mean.expand(len(people), -1, -1)),
-        "input rows, free": _fitted(rows, TextualInversion(), recipe),
+        "input rows, free": _fitted(rows, TextualInversion(num_vectors=2), recipe),
     }
     for place in (rows, *states):
         # The score is of held-out celebrities.

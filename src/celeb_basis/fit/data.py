@@ -89,10 +89,13 @@ class TrainingImages:
         self._latents: dict[int, Tensor] = {}
         self._weights: dict[int, Tensor] = {}
 
+    def __len__(self) -> int:
+        return len(self._seeds)
+
     def draw(self, n: int) -> Tensor:
         """Return the numbers of n images taken at random, (n,)."""
         if not self._fresh:
-            return torch.randint(len(self._seeds), (n,), generator=self._generator)
+            return torch.randint(len(self), (n,), generator=self._generator)
         self._latents.clear()
         self._weights.clear()
         self._seeds = torch.randint(2**62, (n,), generator=self._generator).tolist()

@@ -13,7 +13,7 @@ from itertools import chain, count, groupby, islice
 import torch
 from torch import Tensor, nn
 
-from ..backend.denoiser import frozen
+from ..backend.denoiser import Denoiser, frozen
 from ..backend.families import get_denoiser
 from ..backend.memory import check_trainable, images_at_once
 from ..backend.pipeline import Pipeline, locked_steps, model_card
@@ -129,7 +129,7 @@ def _steps(
     steps *= len(people) if method.joint else 1
     recipe = recipe.completed(method.name, card)
     learning_rate, batch_size, templates = recipe.learning_rate, recipe.train_batch_size, recipe.templates
-    assert learning_rate is not None and batch_size is not None and templates is not None and recipe.scales is not None
+    assert learning_rate is not None and batch_size is not None and templates is not None
     face_steps = min(steps, FaceLoss.max_train_steps) if has_face_loss(pipe, method, recipe) else 0
     if face_steps:
         check_reader(face_reader, people)
@@ -176,17 +176,7 @@ def _steps(
     if steps == 0:
         return
     check_trainable(pipe)
-    images = [
-        TrainingImages(
-            denoiser,
-            _by_weight(faces),
-            resolution=recipe.resolution or denoiser.resolution,
-            augmentation=replace(method.augmentation, scales=recipe.scales),
-            num_train_images=recipe.num_train_images,
-            generator=g,
-        )
-        for faces, g in zip(people, generators, strict=True)
-    ]
+    images = [person_images(denoiser, faces, method, recipe, g) for faces, g in zip(people, generators, strict=True)]
 
     def denoised(step: int) -> float:
         return share(step, steps / whole)
@@ -281,10 +271,19 @@ def _warn_if_far(reached: FitStep) -> None:
             )
 
 
-def _by_weight(faces: Sequence[Face]) -> list[Face]:
-    """Return the faces, those of better photos several times."""
+def person_images(
+    denoiser: Denoiser, faces: Sequence[Face], method: Method, recipe: Recipe, generator: torch.Generator
+) -> TrainingImages:
+    """Return a person's training images, by a completed recipe; better photos are used for more of them."""
     least = min(face.weight for face in faces)
-    return [face for face in faces for _ in range(min(10, round(face.weight / least)))]
+    return TrainingImages(
+        denoiser,
+        [face for face in faces for _ in range(min(10, round(face.weight / least)))],
+        resolution=recipe.resolution or denoiser.resolution,
+        augmentation=replace(method.augmentation, scales=recipe.scales or method.augmentation.scales),
+        num_train_images=recipe.num_train_images,
+        generator=generator,
+    )
 
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
