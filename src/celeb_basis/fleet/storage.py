@@ -17,7 +17,7 @@ from ..io import check_regular, write_atomically
 from ..limits import MAX_FILE_BYTES, MAX_FOLDER_ENTRIES, MAX_LINE_BYTES, MAX_TABLE_BYTES
 
 CHUNK = 2**16  # bytes read at once
-SILENCE = 8.0  # seconds for a web server to take a connection, or to go on with its answer; fsspec asks twice
+SILENCE = 6.0  # seconds for a web server to take a connection, or to go on with its answer; fsspec asks twice
 
 
 def absolute(path: str) -> str:
