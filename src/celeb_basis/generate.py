@@ -181,13 +181,13 @@ def _check_numbers(guidance_scale: float | None, seed: int, **counts: int) -> No
         raise PromptError(f"seed={seed} must be a whole number of 0 or more, below 2**63 - {MAX_COUNT}")
 
 
-def check_people(prompt: str, tokens: Sequence[str], vocabulary: Container[str] = ()) -> None:
-    """Raise PromptError for a prompt that does not name the people given, or names others; no model is needed.
+def check_people(prompts: Sequence[str], tokens: Sequence[str], vocabulary: Container[str] = ()) -> None:
+    """Raise PromptError for prompts that do not name the people given, or name others; no model is needed.
 
     vocabulary: the tokens that the model knows; where it is empty, a token that nobody has may be the model's own.
     """
     known = vocabulary.__contains__ if vocabulary else lambda token: True
-    _check_mentioned([_lowercase_tokens(prompt, tokens, known)], tokens)
+    _check_mentioned([_lowercase_tokens(prompt, tokens, known) for prompt in prompts], tokens)
 
 
 def _check_mentioned(prompts: Sequence[str], tokens: Sequence[str]) -> None:

@@ -58,6 +58,11 @@ def columns(prompt: str, names: Sequence[str]) -> dict[str, Box]:
     return {name: (i / len(ordered), 0.0, (i + 1) / len(ordered), 1.0) for i, name in enumerate(ordered)}
 
 
+def mentions(prompt: str, name: str) -> bool:
+    """Return whether a name stands in a prompt, not inside another word; case makes no difference."""
+    return bool(_pattern([name]).search(prompt))
+
+
 def layouts(prompts: Sequence[str], regions: Regions, people: Sequence[str]) -> list[dict[str, Box]]:
     """Return the version of each prompt that each region reads, `{version: box}`; empty where no region is asked for.
 
@@ -75,9 +80,9 @@ def layouts(prompts: Sequence[str], regions: Regions, people: Sequence[str]) -> 
     else:
         for name, box in regions.items():
             check_box(name, box)
-            if not name or not any(_pattern([name]).search(prompt) for prompt in prompts):
+            if not name or not any(mentions(prompt, name) for prompt in prompts):
                 raise PromptError(f"the prompt does not mention {name!r}: write a region's name as the prompt does")
-        boxes = [{n: box for n, box in regions.items() if _pattern([n]).search(prompt)} for prompt in prompts]
+        boxes = [{n: box for n, box in regions.items() if mentions(prompt, n)} for prompt in prompts]
     return [
         {
             name.join(_pattern([*people, *named]).split(_add_positions(prompt, named))): box

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from called import complaint
+from called import answer, complaint
 from PIL import Image
 
 from celeb_basis import Identity
@@ -198,3 +200,29 @@ def test_a_picture_in_json_says_what_its_file_says(tmp_path, capsys):
     assert main(["generate", "a photo", "-n", "6", "--steps", "1", "-o", str(tmp_path), "--json"]) == 0
     files = json.loads(capsys.readouterr().out)["pictures"]
     assert [Image.open(file).info["seed"] for file in files] == [str(i) for i in range(6)]
+
+
+def test_prompts_come_from_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("annika", "tovik")):
+        answer(capsys, "sample", "--name", name, "--seed", seed)
+    lines = ["a photo of <annika> in the snow", "", "  <Annika> and <tovik> on the beach", "tom hanks"]
+    Path("prompts.txt").write_text("\n".join(lines))
+    people = ["--identity", "annika", "--identity", "tovik"]
+    draw = ["generate", "--prompts", "prompts.txt", *people, "--steps", "1", "-o", "drawn"]
+    report = answer(capsys, *draw, "-n", 2, "--seed", 7, "--region", "annika=0,0,.5,1")
+    infos = [Image.open(file).info for file in report["pictures"]]
+    prompts = ["a photo of <annika> in the snow", "<annika> and <tovik> on the beach", "tom hanks"]
+    assert [info["prompt"] for info in infos] == [prompt for prompt in prompts for _ in range(2)]
+    assert [info["seed"] for info in infos] == ["7", "8"] * 3
+    assert [info.get("identities", "").count("<") for info in infos] == [1, 1, 2, 2, 0, 0]
+    assert ["regions" in info for info in infos] == [True, True, True, True, False, False]
+    alone = answer(capsys, "generate", prompts[1], *people, "--steps", 1, "--seed", 8, "--region", "annika=0,0,.5,1")
+    one, of_many = (np.asarray(Image.open(file), int) for file in (*alone["pictures"], report["pictures"][3]))
+    assert np.abs(one - of_many).max() <= 2  # batches of another size round otherwise
+    assert complaint(capsys, *draw, "--region", "bodil=0,0,.5,1").endswith("a region's name as the prompt does\n")
+    assert "6 pictures do not fit in one.png" in complaint(capsys, *draw, "-n", 2, "-o", "one.png")
+    for given in ([], ["a photo", "--prompts", "prompts.txt"]):
+        assert "give one PROMPT, or --prompts FILE" in complaint(capsys, "generate", *given)
+    Path("prompts.txt").write_text("\n \n")
+    assert complaint(capsys, *draw).endswith("prompts.txt holds no prompt: write one on each line\n")

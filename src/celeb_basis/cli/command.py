@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import CelebBasisError, printable
-from . import basis, blend, demo, evaluate, fit, fleet, generate, info, miniature, sample, web
+from . import basis, blend, demo, evaluate, fit, fleet, generate, info, miniature, people, sample, web
 from .options import Parser
 from .signals import Stop, at_once
 from .terminal import say
@@ -120,7 +120,7 @@ celeb-basis COMMAND --help shows more examples. Only fit photos of people who ag
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
-    for command in (basis, fit, blend, sample, generate, demo, miniature, evaluate, fleet, info, web):
+    for command in (basis, fit, blend, sample, generate, people, demo, miniature, evaluate, fleet, info, web):
         command.add_commands(commands)
     return parser
 

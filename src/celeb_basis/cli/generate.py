@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .options import (
     nonnegative_int,
     placeholder,
     positive_int,
+    read_prompts,
     region,
 )
 
@@ -41,16 +43,19 @@ def add_commands(commands: Any) -> None:
         generate "<annika> and <tovik>" --identity annika.safetensors --identity tovik.safetensors --apart
         generate "<annika> and tom hanks" --identity annika.safetensors --region annika=0,0,.5,1
         generate "a photo of <annika> smiling" --identity annika.safetensors --strength .8
-        generate "a pencil sketch of <bodil>" --identity bodil=annika.safetensors -o sketch.png""",
+        generate "a pencil sketch of <bodil>" --identity bodil=annika.safetensors -o sketch.png
+        generate --prompts prompts.txt --identity annika -n 4 -o pictures""",
     )
-    generate.add_argument("prompt", metavar="PROMPT", help="text in which <name> stands for a person")
+    generate.add_argument("prompt", nargs="?", metavar="PROMPT", help="text in which <name> stands for a person")
+    generate.add_argument("--prompts", type=Path, metavar="FILE", help="many prompts, one a line, instead of PROMPT")
     generate.add_argument(
         "--identity",
         type=named_file,
         action="append",
         default=[],
         metavar="[NAME=]FILE",
-        help="a person in the prompt, under another name if NAME= is given; repeat for each",
+        help="a person in the prompt, under another name if NAME= is given; repeat for each. FILE may be the name of "
+        "somebody you keep (celeb-basis people)",
     )
     generate.add_argument(
         "--strength",
@@ -78,7 +83,7 @@ def add_commands(commands: Any) -> None:
     )
     add_model(generate, default=None, described="that of the identities, or miniature")
     generate.add_argument(
-        "-n", "--num-images", type=positive_int, default=1, metavar="N", help="number of pictures (default: 1)"
+        "-n", "--num-images", type=positive_int, default=1, metavar="N", help="pictures of each prompt (default: 1)"
     )
     add_sampling(generate)
     generate.add_argument("--negative-prompt", metavar="TEXT", help="what the picture should not show")
@@ -99,16 +104,18 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
     from ..generate import check_people
     from ..identity import Identity
     from ..image_files import free_path, save_image
+    from ..library import find_identity
     from ..model import model_of_identities
-    from ..regions import columns
+    from ..regions import columns, mentions
 
-    files = _image_files(args)
-    identities = [Identity.load(file, token) for file, token in args.identity]
+    prompts = _prompts(args)
+    jobs = _jobs(args, prompts)
+    identities = [Identity.load(find_identity(file), token) for file, token in args.identity]
     tokens = [identity.placeholder_token for identity in identities]
     strengths = _strengths(args, tokens)
-    regions = _regions(args.region, tokens)
+    regions = _regions(args.region, tokens, prompts)
     args.model = args.model or model_of_identities(identities)
-    check_people(args.prompt, tokens, local_vocabulary(args.model))
+    check_people(prompts, tokens, local_vocabulary(args.model))
     model = load_model(args, basis=args.basis)
     if strengths:
         identities = [
@@ -117,56 +124,85 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
         ]
     written: list[Path] = []
     model.pipe.set_progress_bar_config(disable=None, desc="drawing")
-    for first in range(0, len(files), AT_ONCE):  # what is done is kept, whatever comes after it
-        batch = files[first : first + AT_ONCE]
+    for job in jobs:  # what is done is kept, whatever comes after it
         images = model.generate(
-            args.prompt,
-            identities,
+            job.prompt,
+            [identity for identity in identities if mentions(job.prompt, identity.placeholder_token)],
             negative_prompt=args.negative_prompt,
-            num_images_per_prompt=len(batch),
+            num_images_per_prompt=len(job.files),
             num_inference_steps=args.num_inference_steps,
             guidance_scale=args.guidance_scale,
             sampler=args.sampler,
-            seed=args.seed + first,
+            seed=job.seed,
             batch_size=AT_ONCE,
-            regions="auto" if args.apart else regions,
+            regions="auto" if args.apart else {n: box for n, box in regions.items() if mentions(job.prompt, n)} or None,
         )
-        make_folder(batch[0].parent)
-        for image, file in zip(images, batch, strict=True):
+        make_folder(job.files[0].parent)
+        for image, file in zip(images, job.files, strict=True):
             written.append(file if file == args.out else free_path(file, image))
             save_image(image, written[-1])
     return {
-        "prompt": args.prompt,
+        **({"prompts": str(args.prompts)} if args.prompts else {"prompt": args.prompt}),
         "seed": args.seed,
         "model": model.name,
         **({"strength": strengths} if strengths else {}),
-        **({"from left to right": list(columns(args.prompt, tokens))} if args.apart else {}),
+        **({"from left to right": list(columns(args.prompt, tokens))} if args.apart and args.prompt else {}),
         "pictures": [str(file) for file in written],
     }
 
 
-def _regions(given: Sequence[tuple[str, Box]], tokens: Collection[str]) -> dict[str, Box] | None:
+@dataclass(frozen=True)
+class Job:
+    """Pictures of one prompt that are drawn at once; the first starts from the seed, each from the next one."""
+
+    prompt: str
+    seed: int
+    files: list[Path]
+
+
+def _jobs(args: argparse.Namespace, prompts: Sequence[str]) -> list[Job]:
+    """Return what is drawn, in its order, and where it goes. Raises OutputError for pictures that do not fit there."""
+    jobs = []
+    for prompt in prompts:
+        files = _image_files(args, prompt, len(prompts) * args.num_images)
+        for first in range(0, len(files), AT_ONCE):
+            jobs.append(Job(prompt, args.seed + first, files[first : first + AT_ONCE]))
+    return jobs
+
+
+def _prompts(args: argparse.Namespace) -> list[str]:
+    """Return the prompts asked for. Raises PromptError unless they come from one place."""
+    if (args.prompt is None) == (args.prompts is None):
+        raise PromptError("give one PROMPT, or --prompts FILE with one on each line")
+    return [args.prompt] if args.prompts is None else read_prompts(args.prompts)
+
+
+def _regions(given: Sequence[tuple[str, Box]], tokens: Collection[str], prompts: Sequence[str]) -> dict[str, Box]:
     """Return the boxes by the names as the prompt has them: <annika> for an identity, other words as they are."""
+    from ..regions import mentions
+
     regions: dict[str, Box] = {}
     for name, box in given:
         token = f"<{name.strip('<>').lower()}>"
         name = token if token in tokens else name
         if name in regions:
             raise PromptError(f"--region {name} is given twice: one person is in one place")
+        if not any(mentions(prompt, name) for prompt in prompts):
+            raise PromptError(f"the prompt does not mention {name!r}: write a region's name as the prompt does")
         regions[name] = box
-    return regions or None
+    return regions
 
 
-def _image_files(args: argparse.Namespace) -> list[Path]:
-    """Return one path for each picture: -o itself if it is a file, else files in it named by prompt and seed."""
+def _image_files(args: argparse.Namespace, prompt: str, total: int) -> list[Path]:
+    """Return one path for each picture of a prompt: -o itself if it is a file, else files in it by prompt and seed."""
     if args.out.suffix and not args.out.is_dir():
-        if args.num_images > 1:
-            raise OutputError(f"{args.num_images} pictures do not fit in {args.out}: name a folder")
+        if total > 1:
+            raise OutputError(f"{total} pictures do not fit in {args.out}: name a folder")
         return [check_file(args.out, ".png")]
     from ..image_files import file_stem
 
     check_folder(args.out)
-    return [args.out / f"{file_stem(args.prompt, args.seed + i)}.png" for i in range(args.num_images)]
+    return [args.out / f"{file_stem(prompt, args.seed + i)}.png" for i in range(args.num_images)]
 
 
 def _strengths(args: argparse.Namespace, tokens: Sequence[str]) -> dict[str, float]:

@@ -51,10 +51,7 @@ def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
-    from ..backend.known_models import known_vocabulary
     from ..basis import CelebBasis
-    from ..embedding_io import in_prompts, name_advice
-    from ..identity import Identity
     from ..instant_map import InstantMap
     from ..io import load_safetensors
     from ..known_names import Portraits
@@ -66,6 +63,16 @@ def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
         return describe_instant_map(InstantMap.load(file))
     if kind.startswith("celeb-basis portraits"):
         return _describe_portraits(Portraits.load(file))
+    return info_of_identity(file, basis)
+
+
+def info_of_identity(file: Path, basis: Path | None = None) -> dict[str, Any]:
+    """Return a person in a file, and what to type for them in each program."""
+    from ..backend.known_models import known_vocabulary
+    from ..basis import CelebBasis
+    from ..embedding_io import in_prompts, name_advice
+    from ..identity import Identity
+
     identity = Identity.load(file)
     found = describe_identity(identity, CelebBasis.load(basis) if basis else None)
     if advice := name_advice(file.stem, known_vocabulary(identity.model, identity.fingerprint)):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..backend.card import DEFAULT_MODEL, SAMPLERS
 from ..errors import OutputError, PromptError, one_line
-from ..limits import MAX_COUNT, MAX_GUIDANCE
+from ..limits import MAX_COUNT, MAX_GUIDANCE, MAX_PROMPTS
 from ..notation import Box, check_box, check_token
 from .signals import at_once
 
@@ -263,6 +263,18 @@ def region(text: str) -> tuple[str, Box]:
     except PromptError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return name, (left, top, right, bottom)
+
+
+def read_prompts(path: Path) -> list[str]:
+    """Return the prompts of a file, one a line; empty lines do not count. Raises PromptError for none or too many."""
+    from ..io import read_text
+
+    prompts = [line.strip() for line in read_text(path, PromptError).splitlines() if line.strip()]
+    if not prompts:
+        raise PromptError(f"{path} holds no prompt: write one on each line")
+    if len(prompts) > MAX_PROMPTS:
+        raise PromptError(f"{path} holds {len(prompts)} prompts: at most {MAX_PROMPTS} are drawn")
+    return prompts
 
 
 def check_file(path: Path, *suffixes: str) -> Path:
