@@ -24,7 +24,7 @@ from .errors import PromptError
 from .identity import Identity
 from .limits import MAX_COUNT, MAX_GUIDANCE, MAX_SIDE
 from .notation import PLACEHOLDER, Box, excerpt
-from .regions import Regions, layouts, regional_prompts
+from .regions import Regions, boxes_of, layout, regional_prompts
 
 logger = logging.getLogger(__name__)
 PART = re.compile(rf"({PLACEHOLDER.pattern})_\d+", re.IGNORECASE)  # what diffusers writes a token of two vectors as
@@ -79,7 +79,7 @@ def generate(
         with sampling(pipe, sampler, steps):
             return _generate(
                 pipe, prompts, identities, negative_prompt, num_images_per_prompt, seed, batch_size, regions,
-                between_steps, num_inference_steps=steps, guidance_scale=guidance, height=height, width=width,
+                between_steps, sampler, num_inference_steps=steps, guidance_scale=guidance, height=height, width=width,
             )  # fmt: skip
 
 
@@ -93,6 +93,7 @@ def _generate(
     batch_size: int,
     regions: Regions,
     between_steps: Callable[[], None] | None,
+    sampler: str | None,
     **asked: Any,
 ) -> list[Image.Image]:
     denoiser = get_denoiser(pipe)
@@ -112,7 +113,7 @@ def _generate(
     _check_mentioned(prompts, tokens)
     if regions is not None and not isinstance(regions, str):
         regions = _lowercase_regions(regions, tokens, known)
-    read = layouts(prompts, regions, tokens)
+    placed = boxes_of(prompts, regions, tokens)
     if side := model_card(pipe).resolution:
         asked |= {name: side for name in ("height", "width") if asked[name] is None}
     _check_options(pipe, asked["num_inference_steps"], height=asked["height"], width=asked["width"])
@@ -124,25 +125,27 @@ def _generate(
             return {}
 
         options["callback_on_step_end"] = stepped
-    details = _details(pipe, identities, unwanted, asked)
-    jobs = [(p, r, seed + i) for p, r in zip(prompts, read, strict=True) for i in range(num_images_per_prompt)]
+    details = _details(pipe, identities, unwanted, asked | {"sampler": sampler})
+    logger.debug(f"drawing with {', '.join(f'{key} {value}' for key, value in details.items())}")
+    read = [layout(text, boxes, tokens) for text, boxes in zip(prompts, placed, strict=True)]
+    jobs = [(p, seed + i) for p in range(len(prompts)) for i in range(num_images_per_prompt)]
     images: list[Image.Image] = []
     blackened: list[int] = []
     with placeholders(pipe, {identity.placeholder_token: identity.vectors for identity in identities}):
-        denoiser.check_lengths([*prompts, *(version for layout in read for version in layout), unwanted or ""])
+        denoiser.check_lengths([*prompts, *(version for versions in read for version in versions), unwanted or ""])
         for first in range(0, len(jobs), batch_size):
             batch = jobs[first : first + batch_size]
-            generators = [torch.Generator().manual_seed(s) for _, _, s in batch]
-            with regional_prompts(pipe, [p for p, _, _ in batch], [r for _, r, _ in batch], unwanted) as text:
+            generators = [torch.Generator().manual_seed(s) for _, s in batch]
+            with regional_prompts(pipe, [prompts[p] for p, _ in batch], [read[p] for p, _ in batch], unwanted) as text:
                 drawn = pipe(**text, generator=generators, **options)
-            for image, (text_of_image, layout, own_seed) in zip(drawn.images, batch, strict=True):
-                if layout:
-                    image.info["regions"] = json.dumps([list(box) for box in layout.values()])
+            for image, (p, own_seed) in zip(drawn.images, batch, strict=True):
+                if placed[p]:
+                    image.info["regions"] = json.dumps(placed[p])
                 size = {"size": f"{image.width}x{image.height}"}
-                image.info |= {"prompt": text_of_image, "seed": str(own_seed)} | details | size
+                image.info |= {"prompt": prompts[p], "seed": str(own_seed)} | details | size
             images += drawn.images
             flags = getattr(drawn, "nsfw_content_detected", None) or []  # of the safety checker, where there is one
-            blackened += [s for (_, _, s), flag in zip(batch, flags, strict=False) if flag]
+            blackened += [s for (_, s), flag in zip(batch, flags, strict=False) if flag]
     if blackened:
         logger.warning(
             f"the model's safety checker made {len(blackened)} of {len(images)} pictures black "
@@ -160,11 +163,11 @@ def _details(
         "negative_prompt": negative_prompt,
         "steps": asked["num_inference_steps"],
         "guidance": asked["guidance_scale"],
-        "sampler": type(pipe.scheduler).__name__.removesuffix("Scheduler"),
+        "sampler": asked["sampler"] or type(pipe.scheduler).__name__.removesuffix("Scheduler"),
         "strength": " ".join(f"{token}={strength}" for token, strength in strengths.items()),
         "identities": " ".join(f"{identity.placeholder_token}={identity.digest[:12]}" for identity in identities),
         "model": shared_name(model_name(pipe)),
-        "model_hash": fingerprint(pipe)[:12],
+        "model_hash": fingerprint(pipe)[:16],
     }
     return {key: str(value) for key, value in found.items() if value not in (None, "")}
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,10 +21,11 @@ from .basis import CelebBasis
 from .embedding_io import load_token, read_embedding, unload_token
 from .errors import IdentityError
 from .io import save_safetensors
-from .limits import MAX_STRENGTH, MAX_VECTOR_LENGTH, MIN_VECTOR_LENGTH
+from .limits import MAX_FEATURE, MAX_STRENGTH, MAX_VECTOR_LENGTH, MIN_VECTOR_LENGTH
 from .notation import check_token, slugify
 
 FORMAT = "celeb-basis identity 1"
+FEATURE = "face_feature"  # in the provenance: base64 of float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +147,33 @@ class Identity:
                 "weight": str(weight),
             },
         )
+
+    def with_feature(self, feature: Tensor, face_reader: str) -> Identity:
+        """Return the same person with their face feature (d,), by which pictures are compared with them.
+
+        It is biometric data: it tells the person from others in any photograph. face_reader: who described the face.
+        """
+        kept = base64.b64encode(feature.detach().float().cpu().numpy().astype("<f4").tobytes()).decode()
+        return replace(self, provenance={**self.provenance, FEATURE: kept, "face_reader": face_reader})
+
+    @property
+    def feature(self) -> Tensor | None:
+        """Return the face feature that the identity keeps, (d,) of length one; None where it keeps none.
+
+        Raises IdentityError for a file that holds something else in its place.
+        """
+        if FEATURE not in self.provenance:
+            return None
+        try:
+            kept = base64.b64decode(self.provenance[FEATURE], validate=True)
+            feature = torch.from_numpy(np.frombuffer(kept, "<f4").astype(np.float32))
+        except ValueError:
+            feature = torch.empty(0)
+        if not 0 < len(feature) <= MAX_FEATURE or not abs(feature.norm() - 1) < 1e-3:
+            raise IdentityError(
+                f"{self.placeholder_token} keeps something that is no face feature: fit the person again"
+            )
+        return feature
 
     @property
     def digest(self) -> str:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -226,3 +228,51 @@ def test_prompts_come_from_a_file(tmp_path, monkeypatch, capsys):
         assert "give one PROMPT, or --prompts FILE" in complaint(capsys, "generate", *given)
     Path("prompts.txt").write_text("\n \n")
     assert complaint(capsys, *draw).endswith("prompts.txt holds no prompt: write one on each line\n")
+
+
+def test_how_much_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    said = {}
+    for how in ((), ("--quiet",), ("-v",)):
+        assert main(["sample", "--name", "bo2", *how]) == 0
+        assert main(["generate", "<bo2>", "--identity", "bo2", "--steps", "1", "--guidance", "0", *how]) == 0
+        assert main(["generate", "<bo2>", "--identity", "bo2", "--steps", "1", "--guidance", "0",
+                     "--negative-prompt", "rain", *how]) == 0  # fmt: skip
+        said[how] = capsys.readouterr().err.splitlines()
+    assert ["reads names of letters only" in line for line in said[()]] == [True, False]
+    [warning] = said[("--quiet",)]
+    assert "the negative prompt has no effect" in warning and warning in said[()]
+    details = "\n".join(said[("-v",)])
+    assert re.search(r"celeb-basis: \d+\.\d s: loaded miniature, a StableDiffusionPipeline, from .* as torch", details)
+    assert re.search(r"\d s: drawing with negative_prompt rain, steps 1, guidance 0", details)
+    assert "not allowed with argument -q/--quiet" in complaint(capsys, "sample", "--name", "bo2", "-q", "-v")
+
+
+COMPLETE = """
+eval "$({python} -m celeb_basis --print-completion bash)"
+complete_with() {{
+    COMP_WORDS=(celeb-basis "$@") COMP_CWORD=$# COMPREPLY=()
+    _shtab_celeb_basis
+    echo "${{COMPREPLY[@]}}"
+}}
+complete_with gen
+complete_with people re
+complete_with fit --keep
+complete_with fit ann
+complete_with fit --method pap
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_a_shell_completes_commands_options_and_files(tmp_path):
+    (tmp_path / "annika.jpg").touch()
+    script = COMPLETE.format(python=sys.executable)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:5] == ["generate", "rename remove", "--keep-feature", "annika.jpg", "paper"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh", "powershell"])
+def test_every_shell_has_its_script(shell, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--print-completion", shell])
+    assert stop.value.code == 0 and "celeb-basis" in capsys.readouterr().out

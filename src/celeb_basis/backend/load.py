@@ -117,6 +117,7 @@ def load_pipeline(
             f"{excerpt(name)} is distilled ({drawn.reason}): by default images take {drawn.num_inference_steps} "
             f"step{'s' * (drawn.num_inference_steps > 1)} and guidance {drawn.guidance_scale:g}"
         )
+    logger.debug(f"loaded {excerpt(name)}, a {type(pipe).__name__}, from {path}, as {pipe.dtype} on {pipe.device}")
     loaded: Pipeline = pipe
     return loaded
 

@@ -262,7 +262,7 @@ def _draw(
         make_folder(files.folder)
     due, note = begun, ""
     try:
-        with Progress() as bar:
+        with Progress(quiet=args.quiet) as bar:
             for faces, left in finding:
                 now = time.monotonic()
                 if now >= due and len(set(faces.names) - set(made_up)) > MIN_NAMES:

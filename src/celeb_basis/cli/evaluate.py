@@ -121,7 +121,7 @@ def _check_readers(args: argparse.Namespace) -> dict[str, Any]:
     people = people_in(args.reader_check)
     names = [args.judge] if args.judge else ["sface-int8", "dlib"]
     reports: list[dict[str, Any]] = []
-    with Progress() as progress:
+    with Progress(quiet=args.quiet) as progress:
         for name in names:
             try:
                 with at_once():
@@ -144,7 +144,7 @@ def _measure_bench(args: argparse.Namespace) -> dict[str, Any]:
     with at_once():
         clip = None if args.clip == "none" else Clip.load(args.clip)
         judge = PhotoJudge(PhotoReader(args.judge or "dlib"), clip)
-    with Progress() as progress:
+    with Progress(quiet=args.quiet) as progress:
         return evaluate_samples(args.multiid_bench, judge, progress)
 
 
@@ -161,7 +161,7 @@ def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
     model = load_model(args, basis=basis)
     with at_once():
         judge = model.get_judge([person.identity for person in people], reader=args.judge, clip=args.clip)
-    with Progress() as progress:
+    with Progress(quiet=args.quiet) as progress:
         report, measured = evaluate_people(
             model.pipe,
             people,

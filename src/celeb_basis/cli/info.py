@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..known_names import Portraits
 
 EMBEDDINGS = {".safetensors", ".pt", ".bin"}
-MEASURED = {"file", "identity", "numbers", "radii_from_mean", "vectors", "model", "name", "in_prompts"}
+FEATURE = "face_feature"  # as in identity, which imports torch
+MEASURED = {"file", "identity", "numbers", "radii_from_mean", "vectors", "model", "name", "in_prompts", FEATURE}
 MADE_BY = ("prompt", "seed", "strength", "model", "Software")  # what save_image writes
 
 
@@ -89,6 +90,8 @@ def describe_identity(identity: Identity, basis: CelebBasis | None = None) -> di
         found["radii_from_mean"] = (coefficients.norm(dim=-1) / basis.median_radius).tolist()
     found["vectors"] = list(identity.vectors.shape)
     found["model"] = identity.model or "unknown"
+    if identity.feature is not None:
+        found[FEATURE] = f"kept, {len(identity.feature)} numbers: biometric data"
     # A file may say anything of itself; what is measured stands.
     return found | {key: value for key, value in identity.provenance.items() if key not in MEASURED}
 

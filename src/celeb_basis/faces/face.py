@@ -9,6 +9,8 @@ from typing import Protocol
 
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from ..errors import NoFaceError, PhotoError, SeveralFacesError
 from ..notation import excerpt
@@ -31,11 +33,16 @@ class Face:
 
     crop: Image.Image
     box: tuple[float, float, float, float]
-    feature: torch.Tensor
+    feature: Tensor
     face_reader: str = ""
     flaws: Sequence[str] = ()
     weight: float = 1.0
     inside: Image.Image | None = None
+
+
+def mean_feature(faces: Sequence[Face]) -> Tensor:
+    """Return a person's face feature, (d,) of length one: the mean over their photos, by their weights."""
+    return normalize(torch.stack([face.weight * face.feature.float().cpu() for face in faces]).mean(0), dim=0)
 
 
 class FaceReader(Protocol):

@@ -11,13 +11,13 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import leaky_relu, normalize
+from torch.nn.functional import leaky_relu
 
 from ...backend.denoiser import Prediction
 from ...backend.pipeline import Pipeline
 from ...basis import CelebBasis
 from ...errors import IdentityError
-from ...faces.face import Face
+from ...faces.face import Face, mean_feature
 from ...instant_map import InstantMap
 from ..recipe import DEFAULTS
 
@@ -35,10 +35,7 @@ class FitContext:
 
     def features(self) -> Tensor:
         """Return each person's face feature (people, d) of length one: the mean over their photos, by their weights."""
-        means = [
-            torch.stack([face.weight * face.feature.float().cpu() for face in faces]).mean(0) for faces in self.people
-        ]
-        return normalize(torch.stack(means), dim=-1)
+        return torch.stack([mean_feature(faces) for faces in self.people])
 
 
 @dataclass(frozen=True, eq=False)
