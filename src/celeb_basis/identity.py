@@ -16,6 +16,7 @@ from torch import Tensor
 from .backend.families import embedding_keys
 from .backend.known_models import shared_name
 from .backend.pipeline import Pipeline, model_name
+from .backend.sharing import IDENTITY, About, fetch, push
 from .backend.text_encoders import TOKENS, embedding_dims, fingerprint
 from .basis import CelebBasis
 from .embedding_io import load_token, read_embedding, unload_token
@@ -223,6 +224,45 @@ class Identity:
             "model": shared_name(self.model),
         }
         save_safetensors(path, dict(zip(embedding_keys(self.encoder_dims), parts, strict=True)), metadata)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repository: str | Path,
+        placeholder_token: str | None = None,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+    ) -> Identity:
+        """Read the person of a repository of the model hub, like owner/name, or of a folder.
+
+        Raises ModelError for a repository that is not to be had, IdentityError for a file that holds something else.
+        """
+        return cls.load(fetch(repository, IDENTITY, revision=revision, token=token), placeholder_token)
+
+    def push_to_hub(self, repository: str, *, consent: str, license: str | None = None, **how: Any) -> str:
+        """Upload the person with a card to a repository of the model hub; return its address.
+
+        The face feature, where the identity keeps one, stays here.
+
+        consent: who agreed to this, or that nobody is shown; it stands in the card.
+        license: of the hub's list, by default that of the model.
+        how: private, token and commit_message of `sharing.push`. Raises ModelError where the hub refuses.
+        """
+        if not consent.strip():
+            raise IdentityError("say in a sentence who agreed to be shared", argument="consent")
+        shared = replace(self, provenance={k: v for k, v in self.provenance.items() if k != FEATURE})
+        model, name = shared_name(self.model), self.placeholder_token
+        about = About(
+            title=f"{name}, a person for {model}",
+            model=model,
+            made=shared.provenance,
+            use=f'import celeb_basis as cb\n\nperson = cb.Identity.from_pretrained("{{}}")\n'
+            f'[image] = cb.Model.load("{model}").generate("a photo of {name}", [person])',
+            consent=consent,
+            license=license,
+        )
+        return push(repository, {IDENTITY: shared.save}, about, **how)
 
     @classmethod
     def load(cls, path: str | Path, placeholder_token: str | None = None) -> Identity:
