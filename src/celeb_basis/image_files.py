@@ -70,6 +70,11 @@ def save_image(image: Image.Image, path: str | Path, **details: object) -> None:
         image.save(buffer, format="PNG", pnginfo=info)
 
 
+def likeness_text(alike: Mapping[str, float | None]) -> str:
+    """Return how alike people are as a picture's metadata say it: <annika>=0.712 <tovik>=none."""
+    return " ".join(f"{token}={'none' if cosine is None else f'{cosine:.3f}'}" for token, cosine in alike.items())
+
+
 def details_of(image: Image.Image) -> dict[str, str]:
     """Return how an image was made, as far as it says so."""
     return {key: str(image.info[key]) for key in DETAILS if key in image.info}

@@ -209,6 +209,7 @@ def _draw(
     features: Mapping[str, Tensor],
 ) -> list[Picture]:
     """Draw the pictures of a job, and compare those in them with what is known of their faces."""
+    from ..image_files import likeness_text
     from ..regions import mentions
 
     images = model.generate(
@@ -230,9 +231,7 @@ def _draw(
     for image, file in zip(images, job.files, strict=True):
         alike = model.likeness(image, known) if known else {}
         if alike:
-            image.info["likeness"] = " ".join(
-                f"{token}={'none' if cosine is None else f'{cosine:.3f}'}" for token, cosine in alike.items()
-            )
+            image.info["likeness"] = likeness_text(alike)
         found.append(Picture(image, file, alike))
     return found
 
