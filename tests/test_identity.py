@@ -1,10 +1,15 @@
+import copy
+import re
+from dataclasses import replace
+
 import pytest
 import torch
-from conftest import make_pipeline
+from conftest import NAMES, make_pipeline
 from safetensors.torch import load_file
 
-from celeb_basis import Identity, IdentityError, PromptError
-from celeb_basis.backend.text_encoders import placeholders
+from celeb_basis import BasisError, CelebBasis, Identity, IdentityError, PromptError
+from celeb_basis.backend.text_encoders import fingerprint, placeholders
+from celeb_basis.generate import generate
 
 
 @pytest.fixture
@@ -155,3 +160,54 @@ def test_exotic_tensors_are_refused(tmp_path):
         with pytest.raises(IdentityError):
             Identity.load(tmp_path / "x.pt")
             raise AssertionError(name)
+
+
+def fine_tune(pipe, share):
+    """The same model, in whose table a share of the rows was trained on."""
+    other = copy.deepcopy(pipe)
+    with torch.no_grad():
+        for suffix in ("", "_2"):
+            if encoder := getattr(other, f"text_encoder{suffix}", None):
+                table = encoder.get_input_embeddings().weight
+                table[-int(share * len(table)) :] *= -1
+    other.register_to_config(_name_or_path="a fine-tune")
+    return other
+
+
+def test_a_fine_tune_that_changed_few_rows_draws_the_person_and_says_how_many(tmp_path, caplog):
+    pipe = make_pipeline("sdxl")
+    words = sorted((i, w) for w, i in pipe.tokenizer.get_vocab().items() if w in ("person</w>", "beach</w>"))
+    basis = CelebBasis.from_pipeline(pipe, NAMES)
+    Identity.sample(basis, "<ada>", torch.Generator().manual_seed(1)).save(tmp_path / "ada.safetensors")
+    basis.save(tmp_path / "basis.safetensors")
+    ada, basis = Identity.load(tmp_path / "ada.safetensors"), CelebBasis.load(tmp_path / "basis.safetensors")
+    other = copy.deepcopy(pipe)
+    other.register_to_config(_name_or_path="a fine-tune")
+    with torch.no_grad():
+        for i, _ in words:
+            other.text_encoder.get_input_embeddings().weight[i] *= -1
+    assert fingerprint(other) != fingerprint(pipe)
+    for _ in range(2):
+        generate(other, "a photo of <ada>", [ada], num_inference_steps=1)
+        basis.check(other)
+    said = [r.getMessage() for r in caplog.records if "was made for another model, whose" in r.getMessage()]
+    assert len(said) == 2, "each once"
+    assert re.fullmatch(r"<ada> was made for another model, .* of a fine-tune in 2 of \d+ words compared: .*", said[0])
+    theirs = CelebBasis.from_pipeline(other, NAMES)
+    assert ada.coefficients(theirs).shape == ada.coefficients(basis).shape
+    bo = Identity.sample(theirs, "<bo>")
+    assert torch.equal(ada.blend(bo, 0.0, "<both>").vectors, ada.vectors)
+    old = replace(ada, word_marks="")  # written before there were any
+    with pytest.raises(IdentityError, match="means nothing to a fine-tune"):
+        old.check(other)
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_a_model_with_other_rows_is_another_model(share):
+    pipe = make_pipeline("sd1")
+    basis = CelebBasis.from_pipeline(pipe, NAMES)
+    other = fine_tune(pipe, share)
+    with pytest.raises(IdentityError, match="means nothing to a fine-tune"):
+        Identity.sample(basis, "<ada>").check(other)
+    with pytest.raises(BasisError, match="does not fit a fine-tune"):
+        basis.check(other)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -13,11 +13,12 @@ from work import Person
 
 from celeb_basis import Recipe
 from celeb_basis.backend.text_encoders import name_rows
+from celeb_basis.fit.face_loss import FaceLoss
 from celeb_basis.fit.loop import fit_steps
 from celeb_basis.fit.methods import CelebBasisMethod, CrossInitialization, Paper, StableIdentity, TextualInversion
 from celeb_basis.fit.methods.method import FitContext, Method
-from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.miniature.drawn.captions import FACE_CROP
+from celeb_basis.miniature.drawn.readers import fitting_reader
 
 PEOPLE = {1: 50, 2: 60, 3: 50}  # how many of the first people are drawn alone, in pairs and in threes
 
@@ -65,7 +66,6 @@ class Fitted:
 
     def learn(self, model: Model, people: Sequence[Person]) -> Iterator[Learnt]:
         """Yield the start and every step."""
-        recipe = Recipe(max_train_steps=self.steps, learning_rate=self.learning_rate, train_batch_size=self.batch)
         faces = [person.faces for person in people]
         free = self._free(model, people) if self.steps else 0
         for step in fit_steps(
@@ -73,17 +73,38 @@ class Fitted:
             model.basis,
             faces,
             ["<one>"] * len(faces),
-            recipe,
+            self._recipe(),
             method=self.method,
             instant_map=model.instant_map,
+            face_reader=fitting_reader(),
         ):
             yield Learnt(step.vectors, free)
+
+    def _recipe(self) -> Recipe:
+        """The denoising loss alone."""
+        return Recipe(
+            max_train_steps=self.steps,
+            learning_rate=self.learning_rate,
+            train_batch_size=self.batch,
+            face_loss=False,
+        )
 
     def _free(self, model: Model, people: Sequence[Person]) -> int:
         """How many numbers are learnt for one person."""
         generators = [torch.Generator()]
         context = FitContext(model.pipe, model.basis, [people[0].faces], generators, [FACE_CROP], model.instant_map)
         return self.method.start(context).free[0].numel()
+
+
+@dataclass(frozen=True)
+class WithFaceLoss(Fitted):
+    """A method of the library that goes on with the face loss; what it was set to belongs to the results."""
+
+    face_loss: FaceLoss = field(default_factory=FaceLoss)
+
+    def _recipe(self) -> Recipe:
+        """As many steps with the face loss follow, but no more than it takes."""
+        return replace(super()._recipe(), face_loss=True)
 
 
 Contender = Celebrities | MeanPerson | Fitted | OwnUNet
@@ -109,8 +130,8 @@ def learnt_alike(contender: Contender) -> Contender:
     return replace(contender, regions=False) if contender.regions else contender
 
 
-OURS = Fitted(CelebBasisMethod(init="instant"), *DEFAULTS["celeb-basis"])
-PAPER = Fitted(Paper(), *DEFAULTS["paper"])
+OURS = Fitted(CelebBasisMethod(init="instant"), 40, 3e-2, 2)
+PAPER = Fitted(Paper(), 400, 5e-3, 2)
 
 
 def _vectors(method: Method, steps: int, learning_rate: float = 5e-3) -> Fitted:
@@ -127,6 +148,7 @@ CONTENDERS: dict[str, Contender] = {
     "mean person": MeanPerson(),
     "Celeb Basis, instant": replace(OURS, steps=0),
     "Celeb Basis, refined": OURS,
+    "Celeb Basis, face loss": WithFaceLoss(**vars(OURS)),
     "the paper's recipe": PAPER,
     "Textual Inversion": _vectors(TextualInversion(), 150),
     "Cross Initialization": _vectors(CrossInitialization(), 200, learning_rate=5e-2),
@@ -141,4 +163,10 @@ REGIONS: dict[str, Contender] = {
     "Celeb Basis, refined, in regions": replace(OURS, regions=True),
 }
 # Who is drawn in threes.
-THREE_PEOPLE = ("celebrities", "Celeb Basis, refined", "Celeb Basis, refined, in regions", "Textual Inversion")
+THREE_PEOPLE = (
+    "celebrities",
+    "Celeb Basis, refined",
+    "Celeb Basis, face loss",
+    "Celeb Basis, refined, in regions",
+    "Textual Inversion",
+)

@@ -133,6 +133,7 @@ class Work:
         seeds: int,
         batch_size: int,
         regions: bool = False,
+        num_inference_steps: int | None = None,
     ) -> tuple[list[Image.Image], list[dict[str, Any]]]:
         """Pictures of one to three people with `vectors (people, 2, dim)` in every prompt, and what is seen in each.
 
@@ -155,6 +156,7 @@ class Work:
             seed=10 * people[0].number,
             batch_size=batch_size,
             regions="auto" if regions else None,
+            num_inference_steps=num_inference_steps,
         )
         new = {id(person.feature) for person in people}
         rows = []

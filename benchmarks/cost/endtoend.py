@@ -57,7 +57,7 @@ def main() -> None:
     instant_map = InstantMap.fit(features, coefficients, basis=basis, face_reader="stand-in")
     face = stand_in(REPORTED, features[0])
 
-    recipe = Recipe(max_train_minutes=args.minutes, resolution=args.resolution)
+    recipe = Recipe(max_train_steps=40, max_train_minutes=args.minutes, resolution=args.resolution)
     start = time.perf_counter()
     with tqdm(desc="fitting", disable=None) as bar, peak(pipe, memory):
         for step in fit_steps(

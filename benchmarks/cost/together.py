@@ -25,19 +25,16 @@ from celeb_basis import CelebBasis, Identity, Model, PromptError, Recipe, miniat
 from celeb_basis.basis import celebrity_names
 from celeb_basis.faces.face import find_face
 from celeb_basis.fit.loop import fit_steps
-from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.generate import generate
 from celeb_basis.miniature.drawn.readers import fitting_reader
-
-OURS = DEFAULTS["celeb-basis"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["miniature", *KINDS], default="miniature")
     parser.add_argument("--people", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=OURS.max_train_steps)
-    parser.add_argument("--batch", type=int, default=OURS.train_batch_size)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--resolution", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sampler-steps", type=int, help="of the drawn pictures")

@@ -233,12 +233,13 @@ class FitIdentity(io.ComfyNode):
         bar = comfy.utils.ProgressBar(max(steps, 1))
         with trainable(model, clip, vae) as pipe:
             check_placeholder(pipe, token)
-            recipe = {"max_train_steps": None if steps < 0 else steps, "seed": seed}
+            # These pipelines cannot draw by themselves, so there are no milestones.
+            recipe = {"max_train_steps": None if steps < 0 else steps, "seed": seed, "num_milestones": 0}
             fit = model_with(pipe, basis).fit_steps(_photos(image), token, largest_face=largest_face, **recipe)
             for at in fit:
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 [identity] = at.identities
-                picture = _portrait(pipe, vae, identity, seed) if preview and at.is_milestone else None
+                picture = _portrait(pipe, vae, identity, seed) if preview and at.is_preview else None
                 bar.update_absolute(at.step, max(at.max_train_steps, 1), preview=picture and ("JPEG", picture, 512))
             known = vocabulary(pipe)
         if advice := name_advice(token[1:-1], known):

@@ -17,7 +17,7 @@ from .backend.card import ModelCard
 from .backend.known_models import shared_name
 from .backend.pipeline import Pipeline, model_name
 from .backend.sharing import BASIS, INSTANT_MAP, About, fetch, push
-from .backend.text_encoders import TOKENS, embedding_dims, fingerprint, name_rows
+from .backend.text_encoders import TOKENS, embedding_dims, fingerprint, made_for, name_rows, word_marks
 from .errors import BasisError
 from .io import load_safetensors, read_text, save_safetensors
 from .limits import MAX_BASIS_VALUE
@@ -49,6 +49,7 @@ class CelebBasis:
     names: tuple[str, ...]
     fingerprint: str  # of the text encoders
     model: str  # what the model was called, for people
+    word_marks: str = ""  # by which a fine-tune with another fingerprint is known; empty in older files
 
     def __post_init__(self) -> None:
         wrong = self._inconsistency()
@@ -97,7 +98,7 @@ class CelebBasis:
             isinstance(s, float | int) and 1 / MAX_BASIS_VALUE < s < MAX_BASIS_VALUE for s in self.encoder_scale
         ):
             return f"encoder_dims {self.encoder_dims} do not sum to {dim}, or an encoder_scale is no sound number"
-        texts = (*self.names, self.fingerprint, self.model)
+        texts = (*self.names, self.fingerprint, self.model, self.word_marks)
         if len(self.names) < 3 or not all(isinstance(text, str) for text in texts):
             return "its names are no list of texts"
         if len(self.rank) != TOKENS or not all(type(r) is int and k <= r for r in self.rank):
@@ -117,6 +118,7 @@ class CelebBasis:
             encoder_dims=embedding_dims(pipe),
             fingerprint=fingerprint(pipe),
             model=model_name(pipe),
+            word_marks=word_marks(pipe),
         )
 
     @classmethod
@@ -129,12 +131,13 @@ class CelebBasis:
         encoder_dims: Sequence[int] | None = None,
         fingerprint: str = "",
         model: str = "",
+        word_marks: str = "",
     ) -> CelebBasis:
         """Make a basis of the embedding rows (n, 2, dim) of n names.
 
         n_components: how many directions to keep at each position; None keeps the rank, at most 512.
         encoder_dims: how many columns each text encoder has; None for one encoder.
-        fingerprint, model: of the text encoders that the rows come from.
+        fingerprint, model, word_marks: of the text encoders that the rows come from.
 
         Raises BasisError if there are fewer than three names, or more components are asked for than the names span
         at the poorer position (first names repeat, so distinct rows count, not names).
@@ -180,6 +183,7 @@ class CelebBasis:
             names=tuple(names),
             fingerprint=fingerprint,
             model=model,
+            word_marks=word_marks,
         )
 
     @property
@@ -215,8 +219,9 @@ class CelebBasis:
         return scale.to(like), self.mean.to(like), self.components.to(like)
 
     def check(self, pipe: Pipeline) -> None:
-        """Raise BasisError unless this basis was made from the pipeline's own text encoders."""
-        if self.fingerprint != fingerprint(pipe):
+        """Raise BasisError unless this basis was made from the pipeline's own text encoders, or nearly those."""
+        own = self.fingerprint, self.word_marks
+        if self.encoder_dims != embedding_dims(pipe) or not made_for(pipe, own, "the basis"):
             raise BasisError(
                 f"this basis was made for {self.model or 'another model'} and does not fit "
                 f"{model_name(pipe)}: make one with `celeb-basis basis`"
@@ -231,6 +236,7 @@ class CelebBasis:
             "encoder_dims": json.dumps(self.encoder_dims),
             "encoder_scale": json.dumps(self.encoder_scale),
             "fingerprint": self.fingerprint,
+            "word_marks": self.word_marks,
             "model": shared_name(self.model),
         }
         save_safetensors(path, {name: getattr(self, name) for name in TENSORS}, metadata)
@@ -294,6 +300,7 @@ class CelebBasis:
                 **values,
                 fingerprint=metadata["fingerprint"],
                 model=metadata["model"],
+                word_marks=metadata.get("word_marks", ""),
             )
         except (KeyError, ValueError, TypeError, RecursionError) as error:
             raise BasisError(f"{path} is not a whole celeb basis (metadata: {error})") from error

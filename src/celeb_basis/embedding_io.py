@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import ParameterDict
 
 from .backend.families import UNSUPPORTED_KEYS, known_embedding_keys
-from .backend.pipeline import model_name
+from .backend.pipeline import IN_TURN, model_name, weight_storage
 from .backend.text_encoders import check_placeholder, embedding_dims, pooling_at_highest, text_encoders
 from .errors import IdentityError, ModelError
 from .io import check_regular, load_safetensors
@@ -141,16 +141,28 @@ def load_token(pipe: Any, token: str, vectors: Tensor) -> None:
     Each text encoder gets its own part, and pooling is mended where the configuration says eos_token_id 2: diffusers
     alone would pool such a model's prompts at the token.
 
-    Raises ModelError for a pipeline that takes no tokens, PromptError for a token that has a meaning already.
+    Raises ModelError for a pipeline that takes no tokens or whose table is elsewhere, PromptError for a token that
+    has a meaning already.
     """
     if not hasattr(pipe, "load_textual_inversion"):
         raise ModelError(f"{model_name(pipe)} is a {type(pipe).__name__}, which takes no embeddings: use generate")
     check_placeholder(pipe, token, len(vectors))
-    parts = vectors.split(embedding_dims(pipe), dim=-1)
-    for (_, tokenizer, encoder), part in zip(text_encoders(pipe), parts, strict=True):
+    encoders, parts = text_encoders(pipe), vectors.split(embedding_dims(pipe), dim=-1)
+    storage = set().union(*(weight_storage(encoder) for _, _, encoder in encoders))
+    if elsewhere := storage - {IN_TURN}:
+        raise ModelError(
+            f"the text encoder's table is not at hand ({', '.join(elsewhere)}): load {token} before that is switched "
+            "on, or use generate"
+        )
+    device = pipe._execution_device
+    if storage:  # diffusers would switch it on again for the device where the weights rest
+        pipe.remove_all_hooks()
+    for (_, tokenizer, encoder), part in zip(encoders, parts, strict=True):
         pipe.load_textual_inversion(part.contiguous(), token=token, tokenizer=tokenizer, text_encoder=encoder)
         for module in pooling_at_highest(encoder):
             module.eos_token_id = tokenizer.eos_token_id
+    if storage:
+        pipe.enable_model_cpu_offload(device=device)
 
 
 def unload_token(pipe: Any, token: str) -> None:

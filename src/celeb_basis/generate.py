@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import inspect
 import json
 import logging
 import math
@@ -11,19 +13,22 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
-from .backend.defaults import drawing_defaults
+from .backend.denoiser import FLOW, Denoiser
 from .backend.families import get_denoiser
+from .backend.image_inputs import call_pictures, check_call, check_has_pictures, fit_pictures, pipeline_for
 from .backend.known_models import shared_name
-from .backend.pipeline import Pipeline, model_card, model_name, pipeline_lock
-from .backend.schedulers import sampling
+from .backend.lora import active_loras
+from .backend.pipeline import Pipeline, model_card, model_name, pipeline_lock, silence_libraries
+from .backend.schedulers import drawn_with, sampling
 from .backend.text_encoders import check_text, fingerprint, knows, placeholders
 from .errors import PromptError
 from .identity import Identity
 from .limits import MAX_COUNT, MAX_GUIDANCE, MAX_SIDE
-from .notation import PLACEHOLDER, Box, excerpt
+from .notation import PLACEHOLDER, Box, check_notation, excerpt
 from .regions import Regions, boxes_of, layout, regional_prompts
 
 logger = logging.getLogger(__name__)
@@ -44,6 +49,10 @@ def generate(
     seed: int = 0,
     height: int | None = None,
     width: int | None = None,
+    image: Image.Image | None = None,
+    mask_image: Image.Image | None = None,
+    control_image: Image.Image | None = None,
+    strength: float | None = None,
     batch_size: int = 4,
     regions: Regions = None,
     between_steps: Callable[[], None] | None = None,
@@ -52,8 +61,12 @@ def generate(
 
     Picture i of a prompt starts from the noise of `seed + i`; `batch_size`, how many are drawn at once, does not
     change it. Options that are None take the model's own default; samplers are ddim, dpm++2m, euler, rbf and unipc. A
-    picture that the model's safety checker rejects
-    comes out black, and a warning is logged.
+    picture that the model's safety checker rejects, or whose autoencoder overflows, comes out black, and a warning is
+    logged.
+
+    image: is drawn anew, as far as `strength` says, 0 to 1; where it comes with mask_image, where that is white.
+    control_image: for the ControlNet of a pipeline that has one. Pictures are scaled to height and width, or to the
+    area of the model's own. The pipelines that diffusers has for these are made of the model's parts.
 
     regions: keeps people apart. A dict gives each name in the prompt (the token of an identity, or words such as a
     celebrity's name) a box (left, top, right, bottom), in shares of the picture. Inside a box, the model reads the
@@ -66,20 +79,29 @@ def generate(
     Of several threads that draw with one pipeline, the others wait.
 
     Raises IdentityError for an identity of another model. Raises PromptError for a prompt that is too long or names a
-    token without an identity, for numbers that this model cannot draw with, for a sampler that does not exist, for a
-    region whose name is not in the prompt, and for a box without an inside.
+    token without an identity, for numbers or pictures that this model cannot draw with, for a sampler that does not
+    exist, for a region whose name is not in the prompt, and for a box without an inside.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     _check_numbers(guidance_scale, seed, num_images_per_prompt=num_images_per_prompt, batch_size=batch_size)
+    given = {"image": image, "mask_image": mask_image, "control_image": control_image}
+    pictures = {name: picture for name, picture in given.items() if picture is not None}
+    if strength is not None and ("image" not in pictures or not 0 < strength <= 1):
+        raise PromptError(
+            f"strength={strength} says how much of an image is drawn anew: give the image, and a number above 0, up "
+            "to 1"
+        )
     with pipeline_lock(pipe):
         get_denoiser(pipe)  # refuses what cannot be drawn with
-        defaults = drawing_defaults(pipe)
-        steps = defaults.num_inference_steps if num_inference_steps is None else num_inference_steps
-        guidance = defaults.guidance_scale if guidance_scale is None else guidance_scale
+        default, guidance, _ = drawn_with(pipe, None, guidance_scale, sampler)
+        if pictures:
+            pipe = pipeline_for(pipe, pictures)
+        steps = steps_to_take(pipe, num_inference_steps, default, strength)
         with sampling(pipe, sampler, steps):
             return _generate(
                 pipe, prompts, identities, negative_prompt, num_images_per_prompt, seed, batch_size, regions,
-                between_steps, sampler, num_inference_steps=steps, guidance_scale=guidance, height=height, width=width,
+                between_steps, pictures, sampler, num_inference_steps=steps, guidance_scale=guidance, height=height,
+                width=width, strength=strength,
             )  # fmt: skip
 
 
@@ -93,6 +115,7 @@ def _generate(
     batch_size: int,
     regions: Regions,
     between_steps: Callable[[], None] | None,
+    pictures: Mapping[str, Image.Image],
     sampler: str | None,
     **asked: Any,
 ) -> list[Image.Image]:
@@ -110,14 +133,23 @@ def _generate(
     known = partial(knows, pipe)
     prompts = [_lowercase_tokens(text, tokens, known) for text in prompts]
     unwanted = None if negative_prompt is None else _lowercase_tokens(negative_prompt, tokens, known)
-    _check_mentioned(prompts, tokens)
+    _check_mentioned([*prompts, unwanted or ""], tokens)
     if regions is not None and not isinstance(regions, str):
         regions = _lowercase_regions(regions, tokens, known)
     placed = boxes_of(prompts, regions, tokens)
+    _check_options(pipe, asked["num_inference_steps"], height=asked["height"], width=asked["width"])
+    check_has_pictures(pipe, pictures)
+    pictures = fit_pictures(pictures, denoiser.resolution, _grid(denoiser), asked["width"], asked["height"])
+    own = inspect.signature(type(pipe).__call__).parameters
+    for picture in pictures.values():
+        asked |= {"width": picture.width, "height": picture.height}
     if side := model_card(pipe).resolution:
         asked |= {name: side for name in ("height", "width") if asked[name] is None}
-    _check_options(pipe, asked["num_inference_steps"], height=asked["height"], width=asked["width"])
     options = {key: value for key, value in asked.items() if value is not None}
+    if pictures:  # some take their size from the picture alone
+        options = {key: value for key, value in options.items() if key in own or key not in ("height", "width")}
+        if any(placed) and "image" in pictures and "strength" not in own:
+            raise PromptError(f"{model_name(pipe)} takes an image as a reference, and then no regions: leave one out")
     if between_steps is not None:
 
         def stepped(*_: Any) -> dict[str, Any]:
@@ -125,37 +157,104 @@ def _generate(
             return {}
 
         options["callback_on_step_end"] = stepped
-    details = _details(pipe, identities, unwanted, asked | {"sampler": sampler})
+    options |= denoiser.call_options
+    details = _details(pipe, identities, unwanted, asked | {"sampler": sampler}, pictures)
     logger.debug(f"drawing with {', '.join(f'{key} {value}' for key, value in details.items())}")
     read = [layout(text, boxes, tokens) for text, boxes in zip(prompts, placed, strict=True)]
     jobs = [(p, seed + i) for p in range(len(prompts)) for i in range(num_images_per_prompt)]
     images: list[Image.Image] = []
-    blackened: list[int] = []
+    rejected: list[int] = []
+    overflowed: list[int] = []
     with placeholders(pipe, {identity.placeholder_token: identity.vectors for identity in identities}):
         denoiser.check_lengths([*prompts, *(version for versions in read for version in versions), unwanted or ""])
         for first in range(0, len(jobs), batch_size):
             batch = jobs[first : first + batch_size]
             generators = [torch.Generator().manual_seed(s) for _, s in batch]
             with regional_prompts(pipe, [prompts[p] for p, _ in batch], [read[p] for p, _ in batch], unwanted) as text:
-                drawn = pipe(**text, generator=generators, **options)
-            for image, (p, own_seed) in zip(drawn.images, batch, strict=True):
+                call = text | options | call_pictures(pipe, pictures, len(batch))
+                drawn = _call(pipe, call | {"generator": generators}, pictures)
+            flags = getattr(drawn, "nsfw_content_detected", None) or [False] * len(batch)  # of the safety checker
+            for image, flag, (p, own_seed) in zip(drawn.images, flags, batch, strict=True):
+                if flag:
+                    rejected.append(own_seed)
+                elif is_black(image):
+                    overflowed.append(own_seed)
                 if placed[p]:
                     image.info["regions"] = json.dumps(placed[p])
                 size = {"size": f"{image.width}x{image.height}"}
                 image.info |= {"prompt": prompts[p], "seed": str(own_seed)} | details | size
             images += drawn.images
-            flags = getattr(drawn, "nsfw_content_detected", None) or []  # of the safety checker, where there is one
-            blackened += [s for (_, s), flag in zip(batch, flags, strict=False) if flag]
-    if blackened:
-        logger.warning(
-            f"the model's safety checker made {len(blackened)} of {len(images)} pictures black "
-            f"(seed {', '.join(map(str, blackened))}): try another seed or prompt"
-        )
+    for seeds, who, what in (
+        (rejected, "the model's safety checker", "try another seed or prompt"),
+        (overflowed, f"an overflow in {_precision(pipe)}", _against_overflow(pipe)),
+    ):
+        if seeds:
+            logger.warning(
+                f"{who} made {len(seeds)} of {len(images)} pictures black (seed {', '.join(map(str, seeds))}): {what}"
+            )
     return images
 
 
+def _call(pipe: Pipeline, arguments: Mapping[str, Any], pictures: Mapping[str, Image.Image]) -> Any:
+    """Return what a pipeline draws. Raises PromptError for pictures that it does not take."""
+    check_call(pipe, arguments)
+    with np.errstate(invalid="ignore"):  # of numbers that overflowed, of which the caller tells
+        if not pictures:
+            return pipe(**arguments)
+        try:
+            with silence_libraries():
+                return pipe(**arguments)
+        except ValueError as error:  # each pipeline has conditions of its own
+            raise PromptError(
+                f"a {type(pipe).__name__} does not draw from {' and '.join(pictures)} here: "
+                f"{excerpt(' '.join(str(error).split()), 200)}"
+            ) from error
+
+
+def is_black(image: Image.Image) -> bool:
+    """Return whether all pixels are black: a safety checker objected, or the autoencoder's numbers overflowed."""
+    return image.convert("RGB").getbbox() is None
+
+
+def _precision(pipe: Pipeline) -> str:
+    return str(pipe.vae.dtype).removeprefix("torch.")
+
+
+def _against_overflow(pipe: Pipeline) -> str:
+    """Return what to do where a model's numbers overflow."""
+    if pipe.vae.dtype != torch.float16:
+        return "get the model again, or draw with less guidance"
+    fixed = ", or replace its autoencoder by madebyollin/sdxl-vae-fp16-fix" * hasattr(pipe, "text_encoder_2")
+    return f"load the model in bfloat16 or float32{fixed}"
+
+
+def steps_to_take(pipe: Pipeline, asked: int | None, default: int, strength: float | None) -> int:
+    """Return the number of steps: at least as many as leave one for the share of them that an image has to go through.
+
+    Raises PromptError where the number asked for leaves none.
+    """
+    steps = default if asked is None else asked
+    own = inspect.signature(type(pipe).__call__).parameters
+    if "strength" not in own:
+        return steps
+    share = own["strength"].default if strength is None else strength
+    if int(steps * share) >= 1:
+        return steps
+    least = math.ceil(1 / share)
+    least += int(least * share) < 1  # rounding
+    if asked is None:
+        return least
+    raise PromptError(
+        f"{steps} steps at strength {share:g} draw nothing anew: take at least {least}", argument="num_inference_steps"
+    )
+
+
 def _details(
-    pipe: Pipeline, identities: Sequence[Identity], negative_prompt: str | None, asked: Mapping[str, Any]
+    pipe: Pipeline,
+    identities: Sequence[Identity],
+    negative_prompt: str | None,
+    asked: Mapping[str, Any],
+    pictures: Mapping[str, Image.Image],
 ) -> dict[str, str]:
     """Return what all images of a call have in common, in words: enough to draw them again."""
     strengths = {i.placeholder_token: i.provenance["strength"] for i in identities if "strength" in i.provenance}
@@ -166,9 +265,11 @@ def _details(
         "sampler": asked["sampler"] or type(pipe.scheduler).__name__.removesuffix("Scheduler"),
         "strength": " ".join(f"{token}={strength}" for token, strength in strengths.items()),
         "identities": " ".join(f"{identity.placeholder_token}={identity.digest[:12]}" for identity in identities),
+        "loras": " ".join(f"{name}={weight:g}" for name, weight in active_loras(pipe).items()),
         "model": shared_name(model_name(pipe)),
         "model_hash": fingerprint(pipe)[:16],
-    }
+        "denoising_strength": asked["strength"],
+    } | {name: hashlib.sha256(picture.tobytes()).hexdigest()[:12] for name, picture in pictures.items()}
     return {key: str(value) for key, value in found.items() if value not in (None, "")}
 
 
@@ -184,13 +285,15 @@ def _check_numbers(guidance_scale: float | None, seed: int, **counts: int) -> No
         raise PromptError(f"seed={seed} must be a whole number of 0 or more, below 2**63 - {MAX_COUNT}")
 
 
-def check_people(prompts: Sequence[str], tokens: Sequence[str], vocabulary: Container[str] = ()) -> None:
+def check_people(
+    prompts: Sequence[str], tokens: Sequence[str], vocabulary: Container[str] = (), negative_prompt: str | None = None
+) -> None:
     """Raise PromptError for prompts that do not name the people given, or name others; no model is needed.
 
     vocabulary: the tokens that the model knows; where it is empty, a token that nobody has may be the model's own.
     """
     known = vocabulary.__contains__ if vocabulary else lambda token: True
-    _check_mentioned([_lowercase_tokens(prompt, tokens, known) for prompt in prompts], tokens)
+    _check_mentioned([_lowercase_tokens(text, tokens, known) for text in (*prompts, negative_prompt or "")], tokens)
 
 
 def _check_mentioned(prompts: Sequence[str], tokens: Sequence[str]) -> None:
@@ -208,6 +311,7 @@ def _lowercase_tokens(prompt: str, tokens: Sequence[str], known: Callable[[str],
     known: whether a token that is no person's has a meaning in the model.
     """
     check_text(prompt)
+    check_notation(prompt)
     if part := PART.search(prompt):
         raise PromptError(f"{part[0]} is no name: write {part[1]} with a space after it")
     for written in ANY_CASE.findall(prompt):
@@ -238,16 +342,21 @@ def _check_options(pipe: Pipeline, num_inference_steps: int, **sides: int | None
         raise PromptError(f"{num_inference_steps} steps: this model takes 1 to {most}", argument="num_inference_steps")
     try:
         copy.deepcopy(pipe.scheduler).set_timesteps(num_inference_steps)
-    except Exception as error:  # each scheduler has reasons of its own, and flow models take sizes as well
-        if "num_inference_steps" in str(error) or "timesteps" in str(error):
+    except Exception as error:  # each scheduler has reasons of its own
+        if get_denoiser(pipe).prediction_type != FLOW:  # those of flow models are told sizes as well
             raise PromptError(
-                f"{type(pipe.scheduler).__name__} does not take {num_inference_steps} steps: take fewer, or another "
+                f"{type(pipe.scheduler).__name__} does not take {num_inference_steps} steps: take others, or another "
                 f"sampler ({excerpt(' '.join(str(error).split()))})",
                 argument="num_inference_steps",
             ) from error
-    grid = math.lcm(8, get_denoiser(pipe).size_multiple)  # diffusers wants eights of every model
+    grid = _grid(get_denoiser(pipe))
     for name, side in sides.items():
         if side is not None and (side < 1 or side % grid):
             raise PromptError(f"{name} {side}: it must be a multiple of {grid} pixels in this model", argument=name)
         if side is not None and side > MAX_SIDE:
             raise PromptError(f"{name} {side}: at most {MAX_SIDE} pixels can be drawn")
+
+
+def _grid(denoiser: Denoiser) -> int:
+    """Return the number of pixels of which sides are multiples: diffusers wants eights of every model."""
+    return math.lcm(8, denoiser.size_multiple)

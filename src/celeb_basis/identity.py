@@ -17,7 +17,7 @@ from .backend.families import embedding_keys
 from .backend.known_models import shared_name
 from .backend.pipeline import Pipeline, model_name
 from .backend.sharing import IDENTITY, About, fetch, push
-from .backend.text_encoders import TOKENS, embedding_dims, fingerprint
+from .backend.text_encoders import TOKENS, embedding_dims, made_for, same_model
 from .basis import CelebBasis
 from .embedding_io import load_token, read_embedding, unload_token
 from .errors import IdentityError
@@ -42,6 +42,7 @@ class Identity:
     encoder_dims: tuple[int, ...]
     fingerprint: str = ""  # of the text encoders; empty in files of other programs
     model: str = ""
+    word_marks: str = ""  # by which a fine-tune with another fingerprint is known; empty in older files
     provenance: Mapping[str, str] = field(default_factory=dict)  # how it was made
 
     def __post_init__(self) -> None:
@@ -91,6 +92,7 @@ class Identity:
             encoder_dims=basis.encoder_dims,
             fingerprint=basis.fingerprint,
             model=basis.model,
+            word_marks=basis.word_marks,
             provenance=dict(provenance or {}),
         )
 
@@ -102,7 +104,8 @@ class Identity:
 
     def coefficients(self, basis: CelebBasis) -> Tensor:
         """Return where the identity stands in a basis, (2, k)."""
-        if self.encoder_dims != basis.encoder_dims or self.fingerprint not in ("", basis.fingerprint):
+        fits = not self.fingerprint or self._is_of(basis)
+        if self.encoder_dims != basis.encoder_dims or not fits:
             raise IdentityError(
                 f"{self.placeholder_token} was made for {self.model or 'another model'}, the basis for {basis.model}: "
                 "name a basis of the identity's own model",
@@ -130,7 +133,7 @@ class Identity:
             raise IdentityError(
                 f"a weight of {weight:g} must be from 0, this person, to 1, the other", argument="weight"
             )
-        if self.encoder_dims != other.encoder_dims or self.fingerprint != other.fingerprint:
+        if self.encoder_dims != other.encoder_dims or not self._is_of(other):
             raise IdentityError(
                 f"{self.placeholder_token} and {other.placeholder_token} were made for different models "
                 f"({self.model or 'unknown'}, {other.model or 'unknown'})"
@@ -143,6 +146,7 @@ class Identity:
             encoder_dims=self.encoder_dims,
             fingerprint=self.fingerprint,
             model=self.model,
+            word_marks=self.word_marks,
             provenance={
                 "made_by": f"blend of {self.placeholder_token} and {other.placeholder_token}",
                 "weight": str(weight),
@@ -176,6 +180,11 @@ class Identity:
             )
         return feature
 
+    def _is_of(self, other: CelebBasis | Identity) -> bool:
+        """Return whether this person and another, or a basis, are of the same text encoders, or of nearly those."""
+        own, others = (self.fingerprint, self.word_marks), (other.fingerprint, other.word_marks)
+        return same_model(own, others, self.placeholder_token, other.model or "another model")
+
     @property
     def digest(self) -> str:
         """Return a hash of the vectors, which names the person in metadata."""
@@ -186,7 +195,8 @@ class Identity:
 
         A file of another program names no text encoder: then the widths decide.
         """
-        if self.encoder_dims != embedding_dims(pipe) or self.fingerprint not in ("", fingerprint(pipe)):
+        fits = not self.fingerprint or made_for(pipe, (self.fingerprint, self.word_marks), self.placeholder_token)
+        if self.encoder_dims != embedding_dims(pipe) or not fits:
             raise IdentityError(
                 f"{self.placeholder_token} was made for {self.model or 'another model'} and means nothing to "
                 f"{model_name(pipe)}: name its own model, or fit it again with this one",
@@ -221,6 +231,7 @@ class Identity:
             "format": FORMAT,
             "placeholder_token": self.placeholder_token,
             "fingerprint": self.fingerprint,
+            "word_marks": self.word_marks,
             "model": shared_name(self.model),
         }
         save_safetensors(path, dict(zip(embedding_keys(self.encoder_dims), parts, strict=True)), metadata)
@@ -273,7 +284,7 @@ class Identity:
         path = Path(path)
         found = read_embedding(path, placeholder_token)
         metadata = found.metadata
-        own = ("format", "placeholder_token", "fingerprint", "model")
+        own = ("format", "placeholder_token", "fingerprint", "model", "word_marks")
         return cls(
             placeholder_token=placeholder_token
             or metadata.get("placeholder_token")
@@ -283,5 +294,6 @@ class Identity:
             encoder_dims=tuple(part.shape[1] for part in found.parts),
             fingerprint=metadata.get("fingerprint", ""),
             model=metadata.get("model", ""),
+            word_marks=metadata.get("word_marks", ""),
             provenance={key: value for key, value in metadata.items() if key not in own},
         )

@@ -32,11 +32,19 @@ DETAILS = (
     "size",
     "regions",
     "strength",
+    "loras",
+    "image",
+    "mask_image",
+    "control_image",
+    "denoising_strength",
     "identities",
     "likeness",
     "model",
     "model_hash",
 )
+
+
+OTHERS = ("loras", "image", "mask_image", "control_image")  # of which the file says no more than a name or a hash
 
 
 def file_stem(prompt: str, seed: int) -> str:
@@ -84,7 +92,8 @@ def details_of(image: Image.Image) -> dict[str, str]:
 class Drawn:
     """How an image was made, as its file says, in the arguments of `generate`; None for what it does not say.
 
-    sampler: one of SAMPLERS, or the name of the scheduler that is the model's own.
+    sampler: one of SAMPLERS, or the name of the scheduler that is the model's own. image_strength: of drawing anew.
+    others: what else went into it, such as a LoRA or a picture, by the names of DETAILS.
     strengths, digests: of the people, by their tokens. A digest is the beginning of `Identity.digest`.
     """
 
@@ -99,6 +108,8 @@ class Drawn:
     regions: Mapping[str, Box]
     strengths: Mapping[str, float]
     digests: Mapping[str, str]
+    image_strength: float | None
+    others: Mapping[str, str]
     model: str
     model_hash: str
 
@@ -126,6 +137,8 @@ def how_drawn(path: str | Path) -> Drawn:
             regions=_boxes(json.loads(said.get("regions", "{}"))),
             strengths={token: float(value) for token, value in _by_token(said.get("strength", ""))},
             digests=dict(_by_token(said.get("identities", ""))),
+            image_strength=float(said["denoising_strength"]) if "denoising_strength" in said else None,
+            others={key: said[key] for key in OTHERS if key in said},
             model=said.get("model", ""),
             model_hash=said.get("model_hash", ""),
         )
@@ -210,6 +223,7 @@ PARAMETERS = {
     "guidance": "CFG scale",
     "seed": "Seed",
     "size": "Size",
+    "denoising_strength": "Denoising strength",
     "model_hash": "Model hash",
     "model": "Model",
 }

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from .backend.defaults import drawing_defaults
 from .backend.denoiser import FLOW
 from .backend.families import get_denoiser
 from .backend.memory import drawn_at_once
-from .backend.pipeline import Pipeline, model_card
+from .backend.pipeline import Pipeline, has_safety_checker, model_card
+from .backend.schedulers import drawn_with
 from .backend.text_encoders import fingerprint, name_rows
+from .backend.tiny_autoencoder import TinyAutoencoder, cached_tiny_autoencoder, decoding
 from .basis import CelebBasis
 from .errors import BasisError
 from .faces.face import FaceReader
-from .generate import generate
+from .generate import generate, is_black
 from .instant_map import InstantMap
 from .io import load_safetensors, save_safetensors
 
@@ -206,6 +211,10 @@ PORTRAITS = (
     "a headshot of {} wearing a suit",
 )
 NUM_IMAGES = 4  # pictures of a name
+READ_AT_ONCE = 4  # pictures; nobody who stops the drawing waits for more
+ATTEMPTS = 3  # at a picture that comes out black
+ANOTHER_NOISE = 10_000  # between the seeds of these attempts
+FACELESS = 20  # pictures without any face, after which drawing more is no use
 FAMOUS = 40  # names that a way of drawing has to tell from made-up ones
 
 
@@ -244,6 +253,8 @@ def draw_portraits(
 ) -> Iterator[Portraits]:
     """Draw every name until it has so many pictures, and read the faces; yield what there is after every few names.
 
+    Faces are read in the background, on the CPU, while the next names are drawn; what is yielded is one batch behind.
+
     batch_size: pictures drawn at once; None fills the memory that is free.
     start: what an earlier drawing, perhaps one that was stopped, has already; those pictures are not drawn again.
     Raises BasisError if it was drawn by another model, with another reader or otherwise.
@@ -262,9 +273,9 @@ def _draw(
     seed: int,
     batch_size: int | None,
     start: Portraits | None,
+    tiny: TinyAutoencoder | None = None,
 ) -> Iterator[Portraits]:
-    known = model_card(pipe).portraits or PORTRAITS
-    drawn = json.dumps([*described, *settings])
+    drawn = _record(pipe, described, settings)
     if start is not None and (start.drawn, start.face_reader) != (drawn, reader.name):
         raise BasisError(
             "the faces drawn earlier are another model's, or were drawn with other settings: "
@@ -276,23 +287,63 @@ def _draw(
         faces = {name: list(f[:n]) for name, f, n in zip(start.names, start.features, counts, strict=True)}
     left = list(missing_images(start, names, num_images))
     batch_size = batch_size or drawn_at_once(pipe)
-    for first in range(0, len(left), batch_size):
-        for i in range(num_images):
-            batch = [name for name in left[first : first + batch_size] if len(faces.setdefault(name, [])) == i]
-            if not batch:
-                continue
-            images = generate(
-                pipe,
-                [known[i % len(known)].replace("{}", name) for name in batch],
-                num_inference_steps=settings.num_inference_steps,
-                guidance_scale=settings.guidance_scale,
-                sampler=settings.sampler,
-                seed=seed + i,
-                batch_size=batch_size,
-            )
-            for name, found in zip(batch, reader.read(images), strict=True):
-                faces[name].append(found[0].feature.float().cpu() if len(found) == 1 else torch.zeros(0))
-        yield _together(faces, drawn, reader.name)
+    groups = [left[first : first + batch_size] for first in range(0, len(left), batch_size)]
+    read: list[Future[list[tuple[str, Tensor]]]] = []  # of one group, in the order of the pictures
+    background = ThreadPoolExecutor(1, "faces")
+    try:
+        for group in groups:
+            before, read = read, []
+            for i in range(num_images):
+                batch = [name for name in group if len(faces.get(name, ())) <= i]
+                if not batch:
+                    continue
+                with decoding(pipe, tiny):
+                    images = _pictures(pipe, batch, i, settings, seed, batch_size)
+                for j in range(0, len(batch), READ_AT_ONCE):
+                    some = slice(j, j + READ_AT_ONCE)
+                    read.append(background.submit(_read, reader, batch[some], images[some]))
+            if before:
+                _add(faces, before)
+                yield _together(faces, drawn, reader.name)
+        if read:
+            _add(faces, read)
+            yield _together(faces, drawn, reader.name)
+    finally:
+        background.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(reader: FaceReader, names: Sequence[str], images: Sequence[Image.Image]) -> list[tuple[str, Tensor]]:
+    """Return each name with the feature of the one face in its picture, or else zeros of any length."""
+    return [
+        (name, found[0].feature.float().cpu() if len(found) == 1 else torch.zeros(0))
+        for name, found in zip(names, reader.read(images), strict=True)
+    ]
+
+
+def _add(faces: dict[str, list[Tensor]], read: Iterable[Future[list[tuple[str, Tensor]]]]) -> None:
+    """Add what was read of some pictures, as soon as it is."""
+    for name, feature in chain.from_iterable(each.result() for each in read):
+        faces.setdefault(name, []).append(feature)
+
+
+def _pictures(
+    pipe: Pipeline, names: Sequence[str], i: int, settings: DrawSettings, seed: int, batch_size: int
+) -> list[Image.Image]:
+    """Draw picture i of names. A black one says nothing of its name: it is drawn again, from another noise."""
+    known = model_card(pipe).portraits or PORTRAITS
+    prompts = [known[i % len(known)].replace("{}", name) for name in names]
+    images: dict[int, Image.Image] = {}
+    left = list(range(len(names)))
+    for attempt in range(ATTEMPTS):
+        drawn = generate(
+            pipe, [prompts[j] for j in left], seed=seed + i + attempt * ANOTHER_NOISE, batch_size=batch_size,
+            **settings._asdict(),
+        )  # fmt: skip
+        images |= zip(left, drawn, strict=True)
+        left = [j for j in left if is_black(images[j])]
+        if not left or len(left) == len(names):  # where all are black, it is not the noise
+            break
+    return [images[j] for j in range(len(names))]
 
 
 def find_known_names(
@@ -318,25 +369,44 @@ def find_known_names(
     num_inference_steps, guidance_scale, sampler: None takes the first of `default_draw_settings` with which the first
     names are told from the `made_up` ones, or else the last of them. start: as in `draw_portraits`.
     draw: called as `draw_portraits` is, but for the pipeline and the reader, in its place.
+
+    The tiny autoencoder of the family decodes the pictures where it is in the hub's cache, unless the pictures that are
+    there were decoded by the model's own.
+
+    Raises BasisError, with the likely reasons, where none of the first FACELESS pictures shows a face.
     """
     everybody, described = [*made_up, *names], _described(pipe, seed)
     settings_left = [DrawSettings(num_inference_steps, guidance_scale, sampler)]
     if settings_left == [DrawSettings()]:
         settings_left = default_draw_settings(pipe)
+    tiny = cached_tiny_autoencoder(pipe) if draw is None else None
+    own = [_record(pipe, described, settings) for settings in settings_left]
+    if tiny is not None and (start is None or start.drawn not in own):
+        described.append(tiny.name)
+    else:
+        tiny = None
 
     def drawing(settings: DrawSettings, who: Sequence[str], count: int) -> Iterator[Portraits]:
         if draw is not None:
             return draw(who, num_images=count, seed=seed, start=start, **settings._asdict())
-        return _draw(pipe, who, reader, settings, described, count, seed, batch_size, start)
+        return _draw(pipe, who, reader, settings, described, count, seed, batch_size, start, tiny)
 
-    begun = [json.dumps([*described, *settings]) for settings in settings_left]
+    begun = [_record(pipe, described, settings) for settings in settings_left]
     if start is not None and start.drawn in begun:
         settings_left = settings_left[begun.index(start.drawn) :]
     famous = everybody[: len(made_up) + FAMOUS]
     while True:
         settings, *settings_left = settings_left
         for start in drawing(settings, famous, 2):
+            if _shows_nobody(start):
+                break
             yield start, _left(start, everybody, 2)
+        if start is not None and _shows_nobody(start):
+            if not settings_left:
+                count = int(start.num_images.sum())
+                raise BasisError(_why_nobody(pipe, settings, count), argument="num_inference_steps")
+            start = None
+            continue
         if not settings_left or start is None or start.of(famous).separates_unknown(made_up):
             break
         start = None
@@ -350,8 +420,30 @@ def find_known_names(
 
 
 def _described(pipe: Pipeline, seed: int) -> list[Any]:
-    """Return what the images of names depend on: the weights, the prompts and the seed."""
-    return [fingerprint(pipe), get_denoiser(pipe).digest, model_card(pipe).portraits or PORTRAITS, seed]
+    """Return what the images of names depend on: the weights, the prompts, the safety checker and the seed."""
+    prompts = model_card(pipe).portraits or PORTRAITS
+    return [fingerprint(pipe), get_denoiser(pipe).digest, prompts, has_safety_checker(pipe), seed]
+
+
+def _record(pipe: Pipeline, described: list[Any], settings: DrawSettings) -> str:
+    """Return by which weights and with which settings images are drawn, with the model's own defaults written out."""
+    return json.dumps([*described, *drawn_with(pipe, *settings)])
+
+
+def _shows_nobody(faces: Portraits) -> bool:
+    """Return whether many pictures show no face at all."""
+    return bool(faces.num_images.sum() >= FACELESS and not faces.found.any())
+
+
+def _why_nobody(pipe: Pipeline, settings: DrawSettings, count: int) -> str:
+    """Return the likely reasons for which no picture shows a face, and what to try."""
+    steps, guidance, _ = drawn_with(pipe, *settings)
+    checker = "the safety checker, which makes pictures black (load the model without it), "
+    return (
+        f"none of the first {count} pictures shows exactly one face. Likely reasons: "
+        f"{checker * has_safety_checker(pipe)}too few steps ({steps} at guidance {guidance:g}: take more), or a model "
+        "that draws no people (take another)"
+    )
 
 
 def _doubtful(faces: Portraits, num_images: int, made_up: Sequence[str]) -> list[str]:

@@ -29,8 +29,10 @@ MAX_SIDE = 4096  # of an image, in pixels
 MAX_SAMPLER_STEPS = 1000
 MAX_GUIDANCE = 1000
 MAX_LEARNING_RATE = 10
+MAX_MILESTONES = 100  # at which a fit draws its people
 MIN_FACE_SCALE = 0.01  # share of a training image that a face takes
 MAX_RADII = 5  # from the mean person, in the celebrities' distance; fits end below 1, and a fit beyond is said
+MAX_LORA_WEIGHT = 10  # published ones are meant for about 1
 MAX_STRENGTH = 1.5  # farther from the mean person than any celebrity
 
 # Values in artefacts

@@ -28,13 +28,14 @@ from .faces.face import Face, FaceReader, find_person, mean_feature
 from .faces.likeness import likeness
 from .faces.photo import open_photo
 from .faces.reader import get_face_reader
-from .fit.loop import FitStep, fit_steps
-from .fit.methods import CelebBasisMethod, Method
-from .fit.recipe import Recipe
+from .fit.loop import FitStep, fit_steps, has_face_loss
+from .fit.methods import CelebBasisMethod, Method, get_method
+from .fit.recipe import DEFAULT_METHOD, Recipe, steps_from_mean
 from .generate import generate
 from .identity import Identity
 from .instant_map import InstantMap
 from .known_names import Portraits, find_known_names
+from .milestones import keep_best
 from .notation import excerpt, placeholder_token, slugify
 
 logger = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ class Model:
     @property
     def default_train_steps(self) -> int:
         """Return how many steps a fit takes from the start that this model has."""
-        return CelebBasisMethod().max_train_steps(self.instant_map)
+        return CelebBasisMethod().max_train_steps(self.instant_map, steps_from_mean(DEFAULT_METHOD, self.card))
 
     @cached_property
     def face_reader(self) -> FaceReader:
@@ -196,7 +197,8 @@ class Model:
     ) -> Iterator[FitStep]:
         """Yield the start and every step of learning a person, or several at once, each as if alone.
 
-        Between two steps the caller may draw with the model, show progress, or stop.
+        Between two steps the caller may draw with the model, show progress, or stop. At milestones the people are
+        drawn, see `milestones.keep_best`; the last step has each of them as the best milestone has them.
 
         photos: of one person; or the photos of several people by their names.
         method: "celeb-basis", "paper", "textual-inversion", "cross-initialization" or "stable-identity".
@@ -215,7 +217,33 @@ class Model:
                 argument="instant_map",
             )
         faces = [self.find_faces(own, largest_face=largest_face, mixed=mixed) for own in people.values()]
-        return fit_steps(self.pipe, self.basis, faces, tokens, settings, method=method, instant_map=self.instant_map)
+        method = get_method(method)
+        steps = fit_steps(
+            self.pipe,
+            self.basis,
+            faces,
+            tokens,
+            settings,
+            method=method,
+            instant_map=self.instant_map,
+            face_reader=self.face_reader if has_face_loss(self.pipe, method, settings) else None,
+        )
+        num_milestones = settings.completed(method.name, self.card).num_milestones
+        reader = self._milestones_reader(faces) if num_milestones else None
+        return keep_best(self.pipe, steps, faces, reader, num_milestones) if reader and num_milestones else steps
+
+    def _milestones_reader(self, people: Sequence[Sequence[Face]]) -> FaceReader | None:
+        """Return who can compare pictures with these faces; where nobody can, the log says so."""
+        readers = {face.face_reader for faces in people for face in faces}
+        try:
+            reader = self.face_reader
+            if readers == {reader.name}:
+                return reader
+            why = f"the photos were read by {excerpt(' and '.join(sorted(readers)))}, not by {reader.name}"
+        except ModelError as error:
+            why = error.message
+        logger.info(f"no milestones are drawn, and the last step is kept: {why}")
+        return None
 
     def generate(
         self, prompt: str | Sequence[str], identities: Sequence[Identity] = (), **options: Any

@@ -22,6 +22,38 @@ def check_token(token: str) -> None:
         )
 
 
+# What other programs write into prompts, and what it would be here: words.
+NOTATIONS = (
+    (
+        re.compile(r"<(?:lora|lyco|lycoris|hypernet):[^<>]*>", re.IGNORECASE),
+        "loads a file in AUTOMATIC1111: take it out, and load the LoRA itself",
+        "lora",
+    ),
+    (
+        re.compile(r"\([^()]*:\s*[-+]?(?:\d+\.?\d*|\.\d+)\s*\)"),
+        "is a weight in AUTOMATIC1111 and ComfyUI: write it without, as prompts have no weights here",
+        None,
+    ),
+    (
+        re.compile(r"\[[^\[\]]*:[^\[\]]*:\s*(?:\d+\.?\d*|\.\d+)\s*\]"),
+        "changes the prompt between steps in AUTOMATIC1111: write one prompt for all steps",
+        None,
+    ),
+    (
+        re.compile(r"(?<!\w)BREAK(?!\w)"),
+        "begins another part of a prompt in AUTOMATIC1111: take it out, or write the word in small letters",
+        None,
+    ),
+)
+
+
+def check_notation(prompt: str) -> None:
+    """Raise PromptError for what other programs write into a prompt, of which text encoders would read the letters."""
+    for pattern, what, argument in NOTATIONS:
+        if found := pattern.search(prompt):
+            raise PromptError(f"{excerpt(found[0].strip())!r} {what}", argument=argument)
+
+
 def placeholder_token(name: str) -> str:
     """Return the placeholder token of a name: annika and <annika> are <annika>. Raises PromptError."""
     token = f"<{name.strip().removeprefix('<').removesuffix('>')}>"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .backend.denoiser import Denoiser
 from .backend.families import get_denoiser
-from .backend.pipeline import Pipeline, hook, model_name
+from .backend.pipeline import Pipeline, hook, model_name, uncompile
 from .backend.text_encoders import expanded
 from .errors import PromptError
 from .notation import PLACEHOLDER, Box, check_box
@@ -132,13 +132,13 @@ def regional_prompts(
     own first, and a mask in the denoiser's cross-attention shows a pixel those of its boxes, or outside every box the
     prompt's own. Weights and attention processors stay as they are, and the hooks are gone afterwards.
     """
-    denoiser = get_denoiser(pipe)
     if not any(layouts):
         text: dict[str, Any] = {"prompt": expanded(pipe, prompts)}
         if unwanted is not None:
             text["negative_prompt"] = expanded(pipe, [unwanted] * len(prompts))
         yield text
         return
+    denoiser = get_denoiser(pipe)
     if not denoiser.cross_attention():
         raise PromptError(
             f"{model_name(pipe)} is a {type(pipe).__name__}, whose attention takes no regions: leave regions out"
@@ -157,7 +157,8 @@ def regional_prompts(
         for key, values in embeds.items()
     }
     with ExitStack() as undo:
-        _mask_attention(undo, denoiser, [list(layout.values()) for layout in layouts], length)
+        uncompile(undo, pipe, denoiser.part)
+        _mask_attention(undo, get_denoiser(pipe), [list(layout.values()) for layout in layouts], length)
         yield text
 
 

@@ -1,20 +1,25 @@
 """Which names a model knows: the measure, and drawing that can be stopped."""
 
 import json
+import threading
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from conftest import NAMES, make_pipeline, state_of
+from conftest import NAMES, add_safety_checker, make_pipeline, state_of
+from diffusers import AutoencoderTiny
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import normalize
 
 from celeb_basis import BasisError, Face, ModelCard
+from celeb_basis.backend.defaults import drawing_defaults
 from celeb_basis.backend.text_encoders import name_rows
-from celeb_basis.known_names import Portraits, default_draw_settings, draw_portraits, find_known_names
+from celeb_basis.backend.tiny_autoencoder import cached_tiny_autoencoder
+from celeb_basis.generate import generate
+from celeb_basis.known_names import Portraits, draw_portraits, find_known_names
 
 
 def portraits(features, names=None):
@@ -221,7 +226,7 @@ def test_a_survey_takes_more_steps_until_names_are_told_apart(short, monkeypatch
     shares = iter([False, True])
     monkeypatch.setattr(Portraits, "separates_unknown", lambda self, made_up: next(shares))
     *_, (done, _) = find_known_names(short, names, made_up, Colours(), num_images=2)
-    assert json.loads(done.drawn)[-3:] == [*default_draw_settings(short)[1]]
+    assert json.loads(done.drawn)[-3:] == [8, drawing_defaults(short).guidance_scale, "UniPCMultistepScheduler"]
     assert done.num_images.tolist() == [2] * 6
 
 
@@ -244,3 +249,141 @@ def test_faces_of_another_drawing_are_not_mixed_in(short):
     for other, changed in ((others, how), (short, how | {"seed": 5}), (short, how | {"sampler": "unipc"})):
         with pytest.raises(BasisError, match="drawn with other settings"):
             next(draw_portraits(other, NAMES[:3], Colours(), **changed, start=drawn))
+
+
+def test_faces_are_read_while_the_next_names_are_drawn(short, monkeypatch):
+    """Whoever reads the first names' faces waits until others are drawn."""
+    drawing_on, calls = threading.Event(), []
+
+    class Waiting(Colours):
+        def read(self, images):
+            assert drawing_on.wait(60), "nothing is drawn while faces are read"
+            return super().read(images)
+
+    def counted(*args, **options):
+        calls.append(threading.get_ident())
+        if len(calls) == 3:
+            drawing_on.set()
+        return generate(*args, **options)
+
+    monkeypatch.setattr("celeb_basis.known_names.generate", counted)
+    how = {"num_images": 2, "num_inference_steps": 1, "batch_size": 2}
+    steps = list(draw_portraits(short, NAMES[:5], Waiting(), **how))
+    assert [len(each.names) for each in steps] == [2, 4, 5] and set(calls) == {threading.get_ident()}
+    *_, plain = draw_portraits(short, NAMES[:5], Colours(), **how)
+    assert steps[-1].features.equal(plain.features) and steps[-1].names == plain.names
+
+
+def test_an_error_of_the_reader_ends_the_drawing(short):
+    class Blind(Colours):
+        def read(self, images):
+            raise BasisError("no light")
+
+    with pytest.raises(BasisError, match="no light"):
+        list(draw_portraits(short, NAMES[:2], Blind(), num_images=1, num_inference_steps=1))
+
+
+@pytest.fixture
+def tiny_in_cache(tmp_path, monkeypatch):
+    """A hub cache with the tiny autoencoder of Stable Diffusion, of random weights."""
+    torch.manual_seed(0)
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1),
+    )  # fmt: skip
+    folder = tmp_path / "models--madebyollin--taesd"
+    vae.save_pretrained(folder / "snapshots" / "abc")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+
+def test_a_tiny_autoencoder_in_the_cache_decodes_what_is_only_looked_at(tiny_in_cache, caplog):
+    pipe = make_pipeline("sd1")
+    pipe.card = ModelCard(portraits=("a photo of {}",))
+    how = {"num_images": 2, "num_inference_steps": 1, "batch_size": 4}
+    before = state_of(pipe)
+    with caplog.at_level("INFO", logger="celeb_basis"):
+        *_, (drawn, _) = find_known_names(pipe, NAMES[:2], NAMES[2:4], Colours(), **how)
+    assert state_of(pipe) == before and "madebyollin/taesd" in caplog.text
+    assert json.loads(drawn.drawn)[5] == "madebyollin/taesd"
+    *_, own = draw_portraits(pipe, drawn.names, Colours(), **how)
+    assert not own.features.equal(drawn.features)
+    # What was begun with the model's own decoder goes on with it, and the other way round.
+    for begun in (own, drawn):
+        first = begun.of(begun.names[:3])
+        *_, (found, _) = find_known_names(pipe, NAMES[:2], NAMES[2:4], Colours(), **how, start=first)
+        assert found.drawn == begun.drawn and found.of(begun.names).features.equal(begun.features)
+
+
+def test_without_one_in_the_cache_the_model_decodes_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for kind in ("sd1", "sdxl"):
+        assert cached_tiny_autoencoder(make_pipeline(kind)) is None
+
+
+class Nobody:
+    """A reader to whom no picture is a face."""
+
+    name = "nobody"
+
+    def read(self, images):
+        return [[] for _ in images]
+
+
+@pytest.mark.parametrize("checked", [False, True])
+def test_a_survey_that_finds_no_face_stops_and_says_why(checked):
+    """After both ways of drawing, and long before all names are drawn."""
+    pipe = make_pipeline("sd1")
+    pipe.card = ModelCard(portraits=("a photo of {}",))
+    if checked:
+        add_safety_checker(pipe, threshold=-2)
+    drawn = []
+    finding = find_known_names(pipe, NAMES[5:], NAMES[:5], Nobody(), batch_size=10)
+    with pytest.raises(BasisError, match="none of the first 20 pictures shows exactly one face") as stopped:
+        for faces, _ in finding:
+            drawn.append(int(faces.num_images.sum()))
+    said = stopped.value.message
+    assert "too few steps (8 at guidance 7.5: take more), or a model that draws no people (take another)" in said
+    assert ("the safety checker, which makes pictures black (load the model without it)" in said) == checked
+    assert stopped.value.argument == "num_inference_steps" and "\n" not in said
+    assert drawn == []
+
+
+def test_black_pictures_are_drawn_again_and_not_taken_for_faceless(monkeypatch):
+    """Those of a checker that objects to some; the names' other pictures stay as they are."""
+    pipe = make_pipeline("sd1")
+    pipe.card = ModelCard(portraits=("a photo of {}",))
+    how = {"num_images": 2, "num_inference_steps": 1, "batch_size": 4}
+
+    class Seen(Colours):
+        def read(self, images):
+            assert all(image.getbbox() for image in images), "a black picture"
+            return [self._read(np.asarray(image.resize((2, 2), Image.Resampling.BOX), np.float32)) for image in images]
+
+    *_, plain = draw_portraits(pipe, NAMES[:4], Seen(), **how)
+    add_safety_checker(pipe, threshold=2)
+
+    def to_some(clip_input, images):
+        """Object to the first picture of the first batch of each noise, at the first attempt."""
+        flags = [i == 0 and len(images) == 4 for i in range(len(images))]
+        return torch.stack([im * (not f) for im, f in zip(images, flags, strict=True)]), flags
+
+    monkeypatch.setattr(pipe.safety_checker, "forward", to_some)
+    *_, checked = draw_portraits(pipe, NAMES[:4], Seen(), **how)
+    assert checked.num_images.tolist() == [2] * 4 and checked.drawn != plain.drawn
+    assert checked.features[1:].equal(plain.features[1:])
+    assert not checked.features[0].equal(plain.features[0])
+    with pytest.raises(BasisError, match="drawn with other settings"):
+        pipe.safety_checker = None
+        next(draw_portraits(pipe, NAMES[:5], Seen(), **how, start=checked))
+
+
+def test_a_record_holds_what_the_model_does_by_itself(short):
+    """A model that is drawn otherwise by default one day has other pictures."""
+    how = {"num_images": 2, "batch_size": 2}
+    *_, own = draw_portraits(short, NAMES[:1], Colours(), num_inference_steps=2, **how)
+    *_, asked = draw_portraits(
+        short, NAMES[:1], Colours(), num_inference_steps=2, guidance_scale=drawing_defaults(short).guidance_scale, **how
+    )
+    assert own.drawn == asked.drawn

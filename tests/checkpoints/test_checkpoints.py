@@ -11,7 +11,11 @@ from published import CHECKPOINTS, SIDE, build
 
 from celeb_basis import CelebBasis, Face, Model
 from celeb_basis.backend.defaults import drawing_defaults
+from celeb_basis.backend.families import get_denoiser
 from celeb_basis.backend.load import load_pipeline
+from celeb_basis.faces.network import FaceNetwork
+from celeb_basis.fit.face_loss import FaceLoss
+from celeb_basis.fit.methods import CelebBasisMethod
 from celeb_basis.known_names import find_known_names
 
 # What makers say: steps and guidance. The others are drawn as their pipelines say.
@@ -24,15 +28,26 @@ DISTILLED = {
 }
 
 
+class Corners(torch.nn.Module):
+    """The colours of a picture's corners, as bytes and one."""
+
+    def forward(self, pictures):
+        small = torch.nn.functional.interpolate(pictures, (2, 2), mode="bilinear", antialias=True)
+        return (small * 127.5 + 128.5).permute(0, 2, 3, 1).flatten(1)
+
+
 class Colours:
     """A reader that finds one face in every image, described by the colours of its corners."""
 
     name = "colours"
+    network = FaceNetwork(Corners(), 32)
 
     def read(self, images):
         def face(image):
             pixels = torch.tensor(list(image.convert("RGB").resize((2, 2)).tobytes()), dtype=torch.float32)
-            return Face(image, (0, 0, *image.size), torch.nn.functional.normalize(pixels + 1, dim=0), self.name)
+            feature = torch.nn.functional.normalize(pixels + 1, dim=0)
+            square = (0.25 * image.width, 0.25 * image.height, 0.5 * image.width, 0.0)
+            return Face(image, (0, 0, *image.size), feature, self.name, square=square)
 
         return [[face(image)] for image in images]
 
@@ -95,6 +110,52 @@ def test_a_person_is_fitted_and_drawn(model):
     )
     assert plain.tobytes() != named.tobytes()
     assert all(torch.equal(a, b) for a, b in zip(before, all_weights(model), strict=True))
+
+
+def test_the_face_loss_moves_a_person(model, monkeypatch):
+    """And no weight changes; a distilled model is drawn in its own steps, others in four."""
+    before = [weight.clone() for weight in all_weights(model)]
+    photo, steps = Image.linear_gradient("L").resize((SIDE, SIDE)), []
+    recipe = {"max_train_steps": 1, "num_train_images": 1, "train_batch_size": 1, "scales": (1.0,), "face_loss": True}
+    recipe["scenes"] = ("a photo of {} on the beach",)
+    seen = evaluations(
+        model,
+        monkeypatch,
+        lambda: model.fit(photo, "zaza", method=CelebBasisMethod("mean"), progress=steps.append, **recipe),
+    )
+    assert [step.step for step in steps] == [0, 1, 2] and 0 < steps[2].loss < 2
+    moved = (steps[2].coefficients - steps[1].coefficients).norm()
+    assert moved > 0 and steps[2].vectors.isfinite().all()
+    drawn = len(seen) - 2  # without the one of the denoising step and that with the gradient
+    own = drawing_defaults(model.pipe).num_inference_steps if checkpoint(model) in DISTILLED else 4
+    assert drawn in (FaceLoss.pictures * own, FaceLoss.pictures * (own - 1), 2 * FaceLoss.pictures * own)
+    assert all(torch.equal(a, b) for a, b in zip(before, all_weights(model), strict=True))
+
+
+def test_latents_are_scaled_there_and_back(model):
+    denoiser = get_denoiser(model.pipe)
+    latents = torch.randn(2, model.pipe.vae.config.latent_channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(denoiser._unscaled(denoiser._scaled(latents)), latents, atol=1e-4)
+    pixels = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert denoiser.decode(denoiser.encode(pixels)).shape == pixels.shape
+
+
+def test_a_picture_is_decoded_as_the_pipeline_does(model, monkeypatch):
+    """From the latents that the pipeline's own decoder is given."""
+    denoiser, vae = get_denoiser(model.pipe), model.pipe.vae
+    given, decode = [], vae.decode
+
+    def seen(latents, *args, **options):
+        given.append(latents)
+        return decode(latents, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vae, "decode", seen)
+        [image] = model.generate("a photo of the person", num_inference_steps=1)
+    with torch.no_grad():
+        ours = denoiser.decode(denoiser._scaled(given[0]))[0].clamp(-1, 1)
+    pixels = torch.tensor(list(image.tobytes())).reshape(SIDE, SIDE, 3).permute(2, 0, 1)
+    assert (((ours + 1) * 127.5).round() - pixels).abs().max() <= 1
 
 
 def all_weights(model):

@@ -5,16 +5,16 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 from called import answer, complaint
 from PIL import Image
 
-from celeb_basis import BasisError, CelebBasis, Identity, IdentityError
+from celeb_basis import BasisError, CelebBasis, Identity, IdentityError, Model
 from celeb_basis.backend.card import DEFAULT_MODEL, SHIPPED, ModelCard
 from celeb_basis.cli import main
-from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.miniature.drawn.people import celebrities
 from celeb_basis.miniature.drawn.world import SIZE
 
@@ -54,6 +54,22 @@ def test_the_shipped_basis_can_be_made_again(tmp_path, capsys):
     shipped = CelebBasis.load(ModelCard.of(DEFAULT_MODEL).basis)
     answer(capsys, "basis", "--n-components", shipped.n_components, "-o", tmp_path / "basis.safetensors")
     assert CelebBasis.load(tmp_path / "basis.safetensors").fingerprint == shipped.fingerprint
+
+
+def test_the_best_milestone_is_kept_and_said(ada, tmp_path, capsys):
+    """The miniature's card asks for none; the option draws them."""
+    out = tmp_path / "ada.safetensors"
+    report = answer(capsys, "fit", ada[0], "--steps", 42, "--milestones", 2, "-o", out)
+    told = Identity.load(out).provenance
+    assert report["kept_step"] == told["kept_step"] in ("21", "42") and float(report["likeness"]) > 0.3
+    assert "kept_step" not in Identity.load(ada[1]).provenance
+
+
+def test_a_person_may_be_farther_from_the_mean(ada, tmp_path, capsys):
+    fit = ["fit", ada[0], "--steps", 3, "--lr", 5, "--init", "mean", "-o", tmp_path / "ada.safetensors"]
+    radii = [answer(capsys, *fit, "--max-radius", radius)["radii_from_mean"] for radius in (0.5, 1.5)]
+    assert max(radii[0]) <= 0.501 and 1 < max(radii[1]) <= 1.501
+    assert "--method celeb-basis alone" in complaint(capsys, *fit[:-4], "--method", "paper", "--max-radius", 2)
 
 
 def test_two_people_in_one_picture(ada, tmp_path, capsys):
@@ -117,7 +133,7 @@ def test_people_of_the_real_world_are_one_line(photograph, tmp_path, capsys):
 
 def test_the_demo_takes_a_photo(ada, tmp_path, monkeypatch, capsys):
     """A shorter one: two steps, one scene, one celebrity to compare with."""
-    monkeypatch.setitem(DEFAULTS, "celeb-basis", DEFAULTS["celeb-basis"]._replace(max_train_steps=2))
+    monkeypatch.setattr("celeb_basis.miniature.demo.Model.fit", partialmethod(Model.fit, max_train_steps=2))
     monkeypatch.setattr("celeb_basis.miniature.demo.SCENES", {"on the beach": "a photo of {} on the beach"})
     monkeypatch.setattr("celeb_basis.miniature.demo.CELEBRITIES", 1)
     report = answer(capsys, "demo", "--photo", ada[0], "-o", tmp_path / "demo")
@@ -125,7 +141,7 @@ def test_the_demo_takes_a_photo(ada, tmp_path, monkeypatch, capsys):
     assert set((tmp_path / "demo").iterdir()) == files and len(files) == 3
 
 
-def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
+def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys, caplog):
     from celeb_basis.known_names import Portraits
 
     known, nonsense = list(celebrities()[:30]), ["grove lund", "holding crown", "shaw berlin", "beach wearing"]
@@ -133,6 +149,8 @@ def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys):
     command = ["basis", "--names", tmp_path / "names.txt", "--filter"]
     out = tmp_path / "small.safetensors"
     report = answer(capsys, *command, "--spectrum", tmp_path / "spectrum.png", "-o", out)
+    [cost] = [line for line in caplog.messages if "names a minute here" in line]
+    assert cost.endswith("minutes for 34")
     # The miniature does not know all of its celebrities well.
     assert report["names"] >= 0.8 * len(known)
     # Nor does it draw all nonsense as different people: "holding crown" is somebody to it.
@@ -237,11 +255,11 @@ def test_no_bars_where_no_terminal_is(command, ada, tmp_path):
     code = """
 import sys
 from celeb_basis.evaluation import evaluate, protocols
-from celeb_basis.fit.recipe import DEFAULTS
+from functools import partialmethod
 from celeb_basis.miniature import demo
 evaluate.CELEBRITIES, protocols.PROTOCOLS["short"] = 1, {"scene": evaluate.PROMPTS[:1]}
 demo.SCENES = {}
-DEFAULTS["celeb-basis"] = DEFAULTS["celeb-basis"]._replace(max_train_steps=1)
+demo.Model.fit = partialmethod(demo.Model.fit, max_train_steps=1)
 from celeb_basis.cli import main
 sys.exit(main(sys.argv[1:]))
 """

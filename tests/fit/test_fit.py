@@ -1,6 +1,7 @@
 import itertools
 import math
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from celeb_basis.errors import BasisError
 from celeb_basis.fit.data import face_weights, training_image
 from celeb_basis.fit.loop import first_quantile, fit_steps, golden_ratio_sequence, optimize, person_images
 from celeb_basis.fit.methods import METHODS, CelebBasisMethod, Paper, StableIdentity, TextualInversion
-from celeb_basis.fit.recipe import DEFAULTS, STEPS_FROM_MEAN
+from celeb_basis.fit.recipe import DEFAULTS, steps_from_map
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,8 @@ def test_free_vectors_are_textual_inversion(pipe, basis):
     free = basis.inverse_transform(torch.zeros_like(basis.sigma))[None].clone().requires_grad_()
     start = free.detach().clone()
     g = [torch.Generator().manual_seed(0)]
-    pictures = [person_images(pipe, [make_face(1)], Recipe(num_train_images=4), g[0], get_denoiser(pipe))]
+    of_images = Recipe(num_train_images=4, scales=DEFAULTS["textual-inversion"].scales)
+    pictures = [person_images(pipe, [make_face(1)], of_images, g[0], get_denoiser(pipe))]
     losses = list(
         optimize(
             pipe,
@@ -269,7 +271,7 @@ def test_free_vectors_are_textual_inversion(pipe, basis):
             g,
             max_train_steps=3,
             learning_rate=5e-3,
-            lr_scheduler="constant",
+            share=None,
             train_batch_size=2,
             templates=TEMPLATES,
             loss=TextualInversion().loss,
@@ -480,8 +482,10 @@ def test_the_start_decides_how_many_steps_are_taken(pipe, basis, instant_map):
     def steps(**given):
         return next(fit_steps(pipe, basis, [[make_face(1)]], ["<a>"], **given)).max_train_steps
 
-    assert steps(instant_map=instant_map) == DEFAULTS["celeb-basis"].max_train_steps
-    assert steps() == steps(instant_map=instant_map, method=CelebBasisMethod(init="mean")) == STEPS_FROM_MEAN
+    from_mean = DEFAULTS["celeb-basis"].max_train_steps
+    assert steps() == steps(instant_map=instant_map, method=CelebBasisMethod(init="mean")) == from_mean
+    for r2 in (0.3, 0.9):
+        assert steps(instant_map=replace(instant_map, loo_r2=r2)) == steps_from_map(from_mean, r2) < from_mean
     assert steps(method="paper") == DEFAULTS["paper"].max_train_steps
     assert steps(instant_map=instant_map, recipe=Recipe(max_train_steps=7)) == 7
 
@@ -497,6 +501,41 @@ def test_the_rate_falls_to_nothing(pipe, basis):
 def test_the_clock_ends_every_kind_of_fit(pipe, basis):
     recipe = Recipe(**QUICK | {"max_train_steps": 10**5, "max_train_minutes": 1e-6})
     assert [step.step for step in fit_steps(pipe, basis, [[make_face(1)]], ["<a>"], recipe)] == [0, 1]
+
+
+@pytest.mark.parametrize("watching", [0, 12])
+def test_the_rate_falls_over_the_time_that_there_is(pipe, basis, monkeypatch, watching):
+    """On a clock by which a step takes a second, and whoever watches takes their time, the last time too."""
+    now = 0.0
+
+    def tick():
+        nonlocal now
+        now += 0.25  # it is asked four times a step
+        return now
+
+    monkeypatch.setattr("celeb_basis.fit.loop.time", SimpleNamespace(monotonic=tick))
+    recipe = Recipe(**QUICK | {"max_train_steps": 10**4, "max_train_minutes": 0.75, "learning_rate": 0.05})
+    reached = []
+    for at in fit_steps(pipe, basis, [[make_face(1)]], ["<a>"], recipe):
+        reached.append(at)
+        if at.step % 20 == 10:
+            now += watching
+    assert 40 < now + watching < 46 and 15 < len(reached) < 48  # the last look is still to come
+    assert reached[-1].is_last and reached[-1].share == 1 and reached[-1].max_train_steps == reached[-1].step
+    assert all(one.share <= other.share for one, other in itertools.pairwise(reached)) and reached[-2].share > 0.9
+    moved = [(b.coefficients - a.coefficients).abs().mean() for a, b in itertools.pairwise(reached)]
+    assert moved[-1] < 0.1 * moved[0]
+
+
+def test_a_cpu_says_how_long_a_fit_will_take(pipe, basis, monkeypatch, caplog):
+    clock = itertools.count()
+    monkeypatch.setattr("celeb_basis.fit.loop.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    for recipe, said in (({}, 1), ({"max_train_minutes": 100}, 0), ({"max_train_steps": 3}, 0)):
+        caplog.clear()
+        with caplog.at_level("INFO", "celeb_basis"):
+            list(itertools.islice(fit_steps(pipe, basis, [[make_face(1)]], ["<a>"], Recipe(**recipe)), 4))
+        lines = [line for line in caplog.messages if "minutes on this CPU" in line]
+        assert len(lines) == said and all("400 steps will take about" in line for line in lines)
 
 
 def test_people_go_through_the_denoiser_in_groups_that_fit(pipe, basis, monkeypatch):

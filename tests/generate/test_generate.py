@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from conftest import add_safety_checker, make_pipeline, state_of
+from conftest import NAMES, add_safety_checker, make_pipeline, state_of
 from PIL import Image
 
-from celeb_basis import Identity, IdentityError, ModelCard, OutputError, PromptError, save_image
+from celeb_basis import CelebBasis, Identity, IdentityError, ModelCard, ModelError, OutputError, PromptError, save_image
 from celeb_basis.backend.text_encoders import placeholders
 from celeb_basis.cli import main
 from celeb_basis.generate import generate
@@ -163,3 +163,95 @@ def test_steps_that_a_scheduler_cannot_take_are_refused():
     with pytest.raises(PromptError, match="LCMScheduler does not take 60 steps") as refused:
         generate(pipe, "a photo", num_inference_steps=60)
     assert refused.value.argument == "num_inference_steps" and "\n" not in str(refused.value)
+
+
+def test_somebody_may_stand_in_the_negative_prompt_alone(pipe, ada, bo):
+    """As embeddings of what pictures should not show do."""
+    with_bo = generate(pipe, "<ada>", [ada, bo], negative_prompt="<bo>", **FAST)
+    assert not same(with_bo, generate(pipe, "<ada>", [ada], negative_prompt="a", **FAST), 0)
+    with pytest.raises(PromptError, match="does not mention <bo>"):
+        generate(pipe, "<ada>", [ada, bo], negative_prompt="a", **FAST)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says", "argument"),
+    [
+        ("(<ada>:1.3) on the beach", r"'\(<ada>:1\.3\)' is a weight in AUTOMATIC1111 and ComfyUI", None),
+        ("<ada> on the (beach: .8)", r"'\(beach: \.8\)' is a weight", None),
+        ("<ada> BREAK on the beach", "'BREAK' begins another part of a prompt", None),
+        ("<ada> <lora:detail:0.8>", "'<lora:detail:0.8>' loads a file in AUTOMATIC1111: take it out", "lora"),
+        ("[<ada>:a person:.5]", r"'\[<ada>:a person:\.5\]' changes the prompt between steps", None),
+    ],
+)
+def test_what_other_programs_write_into_prompts_is_named(pipe, ada, prompt, says, argument):
+    """Here it would be words, and nobody would know."""
+    for prompts in ({"prompt": prompt}, {"prompt": "<ada>", "negative_prompt": prompt}):
+        with pytest.raises(PromptError, match=says) as refused:
+            generate(pipe, identities=[ada], **prompts, **FAST)
+        assert refused.value.argument == argument and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("prompt", ["<ada>, a (face), left: right", "<ada> at 1:30 [a] (b: c)", "<ada> and a break"])
+def test_words_that_are_no_notation_stay_words(pipe, ada, prompt):
+    assert len(generate(pipe, prompt, [ada], **FAST)) == 1
+
+
+@pytest.mark.parametrize(
+    "scheduler", ["LCMScheduler", "TCDScheduler", "PNDMScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler",
+                  "DPMSolverSinglestepScheduler", "DEISMultistepScheduler", "LMSDiscreteScheduler", "DDPMScheduler",
+                  "EulerAncestralDiscreteScheduler", "IPNDMScheduler", "DPMSolverSDEScheduler", "SASolverScheduler",
+                  "CMStochasticIterativeScheduler", "EDMEulerScheduler", "FlowMatchEulerDiscreteScheduler"]
+)  # fmt: skip
+def test_every_scheduler_draws_or_one_line_says_what_it_does_not(scheduler, ada_of_sd1):
+    import diffusers
+
+    pipe, ada = ada_of_sd1
+    own = pipe.scheduler
+    try:
+        pipe.scheduler = getattr(diffusers, scheduler).from_config(own.config)
+    except ImportError:
+        pytest.skip("it needs another package")
+    try:
+        for steps in (1, 2, 3):
+            try:
+                assert generate(pipe, "<ada>", [ada], num_inference_steps=steps)[0].size == (16, 16)
+            except (PromptError, ModelError) as error:
+                assert scheduler in str(error) and "\n" not in str(error)
+    finally:
+        pipe.scheduler = own
+
+
+@pytest.fixture(scope="module")
+def ada_of_sd1():
+    pipe = make_pipeline("sd1")
+    return pipe, Identity.sample(CelebBasis.from_pipeline(pipe, NAMES), "<ada>", torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_picture_that_an_overflow_blackens_is_named(kind, dtype, caplog):
+    pipe = make_pipeline(kind).to(dtype=dtype)
+    pipe.vae.register_to_config(force_upcast=False)
+    with torch.no_grad():
+        for weight in pipe.vae.decoder.parameters():
+            weight *= torch.tensor(1e9 if dtype == torch.float32 else 1e3).to(dtype)
+    black = generate(pipe, "a photo", num_images_per_prompt=2, seed=7, **FAST)
+    assert not any(np.asarray(picture).any() for picture in black)
+    [said] = said_by_us(caplog)
+    name = str(dtype).removeprefix("torch.")
+    assert said.startswith(f"an overflow in {name} made 2 of 2 pictures black (seed 7, 8): ")
+    assert ("load the model in bfloat16 or float32" in said) == (dtype == torch.float16)
+    assert ("madebyollin/sdxl-vae-fp16-fix" in said) == (dtype == torch.float16 and kind == "sdxl")
+
+
+def test_an_autoencoder_that_overflows_in_half_precision_is_cast_as_its_configuration_asks(caplog):
+    """With what would be black otherwise, as the test before shows."""
+    pipe = make_pipeline("sdxl").to(dtype=torch.float16)
+    with torch.no_grad():
+        pipe.vae.decoder.conv_in.weight *= 1e4  # taken back by the normalisation behind it
+    assert pipe.vae.config.force_upcast
+    [image] = generate(pipe, "a photo", **FAST)
+    assert np.asarray(image).any() and not said_by_us(caplog) and pipe.vae.dtype == torch.float16
+    pipe.vae.register_to_config(force_upcast=False)
+    [image] = generate(pipe, "a photo", **FAST)
+    assert not np.asarray(image).any() and "overflow in float16" in said_by_us(caplog)[0]

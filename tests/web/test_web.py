@@ -24,7 +24,7 @@ import celeb_basis
 from celeb_basis import CelebBasis, Identity, OutputError, miniature
 from celeb_basis.backend.pipeline import pipeline_lock
 from celeb_basis.cli import main
-from celeb_basis.fit.recipe import DEFAULTS, STEPS_FROM_MEAN
+from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.generate import generate
 from celeb_basis.miniature.drawn.world import SIZE
 from celeb_basis.web import Studio, serve
@@ -122,7 +122,7 @@ def test_people_can_be_made_up_mixed_and_carried_away(visitor, address, tmp_path
     portraits, files = visitor("people")
     assert [portrait["caption"] for portrait in portraits] == ["<eve>", "<bo>", "<cy>"]
     assert [Path(file).name for file in files] == ["eve.safetensors", "bo.safetensors", "cy.safetensors"]
-    _, [pair] = visitor("draw", "a photo of <eve> and <bo> on the beach", 1, 2, 0, 0)
+    _, [pair] = visitor("draw", "a photo of <eve> and <bo> on the beach", 1, 2, None, 0)
     assert Image.open(pair["image"]).size == (SIZE, SIZE)
 
     other = Client(address, verbose=False)
@@ -223,25 +223,36 @@ def test_a_person_may_have_several_photos(visitor, tmp_path, studio):
 
 def test_a_prompt_that_names_nobody_says_so(visitor):
     missing = "None of your people is in them"
-    assert missing not in visitor("draw", "a photo of the beach", 1, 2, 0, 0)[0]
+    assert missing not in visitor("draw", "a photo of the beach", 1, 2, None, 0)[0]
     visitor("sample", "eve", 0)
-    line, pictures = visitor("draw", "a photo of the beach", 1, 2, 0, 0)
+    line, pictures = visitor("draw", "a photo of the beach", 1, 2, None, 0)
     assert missing in line and "write <eve> for a person" in unescape(line) and len(pictures) == 1
-    assert missing not in visitor("draw", "a photo of <EVE> on the beach", 1, 2, 0, 0)[0]
-    assert missing in visitor("draw", "a photo of an evening", 1, 2, 0, 0)[0]
+    assert missing not in visitor("draw", "a photo of <EVE> on the beach", 1, 2, None, 0)[0]
+    assert missing in visitor("draw", "a photo of an evening", 1, 2, None, 0)[0]
 
 
 def test_a_negative_prompt_is_that_of_the_library(visitor, studio):
-    file = visitor("draw", "a photo of the beach", 1, 2, 0, 0, False, 1, "snow")[1][0]["image"]
+    file = visitor("draw", "a photo of the beach", 1, 2, None, 0, False, 1, "snow")[1][0]["image"]
     [same] = generate(studio.first.pipe, "a photo of the beach", num_inference_steps=2, negative_prompt="snow")
     with Image.open(file) as picture:
+        assert picture.convert("RGB").tobytes() == same.tobytes()
+
+
+@pytest.mark.parametrize("guidance", [0, 1, None])
+def test_guidance_is_what_the_visitor_says(guidance, visitor, studio):
+    """Zero is a number; nothing is the model's own."""
+    prompt = "a photo of the beach"
+    file = visitor("draw", prompt, 1, 2, guidance, 0)[1][0]["image"]
+    [same] = generate(studio.first.pipe, prompt, num_inference_steps=2, guidance_scale=guidance)
+    with Image.open(file) as picture:
+        assert picture.text["guidance"] == same.info["guidance"]
         assert picture.convert("RGB").tobytes() == same.tobytes()
 
 
 def test_strength_is_that_of_the_library(visitor, studio):
     annika = Identity.load(visitor("sample", "annika", 3))
     prompt = "a photo of <annika> in the snow"
-    file = visitor("draw", prompt, 1, 2, 0, 0, False, 0.5)[1][0]["image"]
+    file = visitor("draw", prompt, 1, 2, None, 0, False, 0.5)[1][0]["image"]
     half = annika.scaled(studio.first.basis, 0.5)
     [same] = generate(studio.first.pipe, prompt, [half], num_inference_steps=2)
     with Image.open(file) as picture:
@@ -260,7 +271,7 @@ def test_people_are_told_by_what_other_programs_call_them(studio):
 def test_people_are_kept_apart_as_by_the_library(visitor, studio):
     people = [Identity.load(visitor("sample", name, seed)) for name, seed in (("eve", 3), ("bo", 4))]
     prompt = "a photo of <eve> on the right and <bo> on the left"
-    drawn = {apart: visitor("draw", prompt, 1, 2, 0, 0, apart)[1][0]["image"] for apart in (False, True)}
+    drawn = {apart: visitor("draw", prompt, 1, 2, None, 0, apart)[1][0]["image"] for apart in (False, True)}
     for apart, file in drawn.items():
         regions = "auto" if apart else None
         [expected] = generate(studio.first.pipe, prompt, people, num_inference_steps=2, seed=0, regions=regions)
@@ -358,7 +369,7 @@ def test_another_model_says_what_is_missing(visitor, wrong, monkeypatch):
     line, basis = visitor("model", str(wrong / "tiny"), handle_file(wrong / "basis.safetensors"), None)
     assert "no instant map" in line
     assert CelebBasis.load(basis).names == CelebBasis.load(wrong / "basis.safetensors").names
-    _, [picture] = visitor("draw", "a photo of the beach", 1, 2, 0, 0)
+    _, [picture] = visitor("draw", "a photo of the beach", 1, 2, None, 0)
     assert Image.open(picture["image"]).info["model"] == "tiny"
 
 
@@ -550,7 +561,7 @@ def test_a_visitor_goes_from_photo_to_picture(page, photo, studio, tmp_path):
     identity.value.save_as(tmp_path / "ada.safetensors")
     learnt = Identity.load(tmp_path / "ada.safetensors")
     assert learnt.placeholder_token == "<ada>"
-    assert learnt.provenance["steps"] == str(DEFAULTS["celeb-basis"].max_train_steps)
+    assert learnt.provenance["steps"] == str(studio.first.default_train_steps)
 
     page.get_by_role("tab", name="Draw").click()
     prompt = page.get_by_role("textbox", name="Prompt")
@@ -622,11 +633,11 @@ def test_a_visitor_puts_two_people_in_one_picture(page):
     assert prompt.input_value() == "a photo of <eve> and <bo> on the beach"
 
 
-def test_steps_follow_the_start_that_the_chosen_model_has(page, wrong):
+def test_steps_follow_the_start_that_the_chosen_model_has(page, wrong, studio):
     from playwright.sync_api import expect
 
     steps = page.get_by_role("spinbutton", name="Steps").first
-    expect(steps).to_have_value(str(DEFAULTS["celeb-basis"].max_train_steps))
+    expect(steps).to_have_value(str(studio.first.default_train_steps))
     page.get_by_role("tab", name="Model").click()
     use = page.get_by_role("button", name="Use this model")
     use.wait_for()
@@ -640,7 +651,7 @@ def test_steps_follow_the_start_that_the_chosen_model_has(page, wrong):
     use.click()
     page.get_by_text("no instant map").wait_for()
     page.get_by_role("tab", name="Learn").click()
-    expect(steps).to_have_value(str(STEPS_FROM_MEAN))
+    expect(steps).to_have_value(str(DEFAULTS["celeb-basis"].max_train_steps))
 
 
 def test_a_reload_loses_nothing_and_a_picture_is_set_up_again(page):

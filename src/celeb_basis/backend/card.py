@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
-from ..limits import MAX_GUIDANCE, MAX_SAMPLER_STEPS, MAX_SIDE, MAX_TEMPLATES, MIN_FACE_SCALE
+from ..limits import (
+    MAX_COUNT,
+    MAX_GUIDANCE,
+    MAX_LEARNING_RATE,
+    MAX_MILESTONES,
+    MAX_SAMPLER_STEPS,
+    MAX_SIDE,
+    MAX_TEMPLATES,
+    MIN_FACE_SCALE,
+)
 from ..notation import excerpt, is_template
 
 DEFAULT_MODEL = "miniature"
@@ -36,6 +45,10 @@ class ModelCard:
     sampler: one of ddim, dpm++2m, euler, rbf, unipc, instead of the scheduler that the model brings.
     templates: captions of the training pictures, with {} for the name.
     scales: sizes of the face in a training picture, as shares of its side.
+    max_train_steps, learning_rate, num_milestones: of a fit by the default method; the steps are those from the mean
+        person, of which a fit from an instant map takes fewer.
+    face_loss: whether a fit goes on with the face loss.
+    scenes: prompts in which the model draws the person for it, with {} for the name.
     portraits: prompts that show what the model knows of a name, with {} for the name.
     face_reader: the installed reader of this model's faces; None where the model draws photographs.
     judge: the installed judge that evaluates this model's pictures.
@@ -50,6 +63,11 @@ class ModelCard:
     sampler: str | None = None
     templates: tuple[str, ...] | None = None
     scales: tuple[float, ...] | None = None
+    max_train_steps: int | None = None
+    learning_rate: float | None = None
+    num_milestones: int | None = None
+    face_loss: bool | None = None
+    scenes: tuple[str, ...] | None = None
     portraits: tuple[str, ...] | None = None
     face_reader: str | None = None
     judge: str | None = None
@@ -67,7 +85,9 @@ class ModelCard:
             raise ModelError(f"resolution={side!r} must be a multiple of 8, up to {MAX_SIDE}")
         if self.sampler is not None and self.sampler not in tuple(SAMPLERS):
             raise ModelError(f"sampler={self.sampler!r} must be one of {', '.join(SAMPLERS)}")
-        for name in ("templates", "portraits"):
+        if not isinstance(self.face_loss, bool | None):
+            raise ModelError(f"face_loss={self.face_loss!r} must be true or false")
+        for name in ("templates", "scenes", "portraits"):
             texts = getattr(self, name)
             if texts is not None and not (_is_list(texts) and all(map(is_template, texts))):
                 raise ModelError(
@@ -78,6 +98,13 @@ class ModelCard:
             _is_list(scales) and all(_is_number(s) and MIN_FACE_SCALE <= s <= 1 for s in scales)
         ):
             raise ModelError(f"scales must be shares of the picture, from {MIN_FACE_SCALE} to 1")
+        for name, least, most in (("max_train_steps", 1, MAX_COUNT), ("num_milestones", 0, MAX_MILESTONES)):
+            count = getattr(self, name)
+            if count is not None and not (type(count) is int and least <= count <= most):
+                raise ModelError(f"{name}={count!r} must be a whole number from {least} to {most}")
+        rate = self.learning_rate
+        if rate is not None and not (_is_number(rate) and 0 < rate <= MAX_LEARNING_RATE):
+            raise ModelError(f"learning_rate={rate!r} must be a number above 0, up to {MAX_LEARNING_RATE}")
         for name in ("face_reader", "judge"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
@@ -108,15 +135,18 @@ class ModelCard:
             raise ModelError(f"{path} is no model card: {excerpt(str(error), 300)}") from error
 
 
-def lay_card(folder: Path, values: Mapping[str, Any]) -> None:
-    """Write values into the card of a folder, keeping what else it says. Raises ModelError for a file that is none."""
+def lay_card(folder: Path, values: Mapping[str, Any], where_silent: Mapping[str, Any]) -> None:
+    """Write values into the card of a folder, and others where it says nothing else; what else it says is kept.
+
+    Raises ModelError for a file that is no card.
+    """
     from ..io import write_atomically  # which needs torch
 
     path = folder / FILE
     ModelCard.of(folder)
     old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     with write_atomically(path) as temporary:
-        temporary.write_text(json.dumps(old | dict(values), indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps({**where_silent, **old, **values}, indent=2) + "\n", encoding="utf-8")
 
 
 def local_path(model: str | Path) -> Path:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from .pipeline import Pipeline, model_card, model_name
+from .pipeline import Pipeline, model_card, model_name, plain
 
 
 class DrawingDefaults(NamedTuple):
@@ -63,8 +63,13 @@ def _words(pipe: Pipeline) -> list[str]:
     return re.findall(r"[a-z]+|\d+", PurePath(model_name(pipe)).name.lower())
 
 
+def _transformer(pipe: Any) -> str:
+    """Return the class of a pipeline's transformer, which tells a family in whichever of its pipelines."""
+    return type(plain(getattr(pipe, "transformer", None))).__name__
+
+
 def _has_guidance_free_transformer(pipe: Any) -> bool:
-    return type(pipe).__name__ == "FluxPipeline" and not pipe.transformer.config.guidance_embeds
+    return _transformer(pipe) == "FluxTransformer2DModel" and not pipe.transformer.config.guidance_embeds
 
 
 def _has_lcm_scheduler(pipe: Any) -> bool:
@@ -75,9 +80,9 @@ def _has_guided_lcm_unet(pipe: Any) -> bool:
     return _has_lcm_scheduler(pipe) and pipe.unet.config.get("time_cond_proj_dim") is not None
 
 
-def _transformer_named(word: str, pipeline: str) -> Callable[[Any], bool]:
-    """Return a function that tells whether a pipeline is of this class and its name has this word."""
-    return lambda pipe: type(pipe).__name__ == pipeline and word in _words(pipe)
+def _transformer_named(word: str, kind: str) -> Callable[[Any], bool]:
+    """Return a function that tells whether a pipeline's transformer is of this class and its name has this word."""
+    return lambda pipe: _transformer(pipe) == kind and word in _words(pipe)
 
 
 def _unet_named(word: str) -> Callable[[Any], bool]:
@@ -103,8 +108,8 @@ def _unet_named(word: str) -> Callable[[Any], bool]:
 SIGNS = (
     Sign("its transformer is not told the guidance", _has_guidance_free_transformer, 4, 0.0),
     Sign("its configuration says is_distilled", lambda pipe: bool(pipe.config.get("is_distilled")), 4, 1.0),
-    Sign("its name says turbo", _transformer_named("turbo", "ZImagePipeline"), 9, 0.0),
-    Sign("its name says turbo", _transformer_named("turbo", "StableDiffusion3Pipeline"), 4, 0.0),
+    Sign("its name says turbo", _transformer_named("turbo", "ZImageTransformer2DModel"), 9, 0.0),
+    Sign("its name says turbo", _transformer_named("turbo", "SD3Transformer2DModel"), 4, 0.0),
     Sign("it has an LCMScheduler, and its UNet is told the guidance", _has_guided_lcm_unet, 4, 8.0),
     Sign("it has an LCMScheduler", _has_lcm_scheduler, 4, 1.0),
     Sign("its name says turbo", _unet_named("turbo"), 1, 0.0),

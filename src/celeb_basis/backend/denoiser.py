@@ -7,13 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
-from .pipeline import model_card
+from .pipeline import model_card, signs
 
 ENCODED_AT_ONCE = 8
 FLOW = "flow_prediction"  # from the image to the noise, along a straight line
@@ -68,10 +70,12 @@ class Denoiser(ABC):
     activations_train, activations_checkpointed, activations_inference: the numbers that are alive in the network at
         its peak, in units of one image's first feature map: with all that a backward pass needs, with gradient
         checkpointing, and without gradients.
+    part: what the pipeline calls the network.
     takes_negative_prompt: whether guidance reads one; unguided_scale: the guidance up to which there is none.
     joint_attention: whether prompt and pixels, in this order, attend to themselves and each other in one attention.
     """
 
+    part: str
     activations_train: int
     activations_checkpointed: int
     activations_inference: int
@@ -79,13 +83,14 @@ class Denoiser(ABC):
     unguided_scale: float = 1.0
     joint_attention: bool = False
 
-    def __init__(self, pipe: Any, network: Any, prediction_type: str) -> None:
-        self.pipe, self.network, self.prediction_type = pipe, network, prediction_type
+    def __init__(self, pipe: Any, prediction_type: str) -> None:
+        self.pipe, self.network, self.prediction_type = pipe, getattr(pipe, self.part), prediction_type
 
-    @property
-    @abstractmethod
+    @cached_property
     def dtype(self) -> torch.dtype:
-        """Return the precision in which the network computes."""
+        """Return the precision in which the network computes, whatever its weights are stored in."""
+        dtype: torch.dtype = self.network.dtype  # walks over all modules
+        return dtype
 
     @property
     @abstractmethod
@@ -123,15 +128,22 @@ class Denoiser(ABC):
         return 0
 
     @property
+    def call_options(self) -> dict[str, Any]:
+        """Return what a call of the pipeline is told beside what the caller asks for."""
+        return {}
+
+    @property
     def digest(self) -> str:
         """Return a hash of the weights: the same for one network in any precision, another for any other.
 
         Hashed are the signs, which survive rounding to half precision.
         """
         digest = hashlib.sha256()
-        for name, weight in self.network.named_parameters():
-            digest.update(name.encode())
-            digest.update(np.packbits(torch.signbit(weight.detach()).cpu().numpy()).tobytes())
+        for prefix, module in self.network.named_modules():
+            with align_module_device(module):  # where the weights are elsewhere until they are needed
+                for name, weight in module.named_parameters(prefix, recurse=False):
+                    digest.update(name.replace("_orig_mod.", "").encode())  # of what torch.compile made
+                    digest.update(np.packbits(signs(weight)).tobytes())
         return digest.hexdigest()
 
     def cross_attention(self) -> list[nn.Module]:
@@ -161,27 +173,49 @@ class Denoiser(ABC):
         """Encode images (n, 3, H, W) in -1..1 as latents (n, c, h, w), scaled as the network wants them, float32."""
         from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
 
+        vae, latents = self.pipe.vae, []
+        with self.precise_autoencoder(), torch.no_grad():
+            for batch in images.split(ENCODED_AT_ONCE):
+                encoded = vae.encode(batch.to(vae.device, vae.dtype))
+                latents.append(retrieve_latents(encoded, sample_mode="argmax").float())
+        return self._scaled(torch.cat(latents))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents (n, c, h, w), scaled as the network wants them, as images (n, 3, H, W) in about -1..1.
+
+        Gradients flow; a backward pass has to end inside the same `precise_autoencoder`.
+        """
+        vae = self.pipe.vae
+        images: Tensor = vae.decode(self._unscaled(latents).to(vae.dtype), return_dict=False)[0]
+        return images.float()
+
+    @contextmanager
+    def precise_autoencoder(self) -> Iterator[None]:
+        """Let an autoencoder that overflows in half precision compute in single inside the block.
+
+        Going there and back changes no bit.
+        """
         vae = self.pipe.vae
         dtype = vae.dtype
-        latents = []
         try:
-            # Some autoencoders overflow in half precision; going to single and back changes no bit.
             if dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
                 vae.to(torch.float32)
-            with torch.no_grad():
-                for batch in images.split(ENCODED_AT_ONCE):
-                    encoded = vae.encode(batch.to(vae.device, vae.dtype))
-                    latents.append(retrieve_latents(encoded, sample_mode="argmax").float())
+            yield
         finally:
             if vae.dtype != dtype:
                 vae.to(dtype)
-        return self._scaled(torch.cat(latents))
 
     def _scaled(self, latents: Tensor) -> Tensor:
         """Scale latents that the autoencoder gives as the network wants them."""
         config = self.pipe.vae.config
         scaled: Tensor = (latents - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
         return scaled
+
+    def _unscaled(self, latents: Tensor) -> Tensor:
+        """Scale latents of the network as the autoencoder takes them."""
+        config = self.pipe.vae.config
+        unscaled: Tensor = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+        return unscaled
 
     def predict(
         self,

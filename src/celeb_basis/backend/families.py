@@ -20,6 +20,7 @@ class Family:
 
     name: for people.
     pipeline: the name of its class in diffusers.
+    also: those of its other pipelines, which are made of the same parts and start from pictures.
     denoiser: how it is fitted to and drawn with.
     embedding_keys: the keys of an identity's tensors in a file, by the widths of the text encoders; other programs
         look for these keys.
@@ -28,6 +29,7 @@ class Family:
         tokenizer and configuration such a file takes where they are in the cache; None where the file does not say
         which of several it needs.
     half_precision: in which its weights do not overflow.
+    tiny_autoencoder: the hub model that decodes its latents as they are, at a fraction of the cost.
     """
 
     name: str
@@ -35,8 +37,10 @@ class Family:
     denoiser: Callable[[Pipeline], Denoiser]
     embedding_keys: Mapping[tuple[int, ...], tuple[str, ...]]
     also_read: tuple[tuple[str, ...], ...] = ()
+    also: tuple[str, ...] = ()
     single_files: Mapping[str, str | None] = field(default_factory=dict)
     half_precision: torch.dtype = torch.bfloat16  # in which transformers are trained
+    tiny_autoencoder: str | None = None
 
 
 FAMILIES = (
@@ -50,6 +54,7 @@ FAMILIES = (
             "cond_stage_model.model.": None,  # some predict noise, some velocity
         },
         half_precision=torch.float16,
+        tiny_autoencoder="madebyollin/taesd",
     ),
     Family(
         "SDXL",
@@ -59,16 +64,45 @@ FAMILIES = (
         also_read=(("text_encoders_0", "text_encoders_1"),),
         single_files={"conditioner.embedders.1.": "stabilityai/stable-diffusion-xl-base-1.0"},
         half_precision=torch.float16,
+        tiny_autoencoder="madebyollin/taesdxl",
     ),
     Family(
         "Stable Diffusion 3",
         "StableDiffusion3Pipeline",
         SD3Denoiser,
         {(768, 1280, 4096): ("clip_l", "clip_g", "t5xxl"), (768, 1280): ("clip_l", "clip_g")},
+        also=(
+            "StableDiffusion3Img2ImgPipeline",
+            "StableDiffusion3InpaintPipeline",
+            "StableDiffusion3ControlNetPipeline",
+            "StableDiffusion3ControlNetInpaintingPipeline",
+        ),
+        tiny_autoencoder="madebyollin/taesd3",
     ),
-    Family("FLUX.1", "FluxPipeline", FluxDenoiser, {(768, 4096): ("clip_l", "t5xxl")}),
+    Family(
+        "FLUX.1",
+        "FluxPipeline",
+        FluxDenoiser,
+        {(768, 4096): ("clip_l", "t5xxl")},
+        also=(
+            "FluxImg2ImgPipeline",
+            "FluxInpaintPipeline",
+            "FluxControlNetPipeline",
+            "FluxControlNetImg2ImgPipeline",
+            "FluxControlNetInpaintPipeline",
+        ),
+        tiny_autoencoder="madebyollin/taef1",
+    ),
     Family("FLUX.2 klein", "Flux2KleinPipeline", Flux2KleinDenoiser, {(2560,): ("qwen3_4b",), (4096,): ("qwen3_8b",)}),
-    Family("Z-Image", "ZImagePipeline", ZImageDenoiser, {(2560,): ("qwen3_4b",)}),
+    # Its autoencoder is that of FLUX.1.
+    Family(
+        "Z-Image",
+        "ZImagePipeline",
+        ZImageDenoiser,
+        {(2560,): ("qwen3_4b",)},
+        also=("ZImageImg2ImgPipeline", "ZImageInpaintPipeline", "ZImageControlNetPipeline"),
+        tiny_autoencoder="madebyollin/taef1",
+    ),
 )
 # Families whose embeddings are recognised and refused.
 UNSUPPORTED_KEYS = {"gemma2_2b": "Lumina 2"}
@@ -76,7 +110,7 @@ UNSUPPORTED_KEYS = {"gemma2_2b": "Lumina 2"}
 
 def named_family(pipeline: str) -> Family | None:
     """Return the family of a pipeline's class, by the name of the class; None for one that is not in the table."""
-    return next((family for family in FAMILIES if family.pipeline == pipeline), None)
+    return next((family for family in FAMILIES if pipeline in (family.pipeline, *family.also)), None)
 
 
 def get_denoiser(pipe: Pipeline) -> Denoiser:

@@ -16,6 +16,7 @@ from .denoiser import FLOW, Denoiser, States
 from .pipeline import model_name
 from .text_encoders import check_lengths, expanded, text_encoders
 
+SCHNELL_LENGTH = 256  # tokens of T5
 ENCODER_ACTIVATIONS = 26  # alive in a text encoder's layer for the gradient, for each number of its states
 
 
@@ -28,6 +29,7 @@ class FlowDenoiser(Denoiser):
     and timesteps whose logit is normal.
     """
 
+    part = "transformer"
     # Counted at 1024 pixels: SD 3.5 medium 665, FLUX.1 1,030, klein 554, Z-Image 917; with gradient checkpointing at
     # most 66 between the blocks and 44 in one.
     activations_train, activations_checkpointed, activations_inference = 1050, 110, 30
@@ -38,14 +40,9 @@ class FlowDenoiser(Denoiser):
                 f"{model_name(pipe)} has a {type(pipe.scheduler).__name__}: a transformer that predicts a flow needs "
                 "one of flow matching, such as FlowMatchEulerDiscreteScheduler"
             )
-        super().__init__(pipe, pipe.transformer, FLOW)
+        super().__init__(pipe, FLOW)
         # From the configuration, as drawing leaves its own timesteps in a scheduler.
         self._sigmas: Tensor = type(pipe.scheduler).from_config(pipe.scheduler.config).sigmas
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.network.dtype
-        return dtype
 
     @property
     def in_channels(self) -> int:
@@ -132,12 +129,22 @@ class PackedDenoiser(FlowDenoiser):
 class FluxDenoiser(PackedDenoiser):
     """The transformer of FLUX.1, which reads CLIP's pooled state and T5's states, and is told the guidance."""
 
+    @property
+    def max_sequence_length(self) -> int:
+        # As its makers read prompts with schnell, of which diffusers' documentation says that it takes no more.
+        return super().max_sequence_length if self.network.config.guidance_embeds else SCHNELL_LENGTH
+
+    @property
+    def call_options(self) -> dict[str, Any]:
+        return {"max_sequence_length": self.max_sequence_length}
+
     def encode_prompts(self, prompts: Sequence[str]) -> tuple[States, Tensor | None]:
-        states, pooled, _ = self.pipe.encode_prompt(list(prompts))
+        states, pooled, _ = self.pipe.encode_prompt(list(prompts), max_sequence_length=self.max_sequence_length)
         return states, pooled
 
     def embeds(self, prompts: Sequence[str], negative_prompt: str | None) -> dict[str, Tensor]:
-        states, pooled, _ = self.pipe.encode_prompt(list(prompts))
+        states, pooled = self.encode_prompts(prompts)
+        assert isinstance(states, Tensor) and pooled is not None
         return {"prompt_embeds": states, "pooled_prompt_embeds": pooled}
 
     def map_size(self, args: tuple[Any, ...], options: Mapping[str, Any]) -> tuple[int, int]:
@@ -186,12 +193,20 @@ class Flux2KleinDenoiser(PackedDenoiser):
     def _templated(self, prompt: str) -> str:
         return _in_chat(self.pipe.tokenizer, prompt, enable_thinking=False)
 
+    def _statistics(self) -> tuple[Tensor, Tensor]:
+        """Return the mean and the deviation of the autoencoder's latents, of 2 x 2 each: (1, channels, 1, 1)."""
+        bn, epsilon = self.pipe.vae.bn, self.pipe.vae.config.batch_norm_eps
+        return bn.running_mean.view(1, -1, 1, 1), (bn.running_var.view(1, -1, 1, 1) + epsilon).sqrt()
+
     def _scaled(self, latents: Tensor) -> Tensor:
-        vae = self.pipe.vae
         squares: Tensor = self.pipe._patchify_latents(latents)
-        mean, variance = (values.view(1, -1, 1, 1).to(squares) for values in (vae.bn.running_mean, vae.bn.running_var))
-        scaled: Tensor = (squares - mean) / (variance + vae.config.batch_norm_eps).sqrt()
-        return scaled
+        mean, deviation = (each.to(squares) for each in self._statistics())
+        return (squares - mean) / deviation
+
+    def _unscaled(self, latents: Tensor) -> Tensor:
+        mean, deviation = (each.to(latents) for each in self._statistics())
+        unscaled: Tensor = self.pipe._unpatchify_latents(latents * deviation + mean)
+        return unscaled
 
     def _output(self, noisy: Tensor, timesteps: Tensor, states: list[Tensor], pooled: Tensor | None) -> Tensor:
         pipe, text = self.pipe, torch.stack(states)

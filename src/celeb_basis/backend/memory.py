@@ -11,7 +11,8 @@ import torch
 from ..errors import ModelError
 from .denoiser import Denoiser
 from .families import get_denoiser
-from .pipeline import Pipeline
+from .pipeline import CAST, Pipeline, weight_storage
+from .text_encoders import text_encoders
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,8 @@ RESERVE = GIB // 2  # on a GPU, for workspaces and gaps
 # and in the autoencoder before a fit.
 FITTED, DRAWN, CODED = 4, 8, 8
 VAE_ACTIVATIONS = 960  # alive in the autoencoder at its peak, a pixel
+# ... and with all that the gradient of a decoded picture needs, without and with gradient checkpointing.
+DECODED, DECODED_CHECKPOINTED = 6_000, 3_600
 TILE = 512  # pixels
 MAX_DRAWN = 64  # images at once on a GPU; more are not faster
 
@@ -50,6 +53,7 @@ def place(pipe: Pipeline, device: torch.device, free: int | None = None) -> None
         denoiser.pipe.to(device)
     if CHECKPOINT in taken:
         denoiser.network.enable_gradient_checkpointing()
+        pipe.vae.enable_gradient_checkpointing()
     if SLICE in taken:
         pipe.vae.enable_slicing()
     if TILES in taken:
@@ -126,6 +130,20 @@ def images_at_once(denoiser: Denoiser) -> int:
     return max(FITTED, free // fitted_bytes(denoiser))
 
 
+def compared_at_once(denoiser: Denoiser) -> int:
+    """Return how many pictures may go through the denoiser and the decoder at once, with gradients through both."""
+    free = free_bytes(next(denoiser.network.parameters()).device)
+    return max(1, free // (fitted_bytes(denoiser) + decoded_bytes(denoiser)))
+
+
+def decoded_bytes(denoiser: Denoiser) -> int:
+    """Return the bytes that a picture takes in the decoder with its gradient."""
+    vae = denoiser.pipe.vae
+    alive = DECODED_CHECKPOINTED if getattr(vae, "is_gradient_checkpointing", False) else DECODED
+    upcast = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+    return int(denoiser.resolution**2 * alive * (4 if upcast else vae.dtype.itemsize))
+
+
 def fitted_bytes(denoiser: Denoiser) -> int:
     """Return the bytes that a training image takes in a step of a fit."""
     alive = (
@@ -169,10 +187,17 @@ def _bytes(pipe: Pipeline) -> dict[str, int]:
 
 
 def check_trainable(pipe: Pipeline) -> None:
-    """Raise ModelError for a model that is too large for its GPU, where it can only draw."""
-    if hasattr(get_denoiser(pipe).network, "_hf_hook"):
+    """Raise ModelError for a model that can only draw, as its weights are not at hand for the gradient."""
+    networks = [get_denoiser(pipe).network, *(encoder for _, _, encoder in text_encoders(pipe))]
+    storage = set().union(*map(weight_storage, networks))
+    if CAST in storage:
         raise ModelError(
-            "this model does not fit the GPU as a whole, so it can draw but not be fitted to: use a larger GPU, "
-            "a smaller model, or the CPU",
+            "the weights of this model are cast for each layer, so it can draw but not be fitted to: load it again "
+            "without layerwise casting"
+        )
+    if storage:
+        raise ModelError(
+            "the parts of this model take turns on its device, so it can draw but not be fitted to: use a larger GPU, "
+            "a smaller model, or the CPU, without offloading",
             argument="device",
         )

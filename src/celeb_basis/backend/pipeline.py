@@ -8,7 +8,9 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
-from torch import nn
+import torch
+from accelerate.hooks import CpuOffload
+from torch import Tensor, nn
 
 from .card import ModelCard
 
@@ -55,6 +57,64 @@ def model_name(pipe: Pipeline) -> str:
 def model_card(pipe: Pipeline) -> ModelCard:
     """Return the card that was loaded with the model, or an empty one."""
     return getattr(pipe, "card", None) or ModelCard()
+
+
+def signs(weight: Tensor) -> Any:
+    """Return which numbers of a weight are negative, as an array of NumPy; rounding changes no sign."""
+    weight = weight.detach()
+    if weight.dtype.itemsize == 1 and weight.is_floating_point():  # of which PyTorch asks no signs
+        weight = weight.bfloat16()
+    return torch.signbit(weight).cpu().numpy()
+
+
+# Where the weights of a network are while they are not needed; in the last case in another precision.
+IN_TURN, BY_LAYER, IN_GROUPS, CAST = "model offload", "sequential offload", "group offload", "layerwise casting"
+
+
+def weight_storage(network: nn.Module) -> set[str]:
+    """Return which of IN_TURN, BY_LAYER, IN_GROUPS and CAST accelerate and diffusers do with a network's weights."""
+    found: set[str] = set()
+    for module in network.modules():
+        own = getattr(module, "_hf_hook", None)
+        for fetched in getattr(own, "hooks", [own]):
+            if isinstance(fetched, CpuOffload):
+                found.add(IN_TURN)
+            elif getattr(fetched, "offload", False):
+                found.add(BY_LAYER)
+        names = getattr(getattr(module, "_diffusers_hook", None), "hooks", {})
+        found |= {
+            what for name, what in (("group_offloading", IN_GROUPS), ("layerwise_casting", CAST)) if name in names
+        }
+    return found
+
+
+def plain(module: Any) -> Any:
+    """Return the module itself where torch.compile made another of it."""
+    return getattr(module, "_orig_mod", module)
+
+
+def uncompile(undo: ExitStack, pipe: Pipeline, part: str) -> None:
+    """Let a part of a pipeline run as it was before torch.compile, until `undo` is closed.
+
+    Compiled code does not look for hooks that come after it.
+    """
+    own = getattr(pipe, part)
+    if plain(own) is not own:
+        undo.callback(setattr, pipe, part, own)
+        setattr(pipe, part, plain(own))
+    for module in list(plain(own).modules()):
+        for name, child in list(module.named_children()):
+            if plain(child) is not child:
+                undo.callback(setattr, module, name, child)
+                setattr(module, name, plain(child))
+        if module._compiled_call_impl is not None:
+            undo.callback(setattr, module, "_compiled_call_impl", module._compiled_call_impl)
+            module._compiled_call_impl = None
+
+
+def has_safety_checker(pipe: Pipeline) -> bool:
+    """Return whether a pipeline makes pictures black that its checker objects to."""
+    return getattr(pipe, "safety_checker", None) is not None
 
 
 @contextmanager

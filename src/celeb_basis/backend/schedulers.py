@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import PromptError
 from .card import SAMPLERS
+from .defaults import drawing_defaults
 from .pipeline import Pipeline
 
 MAX_FEW_STEPS = 14
@@ -19,6 +20,19 @@ def get_scheduler(pipe: Pipeline, sampler: str) -> Any:
     if sampler not in SAMPLERS:
         raise PromptError(f"there is no sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}", argument="sampler")
     return resolve_name(SAMPLERS[sampler]).from_config(pipe.scheduler.config)
+
+
+def drawn_with(
+    pipe: Pipeline, num_inference_steps: int | None, guidance_scale: float | None, sampler: str | None
+) -> tuple[int, float, str]:
+    """Return the steps, the guidance and the scheduler's class with which a pipeline draws; None is its own default."""
+    defaults = drawing_defaults(pipe)
+    scheduler = pipe.scheduler if sampler is None else get_scheduler(pipe, sampler)
+    return (
+        defaults.num_inference_steps if num_inference_steps is None else num_inference_steps,
+        defaults.guidance_scale if guidance_scale is None else guidance_scale,
+        type(scheduler).__name__,
+    )
 
 
 @contextmanager

@@ -8,24 +8,32 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 import math
 import random
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor, nn
 
 from ..errors import PromptError
 from ..limits import MAX_NAME_LENGTH, MAX_PROMPT_LENGTH
 from ..notation import PLACEHOLDER, check_token, excerpt
-from .pipeline import Pipeline, hook, pipeline_lock
+from .pipeline import Pipeline, hook, model_name, pipeline_lock, plain, signs, uncompile
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = ("", "_2", "_3")  # of a pipeline's text_encoder and tokenizer
+MARKED = 256  # words of a vocabulary whose rows are compared
+MOST_DIFFERING = 0.25  # of them, between a model and a fine-tune of it
 TOKENS = 2  # a name is a first and a last token
 POOL_AT_HIGHEST_ID = 2  # the eos_token_id with which transformers pools at the highest id of a prompt
 # How vocabularies write a whole word: CLIP with an end, language models with the space before it.
@@ -38,7 +46,15 @@ _extended: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 def text_encoders(pipe: Pipeline) -> list[tuple[str, Any, Any]]:
     """Return for each text encoder: the suffix of the pipeline's attributes, the tokenizer, the encoder."""
     found = [(s, getattr(pipe, f"tokenizer{s}", None), getattr(pipe, f"text_encoder{s}", None)) for s in SUFFIXES]
-    return [(s, tokenizer, encoder) for s, tokenizer, encoder in found if encoder is not None]
+    return [(s, tokenizer, plain(encoder)) for s, tokenizer, encoder in found if encoder is not None]
+
+
+@contextmanager
+def embedding_table(encoder: Any) -> Iterator[Tensor]:
+    """Yield a text encoder's embedding table, from wherever the weights are while they are not needed."""
+    embedding = encoder.get_input_embeddings()
+    with align_module_device(embedding):
+        yield embedding.weight.detach()
 
 
 def embedding_dims(pipe: Pipeline) -> tuple[int, ...]:
@@ -55,8 +71,8 @@ def name_rows(pipe: Pipeline, names: Sequence[str]) -> tuple[Tensor, list[str]]:
     index = torch.tensor(list(kept), dtype=torch.long).reshape(len(kept), len(text_encoders(pipe)), TOKENS)
     rows = []
     for i, (_, _, encoder) in enumerate(text_encoders(pipe)):
-        table = encoder.get_input_embeddings().weight.detach()
-        rows.append(table[index[:, i].to(table.device)].float().cpu())
+        with embedding_table(encoder) as table:
+            rows.append(table[index[:, i].to(table.device)].float().cpu())
     return torch.cat(rows, dim=-1), list(kept.values())
 
 
@@ -114,11 +130,11 @@ def fingerprint(pipe: Pipeline) -> str:
     """
     digest = hashlib.sha256()
     for _, tokenizer, encoder in text_encoders(pipe):
-        table = encoder.get_input_embeddings().weight.detach()
-        version = 0 if table.is_inference() else table._version  # inference tensors do not count their changes
-        key = (table.data_ptr(), version, tuple(table.shape), table.dtype, tokenizer.vocab_size)
-        if encoder not in _fingerprints or _fingerprints[encoder][0] != key:
-            _fingerprints[encoder] = key, _hash_table(tokenizer, table)
+        with embedding_table(encoder) as table:
+            version = 0 if table.is_inference() else table._version  # inference tensors do not count their changes
+            key = (table.data_ptr(), version, tuple(table.shape), table.dtype, tokenizer.vocab_size)
+            if encoder not in _fingerprints or _fingerprints[encoder][0] != key:
+                _fingerprints[encoder] = key, _hash_table(tokenizer, table)
         digest.update(_fingerprints[encoder][1].encode())
     return digest.hexdigest()
 
@@ -129,8 +145,56 @@ def _hash_table(tokenizer: Any, table: Tensor) -> str:
     words = sorted((i, word) for word, i in tokenizer.get_vocab().items() if i < size)
     digest = hashlib.sha256(repr((table[:size].shape, words)).encode())
     for rows in table[:size].split(2**14):  # a language model's table is large
-        digest.update(torch.signbit(rows).to(torch.uint8).cpu().numpy().tobytes())
+        digest.update(signs(rows).tobytes())
     return digest.hexdigest()
+
+
+def word_marks(pipe: Pipeline) -> str:
+    """Return a byte, in hexadecimal, of the row of each of up to MARKED words of each text encoder's vocabulary.
+
+    A fine-tune that changed some rows of the table has nearly all of them in common with the model it came from, and
+    another fingerprint. Another model has one in 256.
+    """
+    marks = []
+    for _, tokenizer, encoder in text_encoders(pipe):
+        known = ((WHOLE_WORD.fullmatch(piece), i) for piece, i in tokenizer.get_vocab().items())
+        words = sorted((word[0], i) for word, i in known if word and i < tokenizer.vocab_size)
+        count = min(MARKED, len(words))
+        chosen = torch.tensor([words[k * len(words) // count][1] for k in range(count)], dtype=torch.long)
+        with embedding_table(encoder) as table:
+            rows = signs(table[chosen.to(table.device)])
+        marks += [hashlib.sha256(np.packbits(row).tobytes()).hexdigest()[:2] for row in rows]
+    return "".join(marks)
+
+
+def same_model(made_for: tuple[str, str], own: tuple[str, str], what: str, model: str) -> bool:
+    """Return whether text encoders are those that something was made for, or all but a few of their rows are.
+
+    made_for, own: the fingerprint and the word marks of each; what, model: their names, for the log, which says how
+    many words differ.
+    """
+    if made_for[0] == own[0]:
+        return True
+    pairs = [(made_for[1][i : i + 2], own[1][i : i + 2]) for i in range(0, len(own[1]), 2)]
+    differing = sum(one != other for one, other in pairs)
+    if len(made_for[1]) != len(own[1]) or not pairs or differing > MOST_DIFFERING * len(pairs):
+        return False
+    _tell_difference(what, model, differing, len(pairs))
+    return True
+
+
+def made_for(pipe: Pipeline, made_for: tuple[str, str], what: str) -> bool:
+    """Return whether something was made for a pipeline's text encoders, or for nearly those; see `same_model`."""
+    own = fingerprint(pipe)
+    return own == made_for[0] or same_model(made_for, (own, word_marks(pipe)), what, model_name(pipe))
+
+
+@cache  # once, not for each picture
+def _tell_difference(what: str, model: str, differing: int, words: int) -> None:
+    logger.warning(
+        f"{what} was made for another model, whose text encoder differs from that of {excerpt(model)} in "
+        f"{differing or 'none'} of {words} words compared: likeness may suffer"
+    )
 
 
 def check_placeholder(pipe: Pipeline, token: str, count: int = TOKENS) -> None:
@@ -179,6 +243,7 @@ def placeholders(pipe: Pipeline, vectors: Mapping[str, Tensor]) -> Iterator[None
         for (suffix, tokenizer, encoder), value in zip(
             text_encoders(pipe), values.split(embedding_dims(pipe), dim=-1), strict=True
         ):
+            uncompile(undo, pipe, f"text_encoder{suffix}")
             extended = _extend(tokenizer, parts, lstrip=not hasattr(pipe, "maybe_convert_prompt"))
             undo.callback(setattr, pipe, f"tokenizer{suffix}", tokenizer)
             setattr(pipe, f"tokenizer{suffix}", extended)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backend.card import FILE, ModelCard, lay_card
 from ..errors import BasisError
+from ..fit.recipe import recipe_for_card
 from .info import describe_basis, describe_instant_map
 from .options import (
     Progress,
@@ -36,8 +38,11 @@ if TYPE_CHECKING:
     from ..known_names import Portraits
     from ..model import Model
 
+logger = logging.getLogger(__name__)
+
 NUM_IMAGES = 4  # as in known_names, which imports torch
 MIN_NAMES = 40  # drawn before a first basis is made of them
+SOME = 400  # names of which the log says how long they take
 SAVE_EVERY = 30  # seconds of drawing that may have to be done again, or longer where making the files takes long
 
 
@@ -136,8 +141,8 @@ class Files:
         basis, instant_map, faces = (out / f"{name}.safetensors" for name in ("basis", "instant_map", "faces"))
         return cls(basis, instant_map, faces, folder=out)
 
-    def save(self, basis: CelebBasis, instant_map: InstantMap | None) -> None:
-        """Write what there is."""
+    def save(self, basis: CelebBasis, instant_map: InstantMap | None, recipe: Mapping[str, Any]) -> None:
+        """Write what there is; the recipe stands in a card that does not say otherwise."""
         if self.folder:
             make_folder(self.folder)
         basis.save(self.basis)
@@ -145,7 +150,7 @@ class Files:
             instant_map.save(self.instant_map)
         if self.folder:
             names = {"basis": self.basis.name} | ({"instant_map": self.instant_map.name} if instant_map else {})
-            lay_card(self.folder, names)
+            lay_card(self.folder, names, recipe)
 
 
 def make_basis(args: argparse.Namespace) -> dict[str, Any]:
@@ -167,6 +172,7 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
     unknown: dict[str, str] = {}
     instant_map: InstantMap | None = None
     drawn: dict[str, Any] = {}
+    recipe = recipe_for_card(model.card) if args.filter else {}
     if args.filter:
         made_up = model.made_up_names(people)
         wanted = {*made_up, *people}
@@ -193,7 +199,7 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
         }
     else:
         basis = CelebBasis.from_pipeline(pipe, people, args.n_components)
-    files.save(basis, instant_map)
+    files.save(basis, instant_map, recipe)
     dropped |= unknown
     reasons = list(dropped.values())
     report = describe_basis(basis) | drawn | {
@@ -228,7 +234,7 @@ def _download(args: argparse.Namespace, files: Files) -> dict[str, Any]:
     instant_map = None if found is None else InstantMap.load(found)
     if instant_map is not None:
         instant_map.check(basis)
-    files.save(basis, instant_map)
+    files.save(basis, instant_map, {})
     report = describe_basis(basis) | {"file": str(files.basis)}
     if instant_map is not None:
         report |= describe_instant_map(instant_map) | {"instant_map_file": str(files.instant_map)}
@@ -291,15 +297,23 @@ def _draw(
         )
     if files.folder:
         make_folder(files.folder)
-    due, note = begun, ""
+    due, note, first = begun, "", None
     try:
         with Progress(quiet=args.quiet) as bar:
             for faces, left in finding:
                 now = time.monotonic()
+                if first is None:  # it took longer than the others will
+                    first = now, int(faces.num_images.sum())
+                elif first[1] and (speed := (int(faces.num_images.sum()) - first[1]) / (now - first[0]) * 30):
+                    some, first = min(len(people), SOME), (now, 0)
+                    logger.info(
+                        f"draws {speed:.3g} names a minute here, two pictures each: {some / speed:.1f} minutes for "
+                        f"{'the first ' if some < len(people) else ''}{some}"
+                    )
                 if now >= due and len(set(faces.names) - set(made_up)) > MIN_NAMES:
                     faces.save(files.faces)
                     basis, instant_map = make(faces)
-                    files.save(basis, instant_map)
+                    files.save(basis, instant_map, recipe_for_card(model.card))
                     note = f"leave-one-out R2 of the map {instant_map.loo_r2:.2f}" if instant_map else ""
                     due = time.monotonic() + max(SAVE_EVERY, 10 * (time.monotonic() - now))
                 done = int(faces.num_images.sum())
@@ -310,4 +324,9 @@ def _draw(
         if faces is not None:
             faces.save(files.faces)
     assert faces is not None
+    if not faces.found.any():
+        logger.warning(
+            f"none of the {int(faces.num_images.sum())} pictures so far shows exactly one face, so there is no instant "
+            "map yet"
+        )
     return faces

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import CelebBasisError, printable
-from . import basis, blend, demo, evaluate, fit, fleet, generate, info, miniature, people, sample, web
+from . import basis, blend, check, demo, evaluate, fit, fleet, generate, info, miniature, people, sample, web
 from .completion import add_completion
 from .options import Parser
 from .signals import Stop, at_once
@@ -128,7 +128,7 @@ celeb-basis COMMAND --help shows more examples. Only fit photos of people who ag
     add_completion(parser)
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
-    for command in (basis, fit, blend, sample, generate, people, demo, miniature, evaluate, fleet, info, web):
+    for command in (basis, fit, blend, sample, generate, people, demo, miniature, evaluate, check, fleet, info, web):
         command.add_commands(commands)
     return parser
 

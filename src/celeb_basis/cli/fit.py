@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BasisError, OutputError, PhotoError, PromptError
-from ..fit.recipe import DEFAULTS, STEPS_FROM_MEAN, Recipe
+from ..fit.recipe import DEFAULT_METHOD, DEFAULTS, Recipe
 from .options import (
     Progress,
     add_basis,
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-METHOD = "celeb-basis"
-
 
 def add_commands(commands: Any) -> None:
     """Add this command to the parser."""
@@ -60,6 +58,7 @@ def add_commands(commands: Any) -> None:
         fit me.jpg --name annika --steps 0
         fit me.jpg --name annika --method textual-inversion
         fit me.jpg --name annika --model stable-diffusion-v1-5/stable-diffusion-v1-5
+        fit me.jpg --name annika --minutes 3 --milestones 8
         fit me.jpg --name annika --minutes 3 --batch-size 1 --resolution 256 --model sd15 --basis sd15.safetensors""",
         "Without --basis, a model whose card names none gets one that is made of the shipped names and kept for the "
         "next time. With --steps 0 the instant map alone places the person, without any training.",
@@ -96,7 +95,10 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
         "--instant-map", type=Path, metavar="FILE", help="instant map (default: the one beside the basis)"
     )
     parser.add_argument(
-        "--method", choices=DEFAULTS, default=METHOD, help=f"what is learnt, and how (default: {METHOD})"
+        "--method",
+        choices=DEFAULTS,
+        default=DEFAULT_METHOD,
+        help=f"what is learnt, and how (default: {DEFAULT_METHOD})",
     )
     parser.add_argument(
         "--init", choices=("instant", "mean"), help="where to start (default: instant if there is a map)"
@@ -109,7 +111,8 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
         dest="max_train_minutes",
         type=positive_float,
         metavar="M",
-        help="time limit: take as many steps as it allows",
+        help="time limit, by whose end the learning rate has fallen (default: none on a CPU or with --steps; else "
+        f"{DEFAULTS[DEFAULT_METHOD].max_gpu_minutes:g} a person)",
     )
     parser.add_argument(
         "--lr",
@@ -126,6 +129,20 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
         help=f"images per step ({_defaults('train_batch_size')})",
     )
     parser.add_argument(
+        "--milestones",
+        dest="num_milestones",
+        type=nonnegative_int,
+        metavar="N",
+        help="how often the person is drawn on the way, to keep the best; 0 takes the last step (default: as the "
+        f"model's card says, or {DEFAULTS[DEFAULT_METHOD].num_milestones})",
+    )
+    parser.add_argument(
+        "--max-radius",
+        type=positive_float,
+        metavar="R",
+        help="how far the person may be from the mean, where a typical celebrity is at 1 (default: 1)",
+    )
+    parser.add_argument(
         "--num-train-images",
         type=positive_int,
         default=Recipe.num_train_images,
@@ -134,6 +151,12 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--resolution", type=positive_int, metavar="PIXELS", help="side of a training image (default: the model's)"
+    )
+    parser.add_argument(
+        "--face-loss",
+        action=argparse.BooleanOptionalAction,
+        help="go on with the face loss: the model draws the person, the face reader compares (default: as the model's "
+        "card says)",
     )
     parser.add_argument("--largest-face", action="store_true", help="if a photo shows several faces, take the largest")
     parser.add_argument("--mixed", action="store_true", help="take photos of different people for a mix of them")
@@ -145,15 +168,15 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
 
 def _defaults(setting: str) -> str:
     """Return the default of a setting, and the methods that have another."""
-    usual = getattr(DEFAULTS[METHOD], setting)
+    usual = getattr(DEFAULTS[DEFAULT_METHOD], setting)
     others = [f"{name}: {value:g}" for name, own in DEFAULTS.items() if (value := getattr(own, setting)) != usual]
     return f"default: {usual:g}; {', '.join(others)}" if others else f"default: {usual:g}"
 
 
 def _steps() -> str:
     """Return how many steps the methods take."""
-    others = [f"{name}: {own.max_train_steps}" for name, own in DEFAULTS.items() if name != METHOD]
-    ours = f"{DEFAULTS[METHOD].max_train_steps} from the instant map, {STEPS_FROM_MEAN} from the mean"
+    others = [f"{name}: {own.max_train_steps}" for name, own in DEFAULTS.items() if name != DEFAULT_METHOD]
+    ours = f"as the model's card says, or {DEFAULTS[DEFAULT_METHOD].max_train_steps}, and fewer from an instant map"
     return f"default: {ours}; {', '.join(others)}"
 
 
@@ -161,11 +184,14 @@ def resolve(args: argparse.Namespace) -> tuple[CelebBasis | None, InstantMap | N
     """Return the basis and the instant map asked for, or those of the model; its weights are not loaded for it."""
     from ..model import resolve_basis
 
-    starts_instant = args.method == METHOD and args.init != "mean"
+    starts_instant = args.method == DEFAULT_METHOD and args.init != "mean"
     if not starts_instant and args.instant_map:
         raise BasisError("this start needs no instant map: leave it out", argument="instant_map")
-    if args.method != METHOD and args.init:
-        raise BasisError(f"only --method {METHOD} has a choice of starts: leave it out", argument="init")
+    for name, value in (("init", args.init), ("max_radius", args.max_radius)):
+        if args.method != DEFAULT_METHOD and value is not None:
+            raise BasisError(f"this option is for --method {DEFAULT_METHOD} alone: leave it out", argument=name)
+    if args.face_loss and args.method != DEFAULT_METHOD:
+        raise BasisError(f"only --method {DEFAULT_METHOD} has a face loss: leave it out", argument="face_loss")
     basis, instant_map = resolve_basis(args.model, args.basis, args.instant_map)
     if not starts_instant:
         instant_map = None
@@ -186,7 +212,10 @@ def method_and_recipe(args: argparse.Namespace) -> tuple[str | Method, dict[str,
     from ..fit.methods import CelebBasisMethod
 
     recipe = {name: getattr(args, name) for name in RECIPE}
-    return CelebBasisMethod(init=args.init) if args.method == METHOD else args.method, recipe
+    if args.method != DEFAULT_METHOD:
+        return args.method, recipe
+    radius = {} if args.max_radius is None else {"max_radius": args.max_radius}
+    return CelebBasisMethod(init=args.init, **radius), recipe
 
 
 RECIPE = (
@@ -196,6 +225,8 @@ RECIPE = (
     "train_batch_size",
     "num_train_images",
     "resolution",
+    "num_milestones",
+    "face_loss",
     "seed",
 )
 
@@ -222,9 +253,12 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     advise(outs, vocabulary(model.pipe))
     start = time.perf_counter()
     what = f"fitting {names[0] if len(names) == 1 else f'{len(names)} people'}"
+    note = ""
     with Progress(quiet=args.quiet) as bar:
         for step in model.fit_steps(faces, method=method, **recipe):
-            bar(step.step, step.max_train_steps, what)
+            if step.likeness:
+                note = f"likeness {sum(step.likeness) / len(step.likeness):.2f} at step {step.step}"
+            bar(step.step, step.max_train_steps, what, note)
     seconds = time.perf_counter() - start
     make_folder(outs[0].parent)
     features = {name: mean_feature(own) for name, own in faces.items()}

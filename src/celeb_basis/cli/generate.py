@@ -19,6 +19,7 @@ from .options import (
     add_sampling,
     check_file,
     check_folder,
+    fraction,
     load_model,
     make_folder,
     named_file,
@@ -57,6 +58,8 @@ def add_commands(commands: Any) -> None:
         generate "<annika> and <tovik>" --identity annika.safetensors --identity tovik.safetensors --apart
         generate "<annika> and tom hanks" --identity annika.safetensors --region annika=0,0,.5,1
         generate "a photo of <annika> smiling" --identity annika.safetensors --strength .8
+        generate "a photo of <annika>, watercolour" --identity annika.safetensors --lora watercolour.safetensors=.8
+        generate "a photo of <annika> in a café" --identity annika.safetensors --image café.jpg --image-strength .6
         generate "a pencil sketch of <bodil>" --identity bodil=annika.safetensors -o sketch.png
         generate "a photo of <annika> in the snow" --identity annika.safetensors --photo me.jpg -n 16 --best 4
         generate --like a-photo-of-annika-on-the-beach-0.png --seed 5
@@ -103,6 +106,12 @@ def add_commands(commands: Any) -> None:
         metavar="NAME=LEFT,TOP,RIGHT,BOTTOM",
         help="box of one person, in shares of the picture from left and top; repeat for each",
     )
+    start = generate.add_argument_group("starting from a picture")
+    start.add_argument("--image", type=Path, metavar="FILE", help="a picture to draw anew")
+    start.add_argument("--mask-image", type=Path, metavar="FILE", help="draw only what is white in this picture anew")
+    start.add_argument(
+        "--image-strength", type=fraction, metavar="S", help="how much is drawn anew, up to 1 (default: the pipeline's)"
+    )
     add_model(generate, default=None, described="that of the identities, or miniature")
     generate.add_argument(
         "-n", "--num-images", type=positive_int, default=1, metavar="N", help="pictures of each prompt (default: 1)"
@@ -123,7 +132,16 @@ def add_commands(commands: Any) -> None:
     )
     add_face_reader(generate)
     add_sampling(generate)
-    generate.set_defaults(width=None, height=None)
+    generate.add_argument("--width", type=positive_int, metavar="N", help="in pixels (default: the model's)")
+    generate.add_argument("--height", type=positive_int, metavar="N", help="in pixels (default: the model's)")
+    generate.add_argument(
+        "--lora",
+        type=_lora,
+        action="append",
+        default=[],
+        metavar="FILE[=WEIGHT]",
+        help="a LoRA beside the people; repeat for several",
+    )
     generate.add_argument("--negative-prompt", metavar="TEXT", help="what the picture should not show")
     generate.add_argument("--seed", type=nonnegative_int, help="picture i starts from seed + i (default: 0)")
     generate.add_argument(
@@ -139,6 +157,7 @@ def add_commands(commands: Any) -> None:
 
 def draw(args: argparse.Namespace) -> dict[str, Any]:
     from ..backend.hub import local_vocabulary
+    from ..backend.lora import check_files, loras
     from ..generate import check_people
     from ..image_files import how_drawn
     from ..regions import columns
@@ -152,11 +171,13 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
     if like:
         take_settings(args, like, prompts[0], tokens)
     args.seed = args.seed or 0
+    starts = _starts(args)
+    lora_files = check_files(args.lora)
     jobs = _jobs(args, prompts)
     strengths = _strengths(args, tokens)
     regions = _regions(args.region, tokens, prompts)
     args.model = args.model or model_of(list(people.values()), like)
-    check_people(prompts, tokens, local_vocabulary(args.model))
+    check_people(prompts, tokens, local_vocabulary(args.model), args.negative_prompt)
     photos = _photos(args, tokens)
     _check_best(args, people, photos)
     model = load_model(args, basis=args.basis)
@@ -166,15 +187,16 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
     features = _features(args, model, people, photos)
     pictures: list[Picture] = []
     model.pipe.set_progress_bar_config(disable=True if args.quiet else None, desc="drawing")
-    for _, own in groupby(jobs, lambda job: job.prompt):
-        drawn: list[Picture] = []
-        for job in own:
-            drawn += _draw(args, model, job, people, regions, features)
-            if not args.best:  # what is done is kept, whatever comes after it
-                pictures += _save(args, drawn)
-                drawn = []
-        if args.best:
-            pictures += _save(args, sorted(drawn, key=lambda picture: picture.score, reverse=True)[: args.best])
+    with loras(model.pipe, lora_files):
+        for _, own in groupby(jobs, lambda job: job.prompt):
+            drawn: list[Picture] = []
+            for job in own:
+                drawn += _draw(args, model, job, people, regions, features, starts)
+                if not args.best:  # what is done is kept, whatever comes after it
+                    pictures += _save(args, drawn)
+                    drawn = []
+            if args.best:
+                pictures += _save(args, sorted(drawn, key=lambda picture: picture.score, reverse=True)[: args.best])
     return {
         **({"prompts": str(args.prompts)} if args.prompts else {"prompt": prompts[0]}),
         "seed": args.seed,
@@ -207,6 +229,7 @@ def _draw(
     people: Mapping[str, Identity],
     regions: Mapping[str, Box],
     features: Mapping[str, Tensor],
+    starts: Mapping[str, Image.Image],
 ) -> list[Picture]:
     """Draw the pictures of a job, and compare those in them with what is known of their faces."""
     from ..image_files import likeness_text
@@ -214,7 +237,7 @@ def _draw(
 
     images = model.generate(
         job.prompt,
-        [identity for token, identity in people.items() if mentions(job.prompt, token)],
+        [identity for token, identity in people.items() if mentions(f"{job.prompt} {args.negative_prompt}", token)],
         negative_prompt=args.negative_prompt,
         num_images_per_prompt=len(job.files),
         num_inference_steps=args.num_inference_steps,
@@ -222,9 +245,11 @@ def _draw(
         sampler=args.sampler,
         width=args.width,
         height=args.height,
+        strength=args.image_strength,
         seed=job.seed,
         batch_size=AT_ONCE,
         regions="auto" if args.apart else {n: box for n, box in regions.items() if mentions(job.prompt, n)} or None,
+        **starts,
     )
     known = {token: feature for token, feature in features.items() if mentions(job.prompt, token)}
     found = []
@@ -234,6 +259,18 @@ def _draw(
             image.info["likeness"] = likeness_text(alike)
         found.append(Picture(image, file, alike))
     return found
+
+
+def _starts(args: argparse.Namespace) -> dict[str, Image.Image]:
+    """Return the pictures from which drawing starts. Raises PromptError for options that need one."""
+    from ..faces.photo import open_photo
+
+    given = {name: getattr(args, name) for name in ("image", "mask_image") if getattr(args, name)}
+    if args.image is None and (given or args.image_strength is not None):
+        raise PromptError("--mask-image and --image-strength are for --image: give that too")
+    if args.image_strength == 0:
+        raise PromptError("--image-strength 0 draws nothing anew: give a number above 0")
+    return {name: open_photo(file) for name, file in given.items()}
 
 
 def _save(args: argparse.Namespace, pictures: Sequence[Picture]) -> list[Picture]:
@@ -384,6 +421,15 @@ def _strengths(args: argparse.Namespace, tokens: Sequence[str]) -> dict[str, flo
             raise IdentityError(f"--strength names {token}: give that person with --identity")
         asked[token] = strength
     return {token: s for token in tokens if (s := asked.get(token, asked.get(None, 1.0))) != 1}
+
+
+def _lora(text: str) -> tuple[Path, float]:
+    """Read detail.safetensors=.8 as the file and .8, and detail.safetensors as the file and 1."""
+    file, separator, number = text.rpartition("=")
+    try:
+        return (Path(file), float(number)) if separator else (Path(text), 1.0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FILE or FILE=WEIGHT, like detail.safetensors=.8") from None
 
 
 def _strength(text: str) -> tuple[str | None, float]:

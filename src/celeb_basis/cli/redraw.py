@@ -8,7 +8,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..backend.card import SAMPLERS
-from ..errors import IdentityError, ModelError
+from ..errors import IdentityError, ModelError, PromptError
 from ..notation import excerpt
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..model import Model
 
 logger = logging.getLogger(__name__)
+
+OPTIONS = {"loras": "lora"}  # where an option is called otherwise than the fact in a picture
 
 
 def find_people(like: Drawn, prompt: str, given: Container[str]) -> dict[str, Identity]:
@@ -30,12 +32,20 @@ def find_people(like: Drawn, prompt: str, given: Container[str]) -> dict[str, Id
 
 
 def take_settings(args: argparse.Namespace, like: Drawn, prompt: str, tokens: Sequence[str]) -> None:
-    """Take from a picture what the command line leaves open."""
+    """Take from a picture what the command line leaves open. Raises PromptError where the picture needs more files."""
     from ..regions import mentions
 
     for name in ("negative_prompt", "num_inference_steps", "guidance_scale", "seed", "width", "height"):
         if getattr(args, name) is None:
             setattr(args, name, getattr(like, name))
+    for name, value in like.others.items():
+        if not getattr(args, OPTIONS.get(name, name), None):
+            option = OPTIONS.get(name, name).replace("_", "-")
+            raise PromptError(
+                f"{args.like} was drawn with {name.replace('_', ' ')} {excerpt(value)}: give --{option} too"
+            )
+    if args.image and args.image_strength is None:
+        args.image_strength = like.image_strength
     if args.sampler is None and like.sampler in SAMPLERS:
         args.sampler = like.sampler
     if not args.strength:

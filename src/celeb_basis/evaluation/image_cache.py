@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 from ..backend.families import get_denoiser
-from ..backend.pipeline import Pipeline
-from ..backend.schedulers import get_scheduler
+from ..backend.pipeline import Pipeline, has_safety_checker
+from ..backend.schedulers import drawn_with
 from ..backend.text_encoders import fingerprint
 from ..generate import generate
 from ..identity import Identity
@@ -93,9 +93,8 @@ class ImageCache:
     @cached_property
     def _model(self) -> tuple[object, ...]:
         """Return what names the model, once, as hashing a large one takes seconds."""
-        scheduler = self.pipe.scheduler if self.sampler is None else get_scheduler(self.pipe, self.sampler)
-        own = (fingerprint(self.pipe), get_denoiser(self.pipe).digest, type(scheduler).__name__)
-        return (*own, self.num_inference_steps, self.guidance_scale)
+        how = drawn_with(self.pipe, self.num_inference_steps, self.guidance_scale, self.sampler)
+        return (fingerprint(self.pipe), get_denoiser(self.pipe).digest, has_safety_checker(self.pipe), *how)
 
 
 def _kept(file: Path | None) -> Image.Image | None:

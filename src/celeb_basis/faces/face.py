@@ -17,6 +17,9 @@ from ..notation import excerpt
 
 logger = logging.getLogger(__name__)
 
+Square = tuple[float, float, float, float]
+"""A square that may lie askew: (x, y) of its top left, and (x, y) from there to its top right, in pixels."""
+
 
 @dataclass(frozen=True)
 class Face:
@@ -29,6 +32,7 @@ class Face:
     flaws: what makes its likeness suffer, in words.
     weight: what it counts among several of one person, above 0 and at most 1.
     inside: which part of the crop lies in the photograph: white, in mode L; None for all of it.
+    square: what of the photograph the recogniser saw; None where the reader does not say.
     """
 
     crop: Image.Image
@@ -38,18 +42,15 @@ class Face:
     flaws: Sequence[str] = ()
     weight: float = 1.0
     inside: Image.Image | None = None
-
-
-def mean_feature(faces: Sequence[Face]) -> Tensor:
-    """Return a person's face feature, (d,) of length one: the mean over their photos, by their weights."""
-    return normalize(torch.stack([face.weight * face.feature.float().cpu() for face in faces]).mean(0), dim=0)
+    square: Square | None = None
 
 
 class FaceReader(Protocol):
     """Finds and describes faces. `name` goes into every face, and into the files made of them.
 
     A reader may say in an attribute `hint` what photos it can read, for the message where it finds nobody, and in
-    `same_person` from which cosine on two faces are one person's.
+    `same_person` from which cosine on two faces are one person's. The loss on faces needs its `network`, a
+    `FaceNetwork`, and the `square` of each face.
     """
 
     name: str
@@ -57,6 +58,17 @@ class FaceReader(Protocol):
     def read(self, images: Sequence[Image.Image]) -> list[list[Face]]:
         """Return the faces of each picture, the largest first; an empty list where there is none."""
         ...
+
+
+def mean_features(people: Sequence[Sequence[Face]]) -> Tensor:
+    """Return each person's face feature (people, d) of length one: the mean over their photos, by their weights."""
+    means = [torch.stack([face.weight * face.feature.float().cpu() for face in faces]).mean(0) for faces in people]
+    return normalize(torch.stack(means), dim=-1)
+
+
+def mean_feature(faces: Sequence[Face]) -> Tensor:
+    """Return one person's face feature (d,), as `mean_features` does."""
+    return mean_features([faces])[0]
 
 
 def find_face(photo: Image.Image, reader: FaceReader, *, largest_face: bool = False) -> Face:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,9 +13,10 @@ from PIL import Image
 from ..backend.pipeline import Pipeline, model_card, model_name
 from ..backend.plugins import load_plugin, plugin_errors
 from ..errors import ModelError
-from .align import align_ffhq, inside_photo
+from .align import align_ffhq, alignment, inside_photo
 from .detect import Detector
 from .face import Face, FaceReader
+from .network import FaceNetwork
 from .quality import quality_of
 from .recognise import DEFAULT_RECOGNISER, RECOGNISERS
 
@@ -31,11 +33,18 @@ class PhotoReader:
         if recogniser not in RECOGNISERS:
             raise ModelError(f"no face reader {recogniser!r}: there are {', '.join(RECOGNISERS)}")
         chosen = RECOGNISERS[recogniser]
-        self._detector = Detector()
+        self._detector, self._chosen = Detector(), chosen
         self._describe = chosen.load(chosen.file.fetch())
         self.name, self.same_person = chosen.name, chosen.same_person
         if chosen.notice:
             logger.warning(chosen.notice)
+
+    @cached_property
+    def network(self) -> FaceNetwork:
+        """Return the recogniser with gradients. Raises ModelError for one that has none."""
+        if self._chosen.network is None:
+            raise ModelError(f"{self.name} has no gradients, which the face loss needs: name another face reader")
+        return self._chosen.network(self._chosen.file.fetch())
 
     def read(self, images: Sequence[Image.Image]) -> list[list[Face]]:
         """Return the faces of each picture, the largest first."""
@@ -47,6 +56,7 @@ class PhotoReader:
             feature = torch.from_numpy(self._describe(photo, found.landmarks).astype(np.float32).ravel())
             left, top, right, bottom = found.box.tolist()
             quality = quality_of(photo, found)
+            (x, y), (across, down) = (each.tolist() for each in alignment(found.landmarks))
             faces.append(
                 Face(
                     crop=align_ffhq(photo, found.landmarks),
@@ -56,6 +66,7 @@ class PhotoReader:
                     flaws=quality.flaws,
                     weight=quality.weight,
                     inside=inside_photo(photo, found.landmarks),
+                    square=(x, y, across, down),
                 )
             )
         return faces
@@ -87,7 +98,7 @@ class CheckedReader:
     def __init__(self, reader: FaceReader) -> None:
         self.name, self._reader = reader.name, reader
         self._length: int | None = None  # of a feature
-        for known in ("hint", "same_person"):
+        for known in ("hint", "same_person", "network"):
             if hasattr(reader, known):
                 setattr(self, known, getattr(reader, known))
 

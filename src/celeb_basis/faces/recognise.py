@@ -11,10 +11,13 @@ from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
+from torch import Tensor, nn
 
 from ..backend.pipeline import silence_libraries
 from ..errors import ModelError, how_to_install
-from .align import align_arcface, align_ffhq
+from .align import ALIGNED, align_arcface, align_ffhq
+from .network import FaceNetwork
+from .onnx_network import OnnxNetwork
 
 
 class ModelFile(Protocol):
@@ -164,6 +167,19 @@ def _dlib(path: str) -> Describe:
     return describe
 
 
+class _Bytes(nn.Module):
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels * 127.5 + 127.5
+
+
+def _sface_network(path: str) -> FaceNetwork:
+    return FaceNetwork(nn.Sequential(_Bytes(), OnnxNetwork(path)), ALIGNED)
+
+
+def _arcface_network(path: str) -> FaceNetwork:
+    return FaceNetwork(OnnxNetwork(path), ALIGNED)
+
+
 @dataclass(frozen=True)
 class Recogniser:
     """A model that describes faces.
@@ -171,6 +187,7 @@ class Recogniser:
     name: in files.
     family: networks that learnt from one another, so that none of them can judge what another one fitted.
     same_person: the cosine from which on two faces are taken for one person's.
+    network: loads it with gradients; None for one that has none.
     notice: what its licence demands.
     """
 
@@ -179,6 +196,7 @@ class Recogniser:
     file: ModelFile
     load: Callable[[str], Describe]
     same_person: float
+    network: Callable[[str], FaceNetwork] | None = None
     notice: str = ""
 
 
@@ -207,6 +225,7 @@ RECOGNISERS = {
         ),
         _sface_blocks,
         same_person=0.363,
+        network=_sface_network,
     ),
     # Apache-2.0, 128 numbers, 39 MB
     "sface": Recogniser(
@@ -219,6 +238,7 @@ RECOGNISERS = {
         ),
         _sface,
         same_person=0.363,  # OpenCV's own
+        network=_sface_network,
     ),
     # Apache-2.0, 512 numbers, 261 MB
     "auraface": Recogniser(
@@ -231,6 +251,7 @@ RECOGNISERS = {
         ),
         _arcface,
         same_person=0.3,
+        network=_arcface_network,
     ),
     # 512 numbers, 174 MB: w600k_r50.onnx of the pack buffalo_l
     "insightface": Recogniser(
@@ -243,6 +264,7 @@ RECOGNISERS = {
         ),
         _arcface,
         same_person=0.3,
+        network=_arcface_network,
         notice="insightface's weights are for non-commercial research only, and so is what is made with them",
     ),
     # CC0, 128 numbers, 22 MB, installed with the extra "judge"

@@ -13,8 +13,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 from ..backend.denoiser import Denoiser
 from ..errors import IdentityError
 from ..faces.face import Face
+from .recipe import SCALES
 
-SCALES = tuple(i / 10 for i in range(1, 11))  # the paper's 0.1 to 1.0
 JITTER = (0.8, 1.2)  # brightness, contrast and saturation are multiplied by one of these each
 HAIR_WEIGHT = 0.1  # of the head around a face in the loss, where the face counts 1
 

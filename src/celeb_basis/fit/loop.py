@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from itertools import chain
 
 import torch
-from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
 from ..backend.denoiser import Denoiser, Prediction, frozen
@@ -21,18 +20,20 @@ from ..backend.pipeline import Pipeline, locked_steps, model_card
 from ..backend.text_encoders import check_placeholder, placeholders
 from ..basis import CelebBasis
 from ..errors import IdentityError, ModelError
-from ..faces.face import Face
+from ..faces.face import Face, FaceReader
 from ..identity import Identity
 from ..instant_map import InstantMap
 from ..limits import MAX_RADII
 from .data import TrainingImages
+from .face_loss import FaceLoss, check_reader, minimize_face_loss
 from .methods import Method, get_method
 from .methods.method import FitContext
-from .recipe import DEFAULTS, TEMPLATES, Recipe
+from .recipe import DEFAULTS, SCENES, Recipe, steps_from_mean
 
 logger = logging.getLogger(__name__)
 
-MILESTONES = (0, 1, 5, 15, 50, 150)
+PREVIEWED = (0, 1, 5, 15, 50, 150)  # steps
+MANY_MINUTES = 3  # from which on a CPU says how long a fit takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,18 +41,20 @@ class FitStep:
     """The state of a fit after a step; step 0 is the start, whose loss is not a number."""
 
     step: int
-    max_train_steps: int
+    max_train_steps: int  # as far as can be told: where a clock ends the fit they are fewer than were asked for
     is_last: bool
-    loss: float  # mean over the people
+    share: float  # of the steps or the minutes that the fit may take, whichever is more
+    loss: float  # mean over the people, of the denoising or the face loss
     vectors: Tensor  # (people, 2, dim), averaged over the steps if the method says so
     basis: CelebBasis
     placeholder_tokens: Sequence[str]
     provenance: Sequence[Mapping[str, str]]  # of each person
+    likeness: Sequence[float] = ()  # of each person, at a milestone of `milestones.keep_best`
 
     @property
-    def is_milestone(self) -> bool:
+    def is_preview(self) -> bool:
         """Return whether somebody who watches should be shown the person: after a few steps, and after the last."""
-        return self.is_last or self.step in MILESTONES
+        return self.is_last or self.step in PREVIEWED
 
     @property
     def coefficients(self) -> Tensor:
@@ -75,6 +78,7 @@ def fit_steps(
     *,
     method: str | Method = "celeb-basis",
     instant_map: InstantMap | None = None,
+    face_reader: FaceReader | None = None,
 ) -> Iterator[FitStep]:
     """Yield the start and then every step of learning several people, each from their own faces.
 
@@ -83,8 +87,9 @@ def fit_steps(
     method: "celeb-basis", "paper", "textual-inversion", "cross-initialization" or "stable-identity", each with its
     own defaults, or one of these classes with others.
     instant_map: where "celeb-basis" starts if it is given.
+    face_reader: who described the faces, for the face loss.
     """
-    return locked_steps(pipe, _steps(pipe, basis, people, placeholder_tokens, recipe, method, instant_map))
+    return locked_steps(pipe, _steps(pipe, basis, people, placeholder_tokens, recipe, method, instant_map, face_reader))
 
 
 def _steps(
@@ -95,9 +100,9 @@ def _steps(
     recipe: Recipe,
     method: str | Method,
     instant_map: InstantMap | None,
+    face_reader: FaceReader | None,
 ) -> Iterator[FitStep]:
     begun = time.monotonic()
-    end = math.inf if recipe.max_train_minutes is None else begun + 60 * recipe.max_train_minutes
     method = get_method(method)
     basis.check(pipe)
     if not people:
@@ -108,13 +113,23 @@ def _steps(
         raise IdentityError(f"{len(people)} people and {len(placeholder_tokens)} placeholder tokens: give one each")
     for token in placeholder_tokens:
         check_placeholder(pipe, token)
-    defaults = DEFAULTS[method.name]
-    steps = method.max_train_steps(instant_map) if recipe.max_train_steps is None else recipe.max_train_steps
-    learning_rate = recipe.learning_rate or defaults.learning_rate
-    batch_size = recipe.train_batch_size or defaults.train_batch_size
-    templates = recipe.templates or model_card(pipe).templates or TEMPLATES
+    denoiser, card = get_denoiser(pipe), model_card(pipe)
+    on_cpu = next(denoiser.network.parameters()).device.type == "cpu"
+    steps, minutes = recipe.max_train_steps, recipe.max_train_minutes
+    if steps is None:
+        steps = method.max_train_steps(instant_map, steps_from_mean(method.name, card))
+        most = DEFAULTS[method.name].max_gpu_minutes
+        if minutes is None and most is not None and not on_cpu:
+            minutes = most * len(people)
+    recipe = recipe.completed(method.name, card)
+    learning_rate, batch_size, templates = recipe.learning_rate, recipe.train_batch_size, recipe.templates
+    assert learning_rate is not None and batch_size is not None and templates is not None
+    face_steps = min(steps, FaceLoss.max_train_steps) if has_face_loss(pipe, method, recipe) else 0
+    if face_steps:
+        check_reader(face_reader, people)
     generators = [torch.Generator().manual_seed(recipe.seed) for _ in people]
-    parametrization = method.start(FitContext(pipe, basis, people, generators, templates, instant_map))
+    context = FitContext(pipe, basis, people, generators, templates, instant_map)
+    parametrization = method.start(context)
     how = {
         "made_by": "fit",
         "method": method.name,
@@ -124,6 +139,7 @@ def _steps(
         "lr_scheduler": method.lr_scheduler,
         "train_batch_size": str(batch_size),
         "num_train_images": str(recipe.num_train_images),
+        "face_loss_steps": str(face_steps),
         "seed": str(recipe.seed),
         **{name: str(value) for name, value in method.settings(instant_map).items()},
     }
@@ -133,43 +149,104 @@ def _steps(
     provenance = [how | {"photos": str(len(faces)), "face_reader": faces[0].face_reader} for faces in people]
     free = parametrization.free.requires_grad_()
 
+    seconds, pause = math.inf if minutes is None else 60 * minutes, 0.0
+
+    whole = steps + face_steps
+
+    def share(step: int, part: float = 1.0) -> float:
+        """Return how much of the first part of the steps or of the minutes is spent, whichever is more."""
+        left = (seconds - pause) * part
+        spent = (time.monotonic() - begun) / left if left > 0 else 1.0
+        return min(1.0, max(step / (whole * part) if steps else 1.0, spent))
+
     def state(step: int, loss: float, *, is_last: bool) -> FitStep:
+        spent = 1.0 if is_last else share(step)
+        expected = step if is_last else min(whole, max(step + 1, round(step / spent))) if step else whole
         vectors = parametrization.vectors(average).detach()
-        return FitStep(step, steps, is_last, loss, vectors, basis, placeholder_tokens, provenance)
+        return FitStep(step, expected, is_last, spent, loss, vectors, basis, placeholder_tokens, provenance)
 
     average = parametrization.averaged(free.detach().clone())  # the optimiser changes `free` in place
     yield state(0, math.nan, is_last=steps == 0)
     if steps == 0:
         return
     check_trainable(pipe)
-    denoiser = get_denoiser(pipe)
     images = [person_images(pipe, faces, recipe, g, denoiser) for faces, g in zip(people, generators, strict=True)]
+
+    def vectors_of(free: Tensor) -> Tensor:
+        return parametrization.vectors(parametrization.averaged(free))
+
+    def denoised(step: int) -> float:
+        return share(step, steps / whole)
+
     losses = optimize(
         pipe,
         images,
         free,
-        lambda free: parametrization.vectors(parametrization.averaged(free)),
+        vectors_of,
         generators,
         max_train_steps=steps,
         learning_rate=learning_rate,
-        lr_scheduler=method.lr_scheduler,
+        share=denoised if method.lr_scheduler == "cosine" else None,
         train_batch_size=batch_size,
         templates=templates,
         loss=method.loss,
     )
+    if face_steps and face_reader is not None:
+        scenes = recipe.scenes or model_card(pipe).scenes or SCENES
+        losses = chain(
+            _until(losses, denoised),
+            minimize_face_loss(
+                pipe,
+                basis,
+                face_reader,
+                context.features(),
+                free,
+                vectors_of,
+                max_train_steps=face_steps,
+                scenes=scenes,
+                resolution=recipe.resolution,
+                seed=recipe.seed,
+            ),
+        )
     before = time.monotonic()
     for step, loss in enumerate(losses, start=1):
         # In the first steps, with little to average yet, the start is forgotten sooner.
         decay = min(method.momentum, (1 + step) / (10 + step))
         average = torch.lerp(parametrization.averaged(free.detach()), average, decay)
-        is_last = step == steps or 2 * time.monotonic() - before > end  # the next step may take as long as this one
+        # The next step may take as long as this one, and whoever watches may take as long as they took before.
+        now = time.monotonic()
+        is_last = step == whole or now - begun + (now - before) + pause > seconds
         reached = state(step, loss, is_last=is_last)
         if is_last:
             _warn_if_far(reached)
+        if step == 2 and on_cpu and minutes is None and (waiting := (now - before) * steps / 60) > MANY_MINUTES:
+            logger.info(
+                f"{steps} steps will take about {waiting:.0f} minutes on this CPU: for less, take fewer steps or "
+                "set a time limit in minutes"
+            )
         yield reached
         if is_last:
             return
         before = time.monotonic()
+        pause = max(pause, before - now)
+
+
+def _until(losses: Iterator[float], share: Callable[[int], float]) -> Iterator[float]:
+    """Yield the losses until their share of the fit is over."""
+    for step, loss in enumerate(losses, start=1):
+        yield loss
+        if share(step) >= 1:
+            return
+
+
+def has_face_loss(pipe: Pipeline, method: Method, recipe: Recipe) -> bool:
+    """Return whether steps with the face loss are asked for, by the recipe or else the model's card.
+
+    Raises IdentityError where the recipe asks for them and the method has none.
+    """
+    if recipe.face_loss and not method.has_face_loss:
+        raise IdentityError(f"the method {method.name} has no face loss: leave it out", argument="face_loss")
+    return method.has_face_loss and bool(model_card(pipe).face_loss if recipe.face_loss is None else recipe.face_loss)
 
 
 def _warn_if_far(reached: FitStep) -> None:
@@ -215,7 +292,7 @@ def optimize(
     *,
     max_train_steps: int,
     learning_rate: float,
-    lr_scheduler: Literal["constant", "cosine"],
+    share: Callable[[int], float] | None,
     train_batch_size: int,
     templates: Sequence[str],
     loss: Loss,
@@ -224,6 +301,7 @@ def optimize(
 
     images and generators: of each person, whose result depends on no other's.
     free: (people, ...), requires grad; vectors_of(free) returns the people's vectors (people, 2, dim).
+    share: of the fit that is over before a step, with which the learning rate falls to 0 as a cosine; None keeps it.
     loss: see `Method.loss`.
 
     A person's timesteps are spread evenly over their distribution. As many people go through the denoiser at once as
@@ -235,7 +313,6 @@ def optimize(
     weights = [p for part in pipe.components.values() if isinstance(part, nn.Module) for p in part.parameters()]
     denoiser = get_denoiser(pipe)
     optimizer = torch.optim.AdamW([free], lr=learning_rate, weight_decay=0)
-    rate = get_scheduler(lr_scheduler, optimizer, num_warmup_steps=0, num_training_steps=max_train_steps)
     half = denoiser.dtype == torch.float16
     scale = GRADIENT_SCALE if half else 1.0
     with placeholders(pipe, dict(zip(tokens, vectors_of(free.detach()), strict=True))):
@@ -272,8 +349,9 @@ def optimize(
         else:
             raise ModelError(f"the loss of {denoiser.dtype} is not a number in this model: load it in float32")
         free.grad = gradient / scale
+        if share is not None:
+            optimizer.param_groups[0]["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * share(step)))
         optimizer.step()
-        rate.step()
         free.grad = None
         yield total / len(images)
 

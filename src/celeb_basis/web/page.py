@@ -220,7 +220,7 @@ def _draw(
         pictures: list[tuple[Path, str]] = []
         with errors_in_one_line():
             check = visitors.watch(request.session_hash)
-            numbers = count, steps or None, guidance or None, seed or 0
+            numbers = count, steps or None, guidance, seed or 0
             drawn = session.draw(
                 prompt, *numbers, apart=apart, strength=strength, negative_prompt=negative, check=check
             )

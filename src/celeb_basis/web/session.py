@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import secrets
@@ -34,6 +33,7 @@ from .. import (
     save_image,
 )
 from ..backend.card import DEFAULT_MODEL
+from ..backend.defaults import drawing_defaults
 from ..backend.known_models import models_here
 from ..backend.pipeline import pipeline_lock
 from ..backend.text_encoders import vocabulary
@@ -169,12 +169,8 @@ def describe(model: Model) -> str:
 
 def default_sampling(model: Model) -> tuple[int, float]:
     """Return the steps and the guidance with which a model draws where nobody asks for others."""
-    own = inspect.signature(type(model.pipe).__call__).parameters
-    steps, guidance = model.card.num_inference_steps, model.card.guidance_scale
-    return (
-        own["num_inference_steps"].default if steps is None else steps,
-        own["guidance_scale"].default if guidance is None else guidance,
-    )
+    defaults = drawing_defaults(model.pipe)
+    return defaults.num_inference_steps, defaults.guidance_scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,10 +318,12 @@ class Session:
         with pipeline_lock(model.pipe):
             faces = model.find_faces(photos, largest_face=largest_face)
         start = 0.0
-        for at in model.fit_steps(faces, token, max_train_steps=steps):
+        # With the default left open, a GPU's time limit counts.
+        asked = None if steps == model.default_train_steps else steps
+        for at in model.fit_steps(faces, token, max_train_steps=asked):
             check()
             preview = person = None
-            if at.is_milestone:
+            if at.is_preview:
                 [identity] = at.identities
                 preview = self._draw_portrait(identity, f"{token[1:-1]}-{at.step:04}")
                 person = self._keep(identity, preview, mean_feature(faces)) if at.is_last else None

@@ -13,7 +13,8 @@ from torch import Tensor
 from ...backend.denoiser import Prediction
 from ...errors import BasisError, IdentityError
 from ...instant_map import InstantMap
-from ..recipe import STEPS_FROM_MEAN
+from ...limits import MAX_RADII
+from ..recipe import steps_from_map
 from .method import FitContext, Method, Parametrization, weighted
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class CelebBasisMethod(Method):
 
     name: ClassVar[str] = "celeb-basis"
     lr_scheduler: ClassVar[Literal["constant", "cosine"]] = "cosine"
+    has_face_loss: ClassVar[bool] = True
 
     init: Literal["instant", "mean"] | None = None
     max_radius: float = 1.0
@@ -39,8 +41,10 @@ class CelebBasisMethod(Method):
     def __post_init__(self) -> None:
         if self.init not in ("instant", "mean", None):
             raise IdentityError(f"a start of {self.init!r} must be instant or mean", argument="init")
-        if not self.max_radius > 0:
-            raise IdentityError(f"a largest radius of {self.max_radius} must be above 0", argument="max_radius")
+        if not 0 < self.max_radius <= MAX_RADII:
+            raise IdentityError(
+                f"a largest radius of {self.max_radius} must be above 0, up to {MAX_RADII}", argument="max_radius"
+            )
 
     def start(self, context: FitContext) -> Parametrization:
         basis = context.basis
@@ -55,9 +59,11 @@ class CelebBasisMethod(Method):
         """Return the denoising error on the face and, at a tenth of the weight, the hair; the background has none."""
         return weighted((prediction.output - prediction.target).square(), face_weights())
 
-    def max_train_steps(self, instant_map: InstantMap | None) -> int:
-        """Return how many steps to take; there are more from the mean person, who is farther away."""
-        return super().max_train_steps(instant_map) if self._resolve_init(instant_map) == "instant" else STEPS_FROM_MEAN
+    def max_train_steps(self, instant_map: InstantMap | None, from_mean: int) -> int:
+        """Return how many steps to take: the more a map tells of a person, the fewer."""
+        if instant_map is None or self._resolve_init(instant_map) == "mean":
+            return from_mean
+        return steps_from_map(from_mean, instant_map.loo_r2)
 
     def settings(self, instant_map: InstantMap | None) -> dict[str, object]:
         return super().settings(instant_map) | {"init": self._resolve_init(instant_map)}

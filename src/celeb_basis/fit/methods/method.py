@@ -17,9 +17,8 @@ from ...backend.denoiser import Prediction
 from ...backend.pipeline import Pipeline
 from ...basis import CelebBasis
 from ...errors import IdentityError
-from ...faces.face import Face, mean_feature
+from ...faces.face import Face, mean_features
 from ...instant_map import InstantMap
-from ..recipe import DEFAULTS
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +34,7 @@ class FitContext:
 
     def features(self) -> Tensor:
         """Return each person's face feature (people, d) of length one: the mean over their photos, by their weights."""
-        return torch.stack([mean_feature(faces) for faces in self.people])
+        return mean_features(self.people)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,19 +57,21 @@ class Method(ABC):
     name: its key in DEFAULTS.
     lr_scheduler: how the learning rate changes over all steps; cosine falls to 0.
     momentum: of the running average over the steps that is the result; 0 takes the last step.
+    has_face_loss: whether steps with the face loss may follow.
     """
 
     name: ClassVar[str]
     lr_scheduler: ClassVar[Literal["constant", "cosine"]] = "constant"
     momentum: float = 0.0
+    has_face_loss: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, context: FitContext) -> Parametrization:
         """Return where everybody starts, and how vectors follow from what is optimised."""
 
-    def max_train_steps(self, instant_map: InstantMap | None) -> int:
-        """Return how many steps to take where a recipe does not say."""
-        return DEFAULTS[self.name].max_train_steps
+    def max_train_steps(self, instant_map: InstantMap | None, from_mean: int) -> int:
+        """Return how many steps to take where a recipe does not say, if it takes `from_mean` from the mean person."""
+        return from_mean
 
     def settings(self, instant_map: InstantMap | None) -> dict[str, object]:
         """Return the method's own settings as they are in effect, for the identity's provenance."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
 from ...faces.face import Face
+from ...faces.network import FaceNetwork
 from .world import CLOTHES, EXPRESSIONS, HEADWEAR, OBJECTS, POSES, SCENES, SIZE, STYLES
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -161,6 +162,7 @@ class MiniatureReader:
     def __init__(self, recogniser: str) -> None:
         self.name = f"miniature-{recogniser}"
         self._finder, self._recogniser = _load("finder"), _load(recogniser)
+        self.network = FaceNetwork(self._recogniser, FACE_SIZE)
 
     def _find(self, squares: list[Image.Image]) -> list[Tensor]:
         """Return the faces' squares in 128ths of each picture.
@@ -195,6 +197,7 @@ class MiniatureReader:
                         (left - x, top - y, right - x, bottom - y),
                         nn.functional.normalize(feature, dim=0),
                         self.name,
+                        square=(left - x, top - y, right - left, 0.0),
                     )
                     for crop, (left, top, right, bottom), feature in zip(crops, pixels, features, strict=True)
                 ]

@@ -1,0 +1,161 @@
+"""The face loss: people who are drawn more like their photographs, with nothing of the model changed."""
+
+import json
+import re
+
+import pytest
+import torch
+from conftest import NAMES, make_pipeline, state_of
+from work import PROMPTS as COMPARED
+
+import celeb_basis as cb
+from celeb_basis import CelebBasis, Face, IdentityError, Model, ModelError, Recipe, miniature
+from celeb_basis.evaluation.protocols import PROTOCOLS
+from celeb_basis.faces.network import FaceNetwork
+from celeb_basis.fit.face_loss import FaceLoss
+from celeb_basis.fit.loop import fit_steps
+from celeb_basis.fit.recipe import SCENES
+from celeb_basis.limits import MAX_TEMPLATES
+from celeb_basis.miniature.drawn.readers import fitting_reader
+
+SHORT = {"max_train_steps": 2, "num_train_images": 2, "face_loss": True}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Model.load("miniature", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def faces(model):
+    return [model.find_faces(miniature.person(3000 + i)) for i in range(2)]
+
+
+def test_nothing_of_the_model_changes_and_the_person_does(model, faces):
+    before = state_of(model.pipe)
+    steps = []
+    for step in model.fit_steps(faces[0], "annika", **SHORT):
+        assert state_of(model.pipe) == before
+        steps.append(step)
+    assert [step.step for step in steps] == [0, 1, 2, 3, 4] and steps[0].max_train_steps == 4
+    assert [step.is_last for step in steps] == [False] * 4 + [True]
+    assert not torch.equal(steps[2].vectors, steps[3].vectors) and not torch.equal(steps[3].vectors, steps[4].vectors)
+    radii = steps[4].coefficients.norm(dim=-1) / model.basis.median_radius
+    assert (radii < 1.0001).all()
+    [annika] = steps[4].identities
+    assert annika.provenance["face_loss_steps"] == "2" and annika.provenance["max_train_steps"] == "2"
+    again = model.fit(faces[0], "annika", **SHORT)
+    assert torch.equal(again.vectors, annika.vectors)
+
+
+def test_people_side_by_side_are_as_if_alone(model, faces):
+    *_, together = model.fit_steps({"annika": faces[0], "tovik": faces[1]}, **SHORT)
+    for i, own in enumerate(faces):
+        *_, alone = model.fit_steps(own, "annika", **SHORT)
+        assert torch.allclose(alone.vectors[0], together.vectors[i], atol=2e-4)
+    assert not torch.allclose(together.vectors[0], together.vectors[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("where", ["unet", "vae", "text_encoder"])
+def test_everything_is_as_before_a_failure(model, faces, monkeypatch, where):
+    before = state_of(model.pipe)
+    steps = model.fit_steps(faces[0], "annika", **SHORT)
+    for _ in range(3):
+        next(steps)
+
+    def fail(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.pipe.vae if where == "vae" else getattr(model.pipe, where), "forward", fail)
+        if where == "vae":
+            patch.setattr(model.pipe.vae, "decode", fail)
+        with pytest.raises(KeyboardInterrupt):
+            next(steps)
+    assert state_of(model.pipe) == before
+
+
+def test_the_first_steps_are_those_of_a_fit_without_it(model, faces):
+    with_it = [step.vectors for step in model.fit_steps(faces[0], "annika", **SHORT)]
+    without = [step.vectors for step in model.fit_steps(faces[0], "annika", **SHORT | {"face_loss": False})]
+    assert len(without) == 3 and all(torch.equal(a, b) for a, b in zip(without, with_it, strict=False))
+    no_steps = list(model.fit_steps(faces[0], "annika", **SHORT | {"max_train_steps": 0}))
+    assert len(no_steps) == 1 and no_steps[0].provenance[0]["face_loss_steps"] == "0"
+
+
+def test_steps_are_as_many_again_but_no_more_than_its_own(model, faces):
+    def planned(steps):
+        return next(model.fit_steps(faces[0], "annika", max_train_steps=steps, face_loss=True)).max_train_steps
+
+    assert [planned(steps) for steps in (1, 10, 500)] == [2, 20, 500 + FaceLoss.max_train_steps]
+
+
+def colours(image):
+    """A feature of unit length: the colours of a picture's quarters."""
+    small = torch.tensor(list(image.convert("RGB").resize((2, 2)).tobytes()), dtype=torch.float32)
+    return torch.nn.functional.normalize(small + 1, dim=0)
+
+
+class Blind:
+    """Finds one face in everything, and has no network."""
+
+    name = "blind"
+
+    def read(self, images):
+        return [[Face(image, (0, 0, *image.size), colours(image), self.name)] for image in images]
+
+
+class Lost(Blind):
+    """Has a network, and finds no face in what is drawn."""
+
+    name = "blind"
+    network = FaceNetwork(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten()), 8)
+
+    def read(self, images):
+        return [[] for _ in images]
+
+
+def test_where_no_face_is_drawn_nobody_moves(caplog):
+    pipe = make_pipeline("sd1")
+    basis = CelebBasis.from_pipeline(pipe, NAMES)
+    faces = Blind().read([miniature.person(3000, 16)])
+    steps = [
+        step.vectors
+        for step in fit_steps(
+            pipe, basis, faces, ["<annika>"], Recipe(**SHORT, scenes=("a photo of {}",)), face_reader=Lost()
+        )
+    ]
+    assert torch.equal(steps[2], steps[4]) and not torch.equal(steps[1], steps[2])
+    assert "no face was found in what the model draws" in caplog.text
+
+
+def test_who_cannot_have_it_is_told_in_one_line(model, faces):
+    pipe = make_pipeline("sd1")
+    basis = CelebBasis.from_pipeline(pipe, NAMES)
+    blind = Model.from_pipeline(pipe, basis=basis, face_reader=Blind())
+    photo = miniature.person(3000, 64)
+    for wrong, error, says in (
+        (lambda: blind.fit(photo, "a", **SHORT), ModelError, "blind has no network with gradients"),
+        (lambda: model.fit(faces[0], "a", method="paper", **SHORT), IdentityError, "paper has no face loss"),
+        (lambda: blind.fit(faces[0], "a", **SHORT), IdentityError, "compares faces by blind.* miniature-fitting"),
+        (lambda: list(fit_steps(pipe, basis, faces, ["<a>", "<b>"], Recipe(**SHORT))), IdentityError, "give it"),
+        (lambda: Recipe(scenes=("a photo of nobody",)), IdentityError, "scenes must be"),
+        (lambda: cb.ModelCard(face_loss="yes"), ModelError, "true or false"),
+        (lambda: cb.ModelCard(scenes=("{} {}",)), ModelError, "scenes must be"),
+    ):
+        with pytest.raises(error, match=says):
+            wrong()
+
+
+def test_no_prompt_of_it_is_one_of_evaluations():
+    evaluated = {text for protocol in PROTOCOLS.values() for texts in protocol.values() for text in texts}
+    evaluated |= {re.sub(r"\{\d\}", "{}", text) for texts in COMPARED.values() for text in texts}
+    drawn = {*SCENES, *cb.Model.load("miniature").card.scenes}
+    assert not drawn & evaluated and len(drawn) >= 2 * 12 and len(drawn) < MAX_TEMPLATES
+    without_company = {re.sub(r"\{\} (?:on the left |on the right )?and \{\}", "{}", text) for text in evaluated}
+    assert not drawn & without_company
+
+
+def test_the_readers_network_is_whom_it_names():
+    assert fitting_reader().network.module is fitting_reader()._recogniser
+    assert json.dumps(cb.ModelCard().face_loss) == "null"
