@@ -177,6 +177,7 @@ def add_safety_checker(pipe: Any, threshold: float) -> None:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Bases that are made go to a folder of the tests, not to the user's cache; commands in processes use it too."""
     os.environ["CELEB_BASIS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["CELEB_BASIS_PEOPLE"] = str(tmp_path_factory.mktemp("people"))
 
 
 @pytest.fixture(scope="session", params=["sd1", "sd2", "sdxl"])

@@ -23,6 +23,7 @@ LAYERS = (
     "instant_map",
     "embedding_io",
     "identity",
+    "library",
     "faces",
     "regions",
     "generate",

@@ -7,7 +7,6 @@ A test fails when it differs from the code. The reference is written as Python 3
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,10 +32,8 @@ def commands() -> str:
 def _parsers(parser: Parser) -> Iterator[Parser]:
     """Yield a parser and those of its commands, in the order of its help."""
     yield parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield from _parsers(command)
+    for command in parser.commands().values():
+        yield from _parsers(command)
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from .backend.card import ModelCard
 from .backend.known_models import shared_name
 from .backend.pipeline import Pipeline, model_name
+from .backend.sharing import BASIS, INSTANT_MAP, About, fetch, push
 from .backend.text_encoders import TOKENS, embedding_dims, fingerprint, made_for, name_rows, word_marks
 from .errors import BasisError
 from .io import load_safetensors, read_text, save_safetensors
@@ -239,6 +240,43 @@ class CelebBasis:
             "model": shared_name(self.model),
         }
         save_safetensors(path, {name: getattr(self, name) for name in TENSORS}, metadata)
+
+    @classmethod
+    def from_pretrained(
+        cls, repository: str | Path, *, revision: str | None = None, token: str | None = None
+    ) -> CelebBasis:
+        """Read the basis of a repository of the model hub, like owner/name, or of a folder.
+
+        Raises ModelError for a repository that is not to be had, BasisError for one without a basis of ours.
+        """
+        return cls.load(fetch(repository, BASIS, revision=revision, token=token))
+
+    def push_to_hub(self, repository: str, *, instant_map: Any = None, license: str | None = None, **how: Any) -> str:
+        """Upload the basis with a card to a repository of the model hub; return its address.
+
+        instant_map: of this basis, uploaded with it. license: of the hub's list, by default that of the model.
+        how: private, token and commit_message of `sharing.push`. Raises ModelError where the hub refuses.
+        """
+        files = {BASIS: self.save} | ({} if instant_map is None else {INSTANT_MAP: instant_map.save})
+        return push(repository, files, self._about(license), **how)
+
+    def _about(self, license: str | None) -> About:
+        """Return what a repository's card says."""
+        return About(
+            title=f"Celeb basis of {shared_name(self.model)}",
+            model=shared_name(self.model),
+            made={
+                "names of people that it is made of": len(self.names),
+                "components of each of the two tokens": self.n_components,
+                "variance explained": ", ".join(f"{v:.3f}" for v in self.explained_variance_ratio.sum(-1).tolist()),
+                "text encoders": self.fingerprint[:16],
+            },
+            use=f'import celeb_basis as cb\n\nmodel = cb.Model.load("{shared_name(self.model)}", '
+            'basis=cb.CelebBasis.from_pretrained("{}"))',
+            consent="It holds rows of a text encoder's table for public names, no face and no photograph. Fit only "
+            "people who agreed to it.",
+            license=license,
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> CelebBasis:

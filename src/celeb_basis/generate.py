@@ -29,7 +29,7 @@ from .errors import PromptError
 from .identity import Identity
 from .limits import MAX_COUNT, MAX_GUIDANCE, MAX_SIDE
 from .notation import PLACEHOLDER, Box, check_notation, excerpt
-from .regions import Regions, layouts, regional_prompts
+from .regions import Regions, boxes_of, layout, regional_prompts
 
 logger = logging.getLogger(__name__)
 PART = re.compile(rf"({PLACEHOLDER.pattern})_\d+", re.IGNORECASE)  # what diffusers writes a token of two vectors as
@@ -100,7 +100,7 @@ def generate(
         with sampling(pipe, sampler, steps):
             return _generate(
                 pipe, prompts, identities, negative_prompt, num_images_per_prompt, seed, batch_size, regions,
-                between_steps, pictures, num_inference_steps=steps, guidance_scale=guidance, height=height,
+                between_steps, pictures, sampler, num_inference_steps=steps, guidance_scale=guidance, height=height,
                 width=width, strength=strength,
             )  # fmt: skip
 
@@ -116,6 +116,7 @@ def _generate(
     regions: Regions,
     between_steps: Callable[[], None] | None,
     pictures: Mapping[str, Image.Image],
+    sampler: str | None,
     **asked: Any,
 ) -> list[Image.Image]:
     denoiser = get_denoiser(pipe)
@@ -135,7 +136,7 @@ def _generate(
     _check_mentioned([*prompts, unwanted or ""], tokens)
     if regions is not None and not isinstance(regions, str):
         regions = _lowercase_regions(regions, tokens, known)
-    read = layouts(prompts, regions, tokens)
+    placed = boxes_of(prompts, regions, tokens)
     _check_options(pipe, asked["num_inference_steps"], height=asked["height"], width=asked["width"])
     check_has_pictures(pipe, pictures)
     pictures = fit_pictures(pictures, denoiser.resolution, _grid(denoiser), asked["width"], asked["height"])
@@ -147,7 +148,7 @@ def _generate(
     options = {key: value for key, value in asked.items() if value is not None}
     if pictures:  # some take their size from the picture alone
         options = {key: value for key, value in options.items() if key in own or key not in ("height", "width")}
-        if any(read) and "image" in pictures and "strength" not in own:
+        if any(placed) and "image" in pictures and "strength" not in own:
             raise PromptError(f"{model_name(pipe)} takes an image as a reference, and then no regions: leave one out")
     if between_steps is not None:
 
@@ -157,29 +158,31 @@ def _generate(
 
         options["callback_on_step_end"] = stepped
     options |= denoiser.call_options
-    details = _details(pipe, identities, unwanted, asked, pictures)
-    jobs = [(p, r, seed + i) for p, r in zip(prompts, read, strict=True) for i in range(num_images_per_prompt)]
+    details = _details(pipe, identities, unwanted, asked | {"sampler": sampler}, pictures)
+    logger.debug(f"drawing with {', '.join(f'{key} {value}' for key, value in details.items())}")
+    read = [layout(text, boxes, tokens) for text, boxes in zip(prompts, placed, strict=True)]
+    jobs = [(p, seed + i) for p in range(len(prompts)) for i in range(num_images_per_prompt)]
     images: list[Image.Image] = []
     rejected: list[int] = []
     overflowed: list[int] = []
     with placeholders(pipe, {identity.placeholder_token: identity.vectors for identity in identities}):
-        denoiser.check_lengths([*prompts, *(version for layout in read for version in layout), unwanted or ""])
+        denoiser.check_lengths([*prompts, *(version for versions in read for version in versions), unwanted or ""])
         for first in range(0, len(jobs), batch_size):
             batch = jobs[first : first + batch_size]
-            generators = [torch.Generator().manual_seed(s) for _, _, s in batch]
-            with regional_prompts(pipe, [p for p, _, _ in batch], [r for _, r, _ in batch], unwanted) as text:
+            generators = [torch.Generator().manual_seed(s) for _, s in batch]
+            with regional_prompts(pipe, [prompts[p] for p, _ in batch], [read[p] for p, _ in batch], unwanted) as text:
                 call = text | options | call_pictures(pipe, pictures, len(batch))
                 drawn = _call(pipe, call | {"generator": generators}, pictures)
             flags = getattr(drawn, "nsfw_content_detected", None) or [False] * len(batch)  # of the safety checker
-            for image, flag, (text_of_image, layout, own_seed) in zip(drawn.images, flags, batch, strict=True):
+            for image, flag, (p, own_seed) in zip(drawn.images, flags, batch, strict=True):
                 if flag:
                     rejected.append(own_seed)
                 elif is_black(image):
                     overflowed.append(own_seed)
-                if layout:
-                    image.info["regions"] = json.dumps([list(box) for box in layout.values()])
+                if placed[p]:
+                    image.info["regions"] = json.dumps(placed[p])
                 size = {"size": f"{image.width}x{image.height}"}
-                image.info |= {"prompt": text_of_image, "seed": str(own_seed)} | details | size
+                image.info |= {"prompt": prompts[p], "seed": str(own_seed)} | details | size
             images += drawn.images
     for seeds, who, what in (
         (rejected, "the model's safety checker", "try another seed or prompt"),
@@ -259,12 +262,12 @@ def _details(
         "negative_prompt": negative_prompt,
         "steps": asked["num_inference_steps"],
         "guidance": asked["guidance_scale"],
-        "sampler": type(pipe.scheduler).__name__.removesuffix("Scheduler"),
+        "sampler": asked["sampler"] or type(pipe.scheduler).__name__.removesuffix("Scheduler"),
         "strength": " ".join(f"{token}={strength}" for token, strength in strengths.items()),
         "identities": " ".join(f"{identity.placeholder_token}={identity.digest[:12]}" for identity in identities),
         "loras": " ".join(f"{name}={weight:g}" for name, weight in active_loras(pipe).items()),
         "model": shared_name(model_name(pipe)),
-        "model_hash": fingerprint(pipe)[:12],
+        "model_hash": fingerprint(pipe)[:16],
         "denoising_strength": asked["strength"],
     } | {name: hashlib.sha256(picture.tobytes()).hexdigest()[:12] for name, picture in pictures.items()}
     return {key: str(value) for key, value in found.items() if value not in (None, "")}
@@ -283,14 +286,14 @@ def _check_numbers(guidance_scale: float | None, seed: int, **counts: int) -> No
 
 
 def check_people(
-    prompt: str, tokens: Sequence[str], vocabulary: Container[str] = (), negative_prompt: str | None = None
+    prompts: Sequence[str], tokens: Sequence[str], vocabulary: Container[str] = (), negative_prompt: str | None = None
 ) -> None:
     """Raise PromptError for prompts that do not name the people given, or name others; no model is needed.
 
     vocabulary: the tokens that the model knows; where it is empty, a token that nobody has may be the model's own.
     """
     known = vocabulary.__contains__ if vocabulary else lambda token: True
-    _check_mentioned([_lowercase_tokens(text, tokens, known) for text in (prompt, negative_prompt or "")], tokens)
+    _check_mentioned([_lowercase_tokens(text, tokens, known) for text in (*prompts, negative_prompt or "")], tokens)
 
 
 def _check_mentioned(prompts: Sequence[str], tokens: Sequence[str]) -> None:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .backend.families import embedding_keys
 from .backend.known_models import shared_name
 from .backend.pipeline import Pipeline, model_name
+from .backend.sharing import IDENTITY, About, fetch, push
 from .backend.text_encoders import TOKENS, embedding_dims, made_for, same_model
 from .basis import CelebBasis
 from .embedding_io import load_token, read_embedding, unload_token
 from .errors import IdentityError
 from .io import save_safetensors
-from .limits import MAX_STRENGTH, MAX_VECTOR_LENGTH, MIN_VECTOR_LENGTH
+from .limits import MAX_FEATURE, MAX_STRENGTH, MAX_VECTOR_LENGTH, MIN_VECTOR_LENGTH
 from .notation import check_token, slugify
 
 FORMAT = "celeb-basis identity 1"
+FEATURE = "face_feature"  # in the provenance: base64 of float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +153,33 @@ class Identity:
             },
         )
 
+    def with_feature(self, feature: Tensor, face_reader: str) -> Identity:
+        """Return the same person with their face feature (d,), by which pictures are compared with them.
+
+        It is biometric data: it tells the person from others in any photograph. face_reader: who described the face.
+        """
+        kept = base64.b64encode(feature.detach().float().cpu().numpy().astype("<f4").tobytes()).decode()
+        return replace(self, provenance={**self.provenance, FEATURE: kept, "face_reader": face_reader})
+
+    @property
+    def feature(self) -> Tensor | None:
+        """Return the face feature that the identity keeps, (d,) of length one; None where it keeps none.
+
+        Raises IdentityError for a file that holds something else in its place.
+        """
+        if FEATURE not in self.provenance:
+            return None
+        try:
+            kept = base64.b64decode(self.provenance[FEATURE], validate=True)
+            feature = torch.from_numpy(np.frombuffer(kept, "<f4").astype(np.float32))
+        except ValueError:
+            feature = torch.empty(0)
+        if not 0 < len(feature) <= MAX_FEATURE or not abs(feature.norm() - 1) < 1e-3:
+            raise IdentityError(
+                f"{self.placeholder_token} keeps something that is no face feature: fit the person again"
+            )
+        return feature
+
     def _is_of(self, other: CelebBasis | Identity) -> bool:
         """Return whether this person and another, or a basis, are of the same text encoders, or of nearly those."""
         own, others = (self.fingerprint, self.word_marks), (other.fingerprint, other.word_marks)
@@ -204,6 +235,45 @@ class Identity:
             "model": shared_name(self.model),
         }
         save_safetensors(path, dict(zip(embedding_keys(self.encoder_dims), parts, strict=True)), metadata)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repository: str | Path,
+        placeholder_token: str | None = None,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+    ) -> Identity:
+        """Read the person of a repository of the model hub, like owner/name, or of a folder.
+
+        Raises ModelError for a repository that is not to be had, IdentityError for a file that holds something else.
+        """
+        return cls.load(fetch(repository, IDENTITY, revision=revision, token=token), placeholder_token)
+
+    def push_to_hub(self, repository: str, *, consent: str, license: str | None = None, **how: Any) -> str:
+        """Upload the person with a card to a repository of the model hub; return its address.
+
+        The face feature, where the identity keeps one, stays here.
+
+        consent: who agreed to this, or that nobody is shown; it stands in the card.
+        license: of the hub's list, by default that of the model.
+        how: private, token and commit_message of `sharing.push`. Raises ModelError where the hub refuses.
+        """
+        if not consent.strip():
+            raise IdentityError("say in a sentence who agreed to be shared", argument="consent")
+        shared = replace(self, provenance={k: v for k, v in self.provenance.items() if k != FEATURE})
+        model, name = shared_name(self.model), self.placeholder_token
+        about = About(
+            title=f"{name}, a person for {model}",
+            model=model,
+            made=shared.provenance,
+            use=f'import celeb_basis as cb\n\nperson = cb.Identity.from_pretrained("{{}}")\n'
+            f'[image] = cb.Model.load("{model}").generate("a photo of {name}", [person])',
+            consent=consent,
+            license=license,
+        )
+        return push(repository, {IDENTITY: shared.save}, about, **how)
 
     @classmethod
     def load(cls, path: str | Path, placeholder_token: str | None = None) -> Identity:

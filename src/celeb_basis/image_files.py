@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
@@ -13,8 +15,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from .backend.known_models import shared_name
-from .errors import OutputError
+from .errors import OutputError, PromptError
+from .faces.photo import opened
 from .io import write_buffered
+from .limits import MAX_DETAIL_LENGTH
+from .notation import PLACEHOLDER, Box, check_box
 
 # How an image was made: text chunks of its file, as `generate` leaves them in the image's `info`.
 DETAILS = (
@@ -33,9 +38,13 @@ DETAILS = (
     "control_image",
     "denoising_strength",
     "identities",
+    "likeness",
     "model",
     "model_hash",
 )
+
+
+OTHERS = ("loras", "image", "mask_image", "control_image")  # of which the file says no more than a name or a hash
 
 
 def file_stem(prompt: str, seed: int) -> str:
@@ -69,9 +78,101 @@ def save_image(image: Image.Image, path: str | Path, **details: object) -> None:
         image.save(buffer, format="PNG", pnginfo=info)
 
 
+def likeness_text(alike: Mapping[str, float | None]) -> str:
+    """Return how alike people are as a picture's metadata say it: <annika>=0.712 <tovik>=none."""
+    return " ".join(f"{token}={'none' if cosine is None else f'{cosine:.3f}'}" for token, cosine in alike.items())
+
+
 def details_of(image: Image.Image) -> dict[str, str]:
     """Return how an image was made, as far as it says so."""
     return {key: str(image.info[key]) for key in DETAILS if key in image.info}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How an image was made, as its file says, in the arguments of `generate`; None for what it does not say.
+
+    sampler: one of SAMPLERS, or the name of the scheduler that is the model's own. image_strength: of drawing anew.
+    others: what else went into it, such as a LoRA or a picture, by the names of DETAILS.
+    strengths, digests: of the people, by their tokens. A digest is the beginning of `Identity.digest`.
+    """
+
+    prompt: str
+    seed: int
+    negative_prompt: str | None
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    sampler: str | None
+    width: int | None
+    height: int | None
+    regions: Mapping[str, Box]
+    strengths: Mapping[str, float]
+    digests: Mapping[str, str]
+    image_strength: float | None
+    others: Mapping[str, str]
+    model: str
+    model_hash: str
+
+
+def how_drawn(path: str | Path) -> Drawn:
+    """Read how an image was made from its file, which anybody may have changed.
+
+    Raises PhotoError for a file that is no image, PromptError for one that does not say how `generate` can draw it.
+    """
+    with opened(path) as image:
+        said = details_of(image)
+    try:
+        size = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", said.get("size", ""))
+        if any(len(value) > MAX_DETAIL_LENGTH for value in said.values()) or ("size" in said and not size):
+            raise ValueError
+        return Drawn(
+            prompt=said["prompt"],
+            seed=_number(said["seed"]),
+            negative_prompt=said.get("negative_prompt"),
+            num_inference_steps=_number(said["steps"]) if "steps" in said else None,
+            guidance_scale=float(said["guidance"]) if "guidance" in said else None,
+            sampler=said.get("sampler"),
+            width=int(size[1]) if size else None,
+            height=int(size[2]) if size else None,
+            regions=_boxes(json.loads(said.get("regions", "{}"))),
+            strengths={token: float(value) for token, value in _by_token(said.get("strength", ""))},
+            digests=dict(_by_token(said.get("identities", ""))),
+            image_strength=float(said["denoising_strength"]) if "denoising_strength" in said else None,
+            others={key: said[key] for key in OTHERS if key in said},
+            model=said.get("model", ""),
+            model_hash=said.get("model_hash", ""),
+        )
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, PromptError):
+        raise PromptError(
+            f"{path} does not say how it was drawn: name a picture of generate, as it was written"
+        ) from None
+
+
+def _number(text: str) -> int:
+    """Read a whole number of at most 19 digits. Raises ValueError."""
+    if not re.fullmatch(r"[0-9]{1,19}", text):
+        raise ValueError(text)
+    return int(text)
+
+
+def _by_token(text: str) -> list[tuple[str, str]]:
+    """Read <annika>=x <tovik>=y. Raises ValueError."""
+    pairs = [re.fullmatch(rf"({PLACEHOLDER.pattern})=([0-9a-z.]{{1,20}})", pair) for pair in text.split()]
+    if None in pairs:
+        raise ValueError(text)
+    return [(pair[1], pair[2]) for pair in pairs if pair]
+
+
+def _boxes(content: object) -> dict[str, Box]:
+    """Read {"<annika>": [0, 0, 0.5, 1]}. Raises TypeError, ValueError or PromptError."""
+    if not isinstance(content, dict):
+        raise TypeError(content)
+    boxes: dict[str, Box] = {}
+    for name, sides in content.items():
+        left, top, right, bottom = map(float, sides)
+        boxes[name] = (left, top, right, bottom)
+        check_box(name, boxes[name])
+    return boxes
 
 
 def free_path(path: Path, image: Image.Image) -> Path:

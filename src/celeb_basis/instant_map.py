@@ -6,11 +6,13 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .backend.card import ModelCard
+from .backend.sharing import INSTANT_MAP, About, fetch, push
 from .backend.text_encoders import TOKENS
 from .basis import CelebBasis
 from .errors import BasisError
@@ -134,6 +136,35 @@ class InstantMap:
             "face_reader": self.face_reader,
         }
         save_safetensors(path, {name: getattr(self, name) for name in TENSORS}, metadata)
+
+    @classmethod
+    def from_pretrained(
+        cls, repository: str | Path, *, revision: str | None = None, token: str | None = None
+    ) -> InstantMap:
+        """Read the map of a repository of the model hub, like owner/name, or of a folder.
+
+        Raises ModelError for a repository that is not to be had, BasisError for a file that holds something else.
+        """
+        return cls.load(fetch(repository, INSTANT_MAP, revision=revision, token=token))
+
+    def push_to_hub(self, repository: str, *, license: str | None = None, **how: Any) -> str:
+        """Upload the map alone with a card to a repository of the model hub; return its address.
+
+        `CelebBasis.push_to_hub` uploads both under one card. license, how: as there.
+        """
+        about = About(
+            title="Instant map of a celeb basis",
+            model="",
+            made={
+                "face reader": self.face_reader,
+                "leave-one-out R2": f"{self.loo_r2:.3f}",
+                "basis": self.basis_digest[:16],
+            },
+            use='import celeb_basis as cb\n\ninstant_map = cb.InstantMap.from_pretrained("{}")  # for Model.load',
+            consent="It holds no face and no photograph. Fit only people who agreed to it.",
+            license=license,
+        )
+        return push(repository, {INSTANT_MAP: self.save}, about, **how)
 
     @classmethod
     def load(cls, path: str | Path) -> InstantMap:

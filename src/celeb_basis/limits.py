@@ -42,6 +42,8 @@ MIN_VECTOR_LENGTH, MAX_VECTOR_LENGTH = 1e-3, 1e3  # the rows of CLIP's tables ha
 MAX_VECTOR_DIM = 2**16
 MAX_VECTORS = 1000  # of an embedding
 MAX_LATENT_SIDE = 1024
+MAX_FEATURE = 4096  # numbers that describe a face
+MAX_DETAIL_LENGTH = 20_000  # characters of one fact in a picture's metadata
 
 # Photographs
 MAX_PHOTOS = 100  # of one person; all are kept in memory, in which one takes up to 25 MB

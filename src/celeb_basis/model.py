@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from .backend.card import DEFAULT_MODEL, ModelCard
 from .backend.hub import cache_folder
@@ -23,7 +24,8 @@ from .basis import CelebBasis, celebrity_names
 from .errors import BasisError, IdentityError, ModelError, OutputError, PhotoError
 from .evaluation.evaluate import Person, evaluate_people
 from .evaluation.judge import Judge, get_judge
-from .faces.face import Face, FaceReader, find_person
+from .faces.face import Face, FaceReader, find_person, mean_feature
+from .faces.likeness import likeness
 from .faces.photo import open_photo
 from .faces.reader import get_face_reader
 from .fit.loop import FitStep, fit_steps, has_face_loss
@@ -248,6 +250,17 @@ class Model:
     ) -> list[Image.Image]:
         """Draw images of a prompt, or of several, that name identities by their tokens; see `generate.generate`."""
         return generate(self.pipe, prompt, identities, **options)
+
+    def likeness(self, image: Image.Image, people: Mapping[str, Photos | Tensor]) -> dict[str, float | None]:
+        """Return how alike each person in a picture is to their own photos: a cosine, None for who is not seen.
+
+        people: their photos, faces or features by name. The face reader is the one that fits use, so this compares
+        pictures of a person; what is reported should come from `evaluate`, whose judge fitted nobody.
+        """
+        features = {
+            name: own if isinstance(own, Tensor) else mean_feature(self.find_faces(own)) for name, own in people.items()
+        }
+        return likeness(image, features, self.face_reader)
 
     def evaluate(
         self,

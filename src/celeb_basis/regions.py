@@ -58,11 +58,15 @@ def columns(prompt: str, names: Sequence[str]) -> dict[str, Box]:
     return {name: (i / len(ordered), 0.0, (i + 1) / len(ordered), 1.0) for i, name in enumerate(ordered)}
 
 
-def layouts(prompts: Sequence[str], regions: Regions, people: Sequence[str]) -> list[dict[str, Box]]:
-    """Return the version of each prompt that each region reads, `{version: box}`; empty where no region is asked for.
+def mentions(prompt: str, name: str) -> bool:
+    """Return whether a name stands in a prompt, not inside another word; case makes no difference."""
+    return bool(_pattern([name]).search(prompt))
+
+
+def boxes_of(prompts: Sequence[str], regions: Regions, people: Sequence[str]) -> list[dict[str, Box]]:
+    """Return the box of each name in each prompt, `{name: box}`; empty where no region is asked for.
 
     regions: boxes by the names as they stand in the prompts, or "auto" for `columns` of the people.
-    people: names that are replaced too where they have no box.
 
     Raises PromptError for a name that no prompt mentions and for a box without an inside.
     """
@@ -71,20 +75,21 @@ def layouts(prompts: Sequence[str], regions: Regions, people: Sequence[str]) -> 
     if isinstance(regions, str):
         if regions != "auto":
             raise PromptError(f"regions={regions!r}: give a box for each name, or 'auto' for columns")
-        boxes = [columns(prompt, people) for prompt in prompts]
-    else:
-        for name, box in regions.items():
-            check_box(name, box)
-            if not name or not any(_pattern([name]).search(prompt) for prompt in prompts):
-                raise PromptError(f"the prompt does not mention {name!r}: write a region's name as the prompt does")
-        boxes = [{n: box for n, box in regions.items() if _pattern([n]).search(prompt)} for prompt in prompts]
-    return [
-        {
-            name.join(_pattern([*people, *named]).split(_add_positions(prompt, named))): box
-            for name, box in named.items()
-        }
-        for prompt, named in zip(prompts, boxes, strict=True)
-    ]
+        return [columns(prompt, people) for prompt in prompts]
+    for name, box in regions.items():
+        check_box(name, box)
+        if not name or not any(mentions(prompt, name) for prompt in prompts):
+            raise PromptError(f"the prompt does not mention {name!r}: write a region's name as the prompt does")
+    return [{n: box for n, box in regions.items() if mentions(prompt, n)} for prompt in prompts]
+
+
+def layout(prompt: str, boxes: Mapping[str, Box], people: Sequence[str]) -> dict[str, Box]:
+    """Return the version of a prompt that each box reads, `{version: box}`.
+
+    people: names that are replaced too where they have no box.
+    """
+    parts = _pattern([*people, *boxes]).split(_add_positions(prompt, boxes)) if boxes else []
+    return {name.join(parts): box for name, box in boxes.items()}
 
 
 def _add_positions(prompt: str, boxes: Mapping[str, Box]) -> str:

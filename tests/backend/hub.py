@@ -1,5 +1,6 @@
 """A model hub of one's own: folders served over HTTP as the Hugging Face hub serves its repositories."""
 
+import base64
 import hashlib
 import json
 from contextlib import contextmanager
@@ -9,10 +10,11 @@ from loopback import Handler, serving
 
 
 @contextmanager
-def serve(repositories, gated=()):
+def serve(repositories, gated=(), uploads=None):
     """Serve {"owner/name": {"revision": folder}}; yields the address and the list of requested paths.
 
     A revision is known by its name or by its commit, the SHA-1 of its name. Files of `gated` repositories are refused.
+    Repositories that somebody with a token makes have their folders in `uploads`.
     """
     asked = []
 
@@ -28,6 +30,32 @@ def serve(repositories, gated=()):
                 self.refuse(404, "EntryNotFound")
 
         do_HEAD = do_GET
+
+        def do_POST(self):
+            """Take an upload in small files, into the folder of the revision main."""
+            asked.append(self.path)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            parts = self.path.split("?")[0].strip("/").split("/")
+            if parts == ["api", "repos", "create"]:
+                said = json.loads(body)
+                name = f"{said.get('organization', 'owner')}/{said['name']}"
+                if name in gated or "Bearer" not in self.headers.get("Authorization", ""):
+                    return self.refuse(403, "Forbidden")
+                if name not in repositories:
+                    repositories[name] = {"main": Path(uploads) / name}
+                    repositories[name]["main"].mkdir(parents=True)
+                return self.send(json.dumps({"url": f"{address_of(self)}/{name}", "id": name}).encode(), commit("main"))
+            if parts == ["api", "validate-yaml"]:
+                return self.send(b'{"errors": [], "warnings": []}', commit("main"))
+            folder = repositories["/".join(parts[2:4])]["main"]
+            if parts[4] == "preupload":
+                files = [file | {"uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]
+                return self.send(json.dumps({"files": files}).encode(), commit("main"))
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    (folder / line["value"]["path"]).write_bytes(base64.b64decode(line["value"]["content"]))
+            url = f"{address_of(self)}/{'/'.join(parts[2:4])}/commit/{commit('main')}"
+            return self.send(json.dumps({"commitUrl": url, "commitOid": commit("main")}).encode(), commit("main"))
 
         def answer(self, name, revision, file, tree=False):
             revisions = repositories.get(name, {})
@@ -58,7 +86,7 @@ def serve(repositories, gated=()):
             self.send_header("ETag", f'"{hashlib.sha1(f"blob {len(body)}".encode() + bytes(1) + body).hexdigest()}"')
             self.send_header("X-Repo-Commit", sha)
             self.end_headers()
-            if self.command == "GET":
+            if self.command != "HEAD":
                 self.wfile.write(body)
 
         def refuse(self, status, error):
@@ -80,6 +108,10 @@ def visit(monkeypatch, address, cache):
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
     )
     monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", address)
+
+
+def address_of(handler):
+    return f"http://127.0.0.1:{handler.server.server_port}"
 
 
 def commit(revision):

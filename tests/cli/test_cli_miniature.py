@@ -29,6 +29,11 @@ def ada(tmp_path_factory):
     return photo, identity
 
 
+def init_of(report):
+    """Where a fit began, as its file says."""
+    return Identity.load(report["file"]).provenance["init"]
+
+
 def test_the_newcomers_three_commands(ada, tmp_path, capsys):
     [file] = answer(
         capsys,
@@ -38,7 +43,9 @@ def test_the_newcomers_three_commands(ada, tmp_path, capsys):
 
 
 def test_instant_is_the_default_start(ada, tmp_path, capsys):
-    report = answer(capsys, "fit", ada[0], "--name", "ada", "--steps", 0, "-o", tmp_path / "a.safetensors")
+    answer(capsys, "fit", ada[0], "--name", "ada", "--steps", 0, "-o", tmp_path / "a.safetensors")
+    basis = ModelCard.of(DEFAULT_MODEL).basis
+    report = answer(capsys, "info", tmp_path / "a.safetensors", "--basis", basis)
     assert report["init"] == "instant"
     assert all(0.2 < radius < 1.5 for radius in report["radii_from_mean"])
 
@@ -163,7 +170,7 @@ def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys, caplog):
 
     learn = ("fit", ada[0], "--name", "a", "--steps", 0, "--init", "instant", "--basis", out)
     fitted = answer(capsys, *learn, "-o", tmp_path / "a.safetensors")
-    assert fitted["init"] == "instant"
+    assert init_of(fitted) == "instant"
 
 
 def test_a_folder_can_be_given_away_and_grows(ada, tmp_path, capsys):
@@ -187,9 +194,9 @@ def test_a_folder_can_be_given_away_and_grows(ada, tmp_path, capsys):
     answer(capsys, *command[:-1], model, "--model", model)
     by_folder = answer(capsys, *learn, "--basis", model, "-o", tmp_path / "a.safetensors")
     assert ModelCard.of(model).templates == ModelCard.of(DEFAULT_MODEL).templates
-    assert answer(capsys, *learn, "--basis", out, "-o", tmp_path / "c.safetensors")["init"] == "instant"
+    assert init_of(answer(capsys, *learn, "--basis", out, "-o", tmp_path / "c.safetensors")) == "instant"
     beside = answer(capsys, *learn, "--model", model, "-o", tmp_path / "b.safetensors")
-    assert by_folder["init"] == beside["init"] == "instant"
+    assert init_of(by_folder) == init_of(beside) == "instant"
     assert Identity.load(tmp_path / "a.safetensors").vectors.equal(Identity.load(tmp_path / "b.safetensors").vectors)
     assert "without a card" in complaint(capsys, *learn, "--basis", tmp_path, "-o", tmp_path / "c.safetensors")
 
@@ -212,7 +219,7 @@ def test_what_is_drawn_when_ctrl_c_comes_is_kept_and_can_be_used(ada, tmp_path, 
     assert 80 < len(drawn.names) < 100  # 40 of them are made up
     learn = ("fit", ada[0], "--name", "a", "--steps", 0, "--basis", out, "-o", tmp_path / "a.safetensors")
     capsys.readouterr()
-    assert answer(capsys, *learn)["init"] == "instant"
+    assert init_of(answer(capsys, *learn)) == "instant"
 
 
 def test_nobody_known_is_one_line(tmp_path, capsys):

@@ -2,15 +2,19 @@
 
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from called import complaint
+from called import answer, complaint
 from PIL import Image
 
 from celeb_basis import Identity
@@ -198,3 +202,77 @@ def test_a_picture_in_json_says_what_its_file_says(tmp_path, capsys):
     assert main(["generate", "a photo", "-n", "6", "--steps", "1", "-o", str(tmp_path), "--json"]) == 0
     files = json.loads(capsys.readouterr().out)["pictures"]
     assert [Image.open(file).info["seed"] for file in files] == [str(i) for i in range(6)]
+
+
+def test_prompts_come_from_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("annika", "tovik")):
+        answer(capsys, "sample", "--name", name, "--seed", seed)
+    lines = ["a photo of <annika> in the snow", "", "  <Annika> and <tovik> on the beach", "tom hanks"]
+    Path("prompts.txt").write_text("\n".join(lines))
+    people = ["--identity", "annika", "--identity", "tovik"]
+    draw = ["generate", "--prompts", "prompts.txt", *people, "--steps", "1", "-o", "drawn"]
+    report = answer(capsys, *draw, "-n", 2, "--seed", 7, "--region", "annika=0,0,.5,1")
+    infos = [Image.open(file).info for file in report["pictures"]]
+    prompts = ["a photo of <annika> in the snow", "<annika> and <tovik> on the beach", "tom hanks"]
+    assert [info["prompt"] for info in infos] == [prompt for prompt in prompts for _ in range(2)]
+    assert [info["seed"] for info in infos] == ["7", "8"] * 3
+    assert [info.get("identities", "").count("<") for info in infos] == [1, 1, 2, 2, 0, 0]
+    assert ["regions" in info for info in infos] == [True, True, True, True, False, False]
+    alone = answer(capsys, "generate", prompts[1], *people, "--steps", 1, "--seed", 8, "--region", "annika=0,0,.5,1")
+    one, of_many = (np.asarray(Image.open(file), int) for file in (*alone["pictures"], report["pictures"][3]))
+    assert np.abs(one - of_many).max() <= 2  # batches of another size round otherwise
+    assert complaint(capsys, *draw, "--region", "bodil=0,0,.5,1").endswith("a region's name as the prompt does\n")
+    assert "6 pictures do not fit in one.png" in complaint(capsys, *draw, "-n", 2, "-o", "one.png")
+    for given in ([], ["a photo", "--prompts", "prompts.txt"]):
+        assert "give one PROMPT, or --prompts FILE" in complaint(capsys, "generate", *given)
+    Path("prompts.txt").write_text("\n \n")
+    assert complaint(capsys, *draw).endswith("prompts.txt holds no prompt: write one on each line\n")
+
+
+def test_how_much_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    said = {}
+    for how in ((), ("--quiet",), ("-v",)):
+        assert main(["sample", "--name", "bo2", *how]) == 0
+        assert main(["generate", "<bo2>", "--identity", "bo2", "--steps", "1", "--guidance", "0", *how]) == 0
+        assert main(["generate", "<bo2>", "--identity", "bo2", "--steps", "1", "--guidance", "0",
+                     "--negative-prompt", "rain", *how]) == 0  # fmt: skip
+        said[how] = capsys.readouterr().err.splitlines()
+    assert ["reads names of letters only" in line for line in said[()]] == [True, False]
+    [warning] = said[("--quiet",)]
+    assert "the negative prompt has no effect" in warning and warning in said[()]
+    details = "\n".join(said[("-v",)])
+    assert re.search(r"celeb-basis: \d+\.\d s: loaded miniature, a StableDiffusionPipeline, from .* as torch", details)
+    assert re.search(r"\d s: drawing with negative_prompt rain, steps 1, guidance 0", details)
+    assert "not allowed with argument -q/--quiet" in complaint(capsys, "sample", "--name", "bo2", "-q", "-v")
+
+
+COMPLETE = """
+eval "$({python} -m celeb_basis --print-completion bash)"
+complete_with() {{
+    COMP_WORDS=(celeb-basis "$@") COMP_CWORD=$# COMPREPLY=()
+    _shtab_celeb_basis
+    echo "${{COMPREPLY[@]}}"
+}}
+complete_with gen
+complete_with people re
+complete_with fit --keep
+complete_with fit ann
+complete_with fit --method pap
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_a_shell_completes_commands_options_and_files(tmp_path):
+    (tmp_path / "annika.jpg").touch()
+    script = COMPLETE.format(python=sys.executable)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:5] == ["generate", "rename remove", "--keep-feature", "annika.jpg", "paper"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh", "powershell"])
+def test_every_shell_has_its_script(shell, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--print-completion", shell])
+    assert stop.value.code == 0 and "celeb-basis" in capsys.readouterr().out

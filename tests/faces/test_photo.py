@@ -142,6 +142,18 @@ def test_every_kind_of_photo_in_a_folder_is_taken_and_the_rest_is_named(astronau
         assert np.abs(np.asarray(open_photo(file)).astype(float) - np.asarray(astronaut)).mean() < 8, file
 
 
+def test_a_folder_with_too_much_in_it_is_not_looked_through(astronaut, tmp_path):
+    (tmp_path / "of-annika" / ".cache").mkdir(parents=True)
+    astronaut.save(tmp_path / "of-annika" / "1.jpg")
+    for i in range(20):
+        (tmp_path / "of-annika" / ".cache" / f"{i}.jpg").touch()
+    assert photos_in(tmp_path, 5) == [tmp_path / "of-annika" / "1.jpg"]
+    with pytest.raises(PhotoError, match="holds more than 2 files and folders: name a smaller one"):
+        photos_in(tmp_path, 2)
+    with pytest.raises(PhotoError, match=r"^/ holds more than 10,000 files and folders"):  # devices that never end, too
+        photos_in("/")
+
+
 def test_a_photo_of_an_iphone_is_read_upright(astronaut):
     """The file holds the picture turned, and the property that says so."""
     assert np.abs(np.asarray(open_photo(HEIC)).astype(float) - np.asarray(astronaut)).mean() < 8

@@ -5,6 +5,7 @@ What an ArcFace network is given is worked out by hand; the weights of the hub d
 
 import hashlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -226,3 +227,20 @@ def test_a_photograph_is_fitted_from_the_command_line(cached, tmp_path, monkeypa
     (tmp_path / "empty").mkdir()
     code, _, [said] = fit("empty")
     assert code == 2 and "holds no photos" in said
+
+
+@pytest.mark.parametrize("version", ["4.11", "5"])
+def test_opencv_is_silenced_where_its_version_keeps_the_function(version, monkeypatch, capfd):
+    """OpenCV 4.11 and 4.12 have setLogLevel and no cv2.utils.logging, OpenCV 5 the other way round."""
+    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+    get_level = getattr(cv2, "getLogLevel", None) or cv2.utils.logging.getLogLevel
+    if version == "5":
+        monkeypatch.delattr(cv2, "setLogLevel", raising=False)
+        monkeypatch.setattr(cv2.utils, "logging", SimpleNamespace(setLogLevel=set_level), raising=False)
+    else:
+        monkeypatch.setattr(cv2, "setLogLevel", set_level, raising=False)
+        monkeypatch.delattr(cv2.utils, "logging", raising=False)
+    set_level(4)
+    [[face]] = PhotoReader().read([photograph("astronaut")])
+    assert get_level() == 2 and face.feature.shape == (128,)
+    assert capfd.readouterr() == ("", "")

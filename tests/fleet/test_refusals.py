@@ -1,6 +1,7 @@
 """What is wrong with a command is said before any worker is started."""
 
 import socket
+import threading
 
 import pytest
 from called import complaint
@@ -48,6 +49,37 @@ def test_an_address_that_says_nothing(table, tmp_path, capsys, monkeypatch):
         for asked in (address, f"ray://{address}", "auto"):
             message = complaint(capsys, "fleet", "fit", table, "-o", tmp_path / "out", "--address", asked)
             assert message == f"celeb-basis: error: there is no cluster at {asked}: timed out (--address)\n"
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\0"])
+def test_what_listens_at_an_address_is_no_cluster(table, tmp_path, capsys, monkeypatch, said):
+    pytest.importorskip("ray", reason="the extra fleet is not installed")
+    monkeypatch.setattr(pool, "CONNECT", 5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            connection.recv(1000)
+            connection.sendall(said)
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        message = complaint(capsys, "fleet", "fit", table, "-o", tmp_path / "out", "--address", address)
+    assert message == (
+        f"celeb-basis: error: there is no cluster at {address}: what listens there is no Ray (--address)\n"
+    )
+
+
+def test_a_name_that_nobody_looks_up(table, tmp_path, capsys, monkeypatch):
+    """Name servers take longer than a connection may."""
+    pytest.importorskip("ray", reason="the extra fleet is not installed")
+    looked_up = threading.Event()
+    monkeypatch.setattr(pool, "CONNECT", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: looked_up.wait(60) and [])
+    message = complaint(capsys, "fleet", "fit", table, "-o", tmp_path / "out", "--address", "head:6379")
+    looked_up.set()
+    assert message == "celeb-basis: error: there is no cluster at head:6379: timed out (--address)\n"
 
 
 def test_prompts_without_a_name(table, tmp_path, capsys):

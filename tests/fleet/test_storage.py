@@ -1,8 +1,11 @@
 import os
+import socket
+import threading
 import zipfile
 
 import fsspec
 import pytest
+from loopback import Handler, serving
 
 from celeb_basis import OutputError, PhotoError
 from celeb_basis.fleet import storage
@@ -81,6 +84,49 @@ def test_files_that_cannot_be_had(tmp_path):
     for file in (f"{tmp_path}/file/ada.txt", "nonsense://a.txt", f"zip://a.txt::{tmp_path}/file"):
         with pytest.raises(OutputError):
             write(file, b"")
+
+
+class Web(Handler):
+    """One photo, one that is promised and never comes, and nothing else."""
+
+    silent = threading.Event()
+
+    def do_GET(self):
+        if self.path not in ("/ada.jpg", "/silent.jpg"):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        if self.path == "/ada.jpg":
+            self.wfile.write(b"photo" if self.command == "GET" else b"")
+        elif self.command == "GET":
+            self.silent.wait(60)
+
+    do_HEAD = do_GET
+
+
+def cannot_be_had(file, why):
+    with pytest.raises(PhotoError, match=f"{file} cannot be read: {why}"), storage.fetched([file]):
+        pass
+
+
+def test_files_of_a_web_server(monkeypatch):
+    monkeypatch.setattr(storage, "SILENCE", 0.5)
+    with serving(Web) as address:
+        with storage.fetched([f"{address}/ada.jpg"]) as [copy]:
+            assert copy.read_bytes() == b"photo"
+        cannot_be_had(f"{address}/nowhere.jpg", "404")
+        cannot_be_had(f"{address}/silent.jpg", "no answer in time")
+        Web.silent.set()
+    cannot_be_had(f"{address}/ada.jpg", "Cannot connect")
+
+
+def test_an_archive_on_a_web_server_that_says_nothing(monkeypatch):
+    """It takes the connection, and never answers."""
+    monkeypatch.setattr(storage, "SILENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        cannot_be_had(f"zip://ada.jpg::http://127.0.0.1:{server.getsockname()[1]}/all.zip", "no answer in time")
 
 
 def test_pipes_and_devices_are_refused(tmp_path):

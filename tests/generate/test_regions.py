@@ -10,7 +10,7 @@ from conftest import NAMES, make_pipeline, state_of
 from celeb_basis import Identity, PromptError
 from celeb_basis.backend.text_encoders import placeholders
 from celeb_basis.generate import generate
-from celeb_basis.regions import columns, layouts, read_by, regional_prompts
+from celeb_basis.regions import boxes_of, columns, layout, read_by, regional_prompts
 
 PROMPT = "a photo of <ada> and <bo> on the beach"
 LEFT, RIGHT, ALL = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.0)
@@ -86,15 +86,20 @@ def test_fewer_than_two_people_have_no_columns(names):
     assert columns(PROMPT, names) == {}
 
 
+def versions(prompts, regions, people):
+    boxes = boxes_of(prompts, regions, people)
+    return [layout(prompt, own, people) for prompt, own in zip(prompts, boxes, strict=True)]
+
+
 def test_each_region_reads_its_own_name_in_every_place():
     regions = {"<ada>": ALL, "tom hanks": (0.25, 0.25, 0.75, 0.75)}  # nobody is on a side
-    [layout, other] = layouts(["<ada> and Tom Hanks, not tom hanksford, by <cy>", "<ada>"], regions, ["<ada>", "<cy>"])
-    assert layout == {
+    [both, other] = versions(["<ada> and Tom Hanks, not tom hanksford, by <cy>", "<ada>"], regions, ["<ada>", "<cy>"])
+    assert both == {
         "<ada> and <ada>, not tom hanksford, by <ada>": regions["<ada>"],
         "tom hanks and tom hanks, not tom hanksford, by tom hanks": regions["tom hanks"],
     }
     assert other == {"<ada>": ALL}
-    [longer] = layouts(["ann lee on the left, ann on the right"], {"ann": RIGHT, "ann lee": LEFT}, [])
+    [longer] = versions(["ann lee on the left, ann on the right"], {"ann": RIGHT, "ann lee": LEFT}, [])
     assert longer == {"ann on the left, ann on the right": RIGHT, "ann lee on the left, ann lee on the right": LEFT}
 
 
@@ -110,9 +115,9 @@ def test_each_region_reads_its_own_name_in_every_place():
     ],
 )
 def test_every_version_says_all_sides(prompt, said):
-    [layout] = layouts([prompt], "auto", ["<ada>", "<bo>", "<cy>"])
+    [said_to] = versions([prompt], "auto", ["<ada>", "<bo>", "<cy>"])
     names = [name for name in ("<ada>", "<bo>", "<cy>") if name in prompt]
-    assert set(layout) == {said.replace("{}", name) for name in names}
+    assert set(said_to) == {said.replace("{}", name) for name in names}
 
 
 # What a pixel reads

@@ -20,7 +20,7 @@ import celeb_basis
 from celeb_basis import CelebBasis, CelebBasisError, Identity, InstantMap, miniature
 from celeb_basis.limits import MAX_MESSAGE_LENGTH
 from celeb_basis.web import Studio, serve
-from celeb_basis.web.page import as_shown
+from celeb_basis.web.jobs import as_shown
 from celeb_basis.web.visitors import GRACE
 
 API = "gradio_api/"
@@ -257,6 +257,8 @@ def test_odd_values_are_no_errors_of_the_page(address, capfd):
             "fit": [None, text, number, False, None, None],
             "find_face": [None, False, None],
             "model": [text, None, None, None],
+            "rename": [text, other, None],
+            "remove": [text, None],
         }
         for name, data in calls.items():
             call(address, name, data, f"odd{i}{name}")

@@ -132,6 +132,76 @@ def test_people_can_be_made_up_mixed_and_carried_away(visitor, address, tmp_path
     assert portrait["caption"] == "<zoe>"
 
 
+def test_people_are_renamed_and_removed(visitor):
+    eve = Identity.load(visitor("sample", "eve", 3))
+    visitor("sample", "bo", 4)
+    renamed = visitor("rename", "<eve>", "Zoë Łuk")
+    assert Identity.load(renamed).placeholder_token == "<zoe-luk>" and Identity.load(renamed).digest == eve.digest
+    assert [each["caption"] for each in visitor("people")[0]] == ["<bo>", "<zoe-luk>"]
+    with pytest.raises(AppError, match="there is a &lt;bo&gt; already"):
+        visitor("rename", "<zoe-luk>", "bo")
+    visitor("remove", "<bo>")
+    portraits, files = visitor("people")
+    assert [each["caption"] for each in portraits] == ["<zoe-luk>"] and len(files) == 1
+    for call in (("rename", "<eve>", "ada"), ("remove", "<bo>"), ("remove", None)):
+        with pytest.raises(AppError, match="choose one of your people first"):
+            visitor(*call)
+    visitor("sample", "eve", 5)  # the name is free again
+
+
+def test_likeness_stands_under_pictures_of_people_with_a_photo(visitor, photo, studio):
+    fit(visitor, photo, "ada")
+    visitor("sample", "eve", 3)
+    _, [alone] = visitor("draw", "a close up photo of <ada> in a studio", 1, 8, 0, 0)
+    _, [both] = visitor("draw", "a photo of <eve>", 1, 2, 0, 0)
+    likeness = studio.first.likeness(Image.open(alone["image"]), {"ada": photo})["ada"]
+    assert alone["caption"] == f"seed 0, likeness {likeness:.2f}" and both["caption"] == "seed 0"
+    assert Image.open(alone["image"]).info["likeness"] == f"<ada>={likeness:.3f}"
+
+
+def test_a_visitor_who_comes_back_finds_what_is_theirs(studio):
+    first, other = Session(studio), Session(studio)
+    eve = first.sample("eve", 3)
+    [drawn] = first.draw("a photo of <eve>", 1, 2, None, 7)
+    (first.folder / "broken.safetensors").write_bytes(b"nothing")
+    ticket = first.resume(None)
+    again = Session(studio)
+    assert again.resume(ticket) == ticket
+    assert again.people["<eve>"].identity.digest == eve.identity.digest and list(again.people) == ["<eve>"]
+    assert again.people["<eve>"].portrait == eve.portrait and again.history == [drawn.file]
+    assert (again.settings().prompt, again.settings().seed) == ("a photo of <eve>", 7)
+    [later] = again.draw("a photo of <eve>", 1, 2, None, 8)
+    assert again.history == [later.file, drawn.file]
+    for wrong in ("", "..", "../x", str(other.folder), f"{ticket}/..", "2026-01-01-000000-0123456789abcdef", "x" * 999):
+        stranger = Session(studio)
+        assert stranger.resume(wrong) != ticket and not stranger.people and not stranger.history
+    assert not other.people
+
+
+def test_a_folder_stays_while_its_visitor_is_here(tmp_path):
+    studio = Studio(tmp_path, keep=False)
+    before = Session(studio)
+    before.sample("eve", 3)
+    after = Session(studio)
+    after.resume(before.resume(None))
+    before.end()
+    assert after.people["<eve>"].file.exists() and studio.has_file(str(after.people["<eve>"].file))
+    after.end()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_models_of_this_machine_are_listed_with_their_sizes(studio, tmp_path, monkeypatch):
+    make_pipeline("sd1").save_pretrained(tmp_path / "tiny")
+    celeb_basis.Model.load(tmp_path / "tiny")
+    size = sum(file.stat().st_size for file in (tmp_path / "tiny").rglob("*") if file.is_file())
+    shown = dict((name, label) for label, name in studio.models_here())
+    assert shown[str(tmp_path / "tiny")] == f"{tmp_path / 'tiny'} ({size / 1e9:.2g} GB)"
+    assert next(iter(shown)) == "miniature"
+    some = Studio.__new__(Studio)
+    some.models = ("miniature", "owner/model")
+    assert [name for _, name in some.models_here()] == ["miniature", "owner/model"]
+
+
 def test_names_are_taken_as_people_write_them(visitor, photo):
     line, _, file = fit(visitor, photo, " Zoë Łuk ")
     assert unescape(line).count("<zoe-luk>") == 2 and "Prompts write Zoë Łuk as <zoe-luk>." in unescape(line)
@@ -571,7 +641,8 @@ def test_steps_follow_the_start_that_the_chosen_model_has(page, wrong, studio):
     page.get_by_role("tab", name="Model").click()
     use = page.get_by_role("button", name="Use this model")
     use.wait_for()
-    page.get_by_role("textbox", name="Model").fill(str(wrong / "tiny"))
+    page.get_by_label("Model", exact=True).fill(str(wrong / "tiny"))
+    page.get_by_label("Model", exact=True).press("Enter")
     with page.expect_file_chooser() as choosing:
         # The tab before may still be seen for a moment, and has an upload of its own.
         page.get_by_role("tabpanel").filter(has=use).get_by_text("Click to Upload").first.click()
@@ -583,10 +654,43 @@ def test_steps_follow_the_start_that_the_chosen_model_has(page, wrong, studio):
     expect(steps).to_have_value(str(DEFAULTS["celeb-basis"].max_train_steps))
 
 
+def test_a_reload_loses_nothing_and_a_picture_is_set_up_again(page):
+    page.get_by_role("tab", name="People").click()
+    page.get_by_label("Name").locator("visible=true").first.fill("eve")
+    page.get_by_role("button", name="Make them up").click()
+    page.get_by_text("<eve>").locator("visible=true").first.wait_for()
+    page.get_by_role("tab", name="Draw").click()
+    prompt = page.get_by_role("textbox", name="Prompt", exact=True)
+    for text in ("a photo of <eve>", "a pencil sketch of <eve>"):
+        prompt.fill(text)
+        page.get_by_role("button", name="Draw", exact=True).click()
+        page.get_by_text("Starting when no other job is running").wait_for(state="hidden")
+        page.get_by_text("2 of 2 pictures").wait_for()
+    seed = page.get_by_label("Seed", exact=True).locator("visible=true")
+    last = seed.input_value()
+    page.reload()
+    page.get_by_role("tab", name="Draw").click()
+    page.get_by_role("button", name="<eve>").wait_for()
+    page.get_by_role("button", name="History").click()
+    pictures = page.locator(".small img").locator("visible=true")
+    pictures.nth(3).wait_for()
+    pictures.nth(1).click()  # the first of the last two
+    page.get_by_role("button", name="Again with the settings").click()
+    from playwright.sync_api import expect
+
+    expect(prompt).to_have_value("a pencil sketch of <eve>")
+    expect(seed).to_have_value(last)
+    pictures.nth(3).click()
+    page.get_by_role("button", name="Again with the settings").click()
+    expect(prompt).to_have_value("a photo of <eve>")
+
+
 def test_the_page_fits_a_phone(browser, address):
     page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
     page.goto(address)
     for tab in ("Learn", "Draw", "People", "Model"):
         page.get_by_role("tab", name=tab).click()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+        for gradios in ("Use via API", "Settings", "Built with Gradio"):
+            assert not page.get_by_text(gradios, exact=True).count()
     page.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import ModelError
 from ..io import read_text
+from ..notation import excerpt
 from .card import local_path
 
 CACHE = "CELEB_BASIS_CACHE"  # the environment variable that names another folder for the library's own
@@ -125,3 +126,33 @@ def is_hub_id(name: str) -> bool:
     except HFValidationError:
         return False
     return name.count("/") == 1
+
+
+def hub_error(model: str, revision: str | None, error: Exception) -> ModelError:
+    """Return what to do about the hub's answer, which diffusers may have wrapped in an error of its own."""
+    from huggingface_hub import errors
+
+    answers = (error, error.__cause__)
+    if any(isinstance(answer, errors.GatedRepoError) for answer in answers):
+        return ModelError(
+            f"{model} asks for its licence to be accepted: open https://huggingface.co/{model}, accept it, "
+            "then run `hf auth login`"
+        )
+    if any(isinstance(answer, errors.RepositoryNotFoundError) for answer in answers):
+        return ModelError(f"the hub has no model {model}, or it is private: check the name, or `hf auth login`")
+    if any(isinstance(answer, errors.RevisionNotFoundError) for answer in answers):
+        return ModelError(f"{model} has no revision {revision}: https://huggingface.co/{model}/commits lists them")
+    return ModelError(
+        f"{model} is neither a folder here, nor in the cache, nor to be had from the hub: connect to "
+        f"the network, or name a folder ({first_sentences(error)})"
+    )
+
+
+def first_sentences(error: Exception) -> str:
+    """Return the first sentences of an error of another library."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if len(text) <= 200:
+        return text
+    end = text.rfind(". ", 40, 200)
+    text = text[:end] if end > 0 else excerpt(text, 200)
+    return text[: text.rindex("(")].rstrip() if text.count("(") > text.count(")") else text

@@ -56,6 +56,31 @@ def find_model(name: str, fingerprint: str) -> str | None:
     return name if is_local(name) else None
 
 
+def models_here() -> dict[str, int]:
+    """Return the models on this machine that can be loaded by name, with their bytes on the disk; shipped ones first.
+
+    They are those in the hub's cache, and the folders and files that were loaded before.
+    """
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        cached = scan_cache_dir().repos
+    except CacheNotFound:
+        cached = frozenset()
+    on_hub = {
+        repo.repo_id: repo.size_on_disk for repo in cached if repo.repo_type == "model" and is_local(repo.repo_id)
+    }
+    placed = {place: _bytes(Path(place)) for place in _known().values() if is_local(place)}
+    shipped = {name: _bytes(folder) for name, folder in SHIPPED.items()}
+    return shipped | dict(sorted(on_hub.items())) | dict(sorted(placed.items()))
+
+
+def _bytes(place: Path) -> int:
+    files = [place] if place.is_file() else place.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def known_vocabulary(name: str, fingerprint: str) -> frozenset[str]:
     """Return the tokens of a model that a file names; none where it is not on this machine."""
     return local_vocabulary(find_model(name, fingerprint) or name)

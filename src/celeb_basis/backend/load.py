@@ -17,7 +17,7 @@ from ..notation import excerpt
 from .card import DEFAULT_MODEL, SHIPPED, ModelCard, local_path
 from .defaults import drawing_defaults
 from .families import FAMILIES, Family, get_denoiser, named_family
-from .hub import explain_corrupt_cache, is_hub_id
+from .hub import explain_corrupt_cache, first_sentences, hub_error, is_hub_id
 from .memory import free_bytes, place, quantised_parts
 from .pipeline import Pipeline, silence_libraries
 from .schedulers import get_scheduler
@@ -117,6 +117,7 @@ def load_pipeline(
             f"{excerpt(name)} is distilled ({drawn.reason}): by default images take {drawn.num_inference_steps} "
             f"step{'s' * (drawn.num_inference_steps > 1)} and guidance {drawn.guidance_scale:g}"
         )
+    logger.debug(f"loaded {excerpt(name)}, a {type(pipe).__name__}, from {path}, as {pipe.dtype} on {pipe.device}")
     loaded: Pipeline = pipe
     return loaded
 
@@ -208,7 +209,7 @@ def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None, small: A
                     folder, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True, **parts
                 )
         except Exception as error:  # diffusers and its loaders raise nearly every kind there is
-            raise ModelError(f"{folder} cannot be loaded as a pipeline: {_one_line(error)}") from error
+            raise ModelError(f"{folder} cannot be loaded as a pipeline: {first_sentences(error)}") from error
 
 
 def _download(model: str, revision: str | None, variant: str | None) -> Path:
@@ -226,27 +227,7 @@ def _download(model: str, revision: str | None, variant: str | None) -> Path:
         with silence_libraries():
             return Path(DiffusionPipeline.download(model, revision=revision, variant=variant, use_safetensors=True))
     except Exception as error:
-        raise _hub_error(model, revision, error) from error
-
-
-def _hub_error(model: str, revision: str | None, error: Exception) -> ModelError:
-    """Return what to do about the hub's answer, which diffusers may have wrapped in an error of its own."""
-    from huggingface_hub import errors
-
-    answers = (error, error.__cause__)
-    if any(isinstance(answer, errors.GatedRepoError) for answer in answers):
-        return ModelError(
-            f"{model} asks for its licence to be accepted: open https://huggingface.co/{model}, accept it, "
-            "then run `hf auth login`"
-        )
-    if any(isinstance(answer, errors.RepositoryNotFoundError) for answer in answers):
-        return ModelError(f"the hub has no model {model}, or it is private: check the name, or `hf auth login`")
-    if any(isinstance(answer, errors.RevisionNotFoundError) for answer in answers):
-        return ModelError(f"{model} has no revision {revision}: https://huggingface.co/{model}/commits lists them")
-    return ModelError(
-        f"{model} is neither a folder here, nor in the cache, nor to be had from the hub: connect to "
-        f"the network, or name a folder ({_one_line(error)})"
-    )
+        raise hub_error(model, revision, error) from error
 
 
 def _from_single_file(path: Path, config: str | Path | None, device: torch.device, dtype: torch.dtype | None) -> Any:
@@ -258,7 +239,7 @@ def _from_single_file(path: Path, config: str | Path | None, device: torch.devic
         with safe_open(path, framework="pt") as file:
             keys, metadata = list(file.keys()), file.metadata() or {}
     except Exception as error:
-        raise ModelError(f"{path} cannot be loaded as a checkpoint: {_one_line(error)}") from error
+        raise ModelError(f"{path} cannot be loaded as a checkpoint: {first_sentences(error)}") from error
     check_checkpoint(path, keys, metadata)
     if any(key.startswith("edm_") for key in keys):
         raise ModelError(
@@ -286,7 +267,7 @@ def _from_single_file(path: Path, config: str | Path | None, device: torch.devic
             raise
         except Exception as error:
             raise ModelError(
-                f"{path} cannot be loaded as a checkpoint with the configuration in {folder}: {_one_line(error)}"
+                f"{path} cannot be loaded as a checkpoint with the configuration in {folder}: {first_sentences(error)}"
             ) from error
     for name, part in pipe.components.items():
         if isinstance(part, torch.nn.Module) and any(weight.is_meta for weight in part.parameters()):
@@ -320,7 +301,7 @@ def _configuration(path: Path, config: str | Path | None, family: Family | None,
             with silence_libraries():
                 return Path(snapshot_download(str(config), allow_patterns=["*.json", "*.txt"]))
         except Exception as error:
-            raise _hub_error(str(config), None, error) from error
+            raise hub_error(str(config), None, error) from error
     need = f"{path} holds no tokenizer and no configuration: give the model it derives from, a folder or hub id"
     if hub_id is None:
         why = "" if family is None else "; it also says whether the model predicts noise or velocity"
@@ -339,13 +320,3 @@ def _check_kind(pipe: Any) -> None:
             f"{pipe.config['_name_or_path']} is an inpainting or editing model: "
             "name the text-to-image model it derives from"
         )
-
-
-def _one_line(error: Exception) -> str:
-    """Return the first sentences of an error of another library."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if len(text) <= 200:
-        return text
-    end = text.rfind(". ", 40, 200)
-    text = text[:end] if end > 0 else excerpt(text, 200)
-    return text[: text.rindex("(")].rstrip() if text.count("(") > text.count(")") else text

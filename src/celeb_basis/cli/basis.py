@@ -59,6 +59,7 @@ def add_commands(commands: Any) -> None:
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter -o sd15
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter --minutes 20 -o sd15
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter --fleet -o sd15
+        basis --from OWNER/REPOSITORY -o sd15
         basis --n-components 32 --json""",
         "Names that are not exactly two of the model's tokens are left out. With --filter the model draws every name "
         "twice in few steps, and again where that leaves a doubt. Names whose pictures do not show one and the same "
@@ -67,6 +68,12 @@ def add_commands(commands: Any) -> None:
         "can be given to others, who name it with --basis.",
     )
     add_model(basis)
+    basis.add_argument(
+        "--from",
+        dest="repository",
+        metavar="OWNER/REPO",
+        help="download a basis, with its instant map if it has one, instead of making it",
+    )
     basis.add_argument("--names", type=Path, metavar="FILE", help="one name per line (default: the list that ships)")
     basis.add_argument(
         "--n-components", type=positive_int, metavar="K", help="components per token (default: the rank, up to 512)"
@@ -154,6 +161,8 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
     if args.spectrum:
         check_file(args.spectrum, ".png")
     _check_filter_options(args)
+    if args.repository:
+        return _download(args, files)
     listed = read_names(args.names) if args.names else None
     model = load_model(args)
     pipe = model.pipe
@@ -207,6 +216,28 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
         report |= describe_instant_map(instant_map) | {"instant_map_file": str(files.instant_map)}
     if files.folder:
         report["card"] = str(files.folder / FILE)
+    return report
+
+
+def _download(args: argparse.Namespace, files: Files) -> dict[str, Any]:
+    """Write the basis and the instant map of a repository."""
+    from ..backend.sharing import INSTANT_MAP, find
+    from ..basis import CelebBasis
+    from ..instant_map import InstantMap
+
+    for name in ("names", "n_components", "num_names", "filter", "spectrum"):
+        if getattr(args, name):
+            raise BasisError(f"--from takes a basis as it is: leave out --{name.replace('_', '-')}")
+    with at_once():
+        basis = CelebBasis.from_pretrained(args.repository, revision=args.revision)
+        found = find(args.repository, INSTANT_MAP, revision=args.revision)
+    instant_map = None if found is None else InstantMap.load(found)
+    if instant_map is not None:
+        instant_map.check(basis)
+    files.save(basis, instant_map, {})
+    report = describe_basis(basis) | {"file": str(files.basis)}
+    if instant_map is not None:
+        report |= describe_instant_map(instant_map) | {"instant_map_file": str(files.instant_map)}
     return report
 
 
@@ -268,7 +299,7 @@ def _draw(
         make_folder(files.folder)
     due, note, first = begun, "", None
     try:
-        with Progress() as bar:
+        with Progress(quiet=args.quiet) as bar:
             for faces, left in finding:
                 now = time.monotonic()
                 if first is None:  # it took longer than the others will

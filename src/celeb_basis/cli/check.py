@@ -67,7 +67,7 @@ def check_model(args: argparse.Namespace) -> dict[str, Any]:
     open_photos(photos)  # raises for what is no photo, before anything is loaded
     stages: list[Stage] = []
     make_folder(args.out)
-    with Progress() as progress:
+    with Progress(quiet=args.quiet) as progress:
         try:
             for stage in check_stages(
                 lambda: load_model(args, basis=args.basis),

@@ -7,12 +7,14 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from ..errors import CelebBasisError, printable
-from . import basis, blend, check, demo, evaluate, fit, fleet, generate, info, miniature, sample, web
+from . import basis, blend, check, demo, evaluate, fit, fleet, generate, info, miniature, people, sample, web
+from .completion import add_completion
 from .options import Parser
 from .signals import Stop, at_once
 from .terminal import say
@@ -50,7 +52,7 @@ def _run(args: argparse.Namespace, stop: Stop) -> int:
     """Run a command and print its answer."""
     with at_once():
         import torch
-    _show_log()
+    _show_log(args)
     try:
         report = args.run(args)
     except (CelebBasisError, OSError) as error:  # OSError: a path can be wrong in more ways than are checked
@@ -92,16 +94,21 @@ def _in_options(error: Exception, parser: argparse.ArgumentParser) -> str:
 
 
 class _Notices(logging.Handler):
-    """The library's log, one line each on stderr."""
+    """The library's log, one line each on stderr; with the seconds since the beginning for those who want details."""
+
+    def __init__(self, *, timed: bool) -> None:
+        super().__init__()
+        self._begun = time.monotonic() if timed else None
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage())
+        when = "" if self._begun is None else f"{time.monotonic() - self._begun:.1f} s: "
+        say(f"{when}{record.getMessage()}")
 
 
-def _show_log() -> None:
+def _show_log(args: argparse.Namespace) -> None:
     logger = logging.getLogger("celeb_basis")
-    logger.setLevel(logging.INFO)
-    logger.handlers = [_Notices()]
+    logger.setLevel(logging.WARNING if args.quiet else logging.DEBUG if args.verbose else logging.INFO)
+    logger.handlers = [_Notices(timed=args.verbose)]
 
 
 def make_parser() -> Parser:
@@ -118,9 +125,10 @@ celeb-basis COMMAND --help shows more examples. Only fit photos of people who ag
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version and stop")
+    add_completion(parser)
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
-    for command in (basis, fit, blend, sample, generate, demo, miniature, evaluate, check, fleet, info, web):
+    for command in (basis, fit, blend, sample, generate, people, demo, miniature, evaluate, check, fleet, info, web):
         command.add_commands(commands)
     return parser
 
@@ -144,6 +152,8 @@ def _brief(value: Any) -> str:
     if isinstance(value, Mapping):
         low, high = value["interval"]
         return f"{value['mean']:.3f} ({low:.3f} to {high:.3f})"
+    if value is None:
+        return "none"
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, list | tuple):

@@ -31,5 +31,5 @@ def show(args: argparse.Namespace) -> dict[str, Any]:
 
     check_folder(args.out)
     hide_loading_bars()
-    with Progress() as progress:
+    with Progress(quiet=args.quiet) as progress:
         return run(args.out, args.photo, args.seed, progress, largest_face=args.largest_face)

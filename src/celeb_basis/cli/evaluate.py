@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CelebBasisError, PhotoError, PromptError
-from ..limits import MAX_PROMPTS
 from .options import (
     FACE_READERS,
     Progress,
@@ -21,6 +20,7 @@ from .options import (
     make_folder,
     nonnegative_int,
     positive_int,
+    read_prompts,
 )
 from .signals import at_once
 
@@ -49,7 +49,7 @@ def add_commands(commands: Any) -> None:
         "command continues where it was stopped, and draws nothing twice.",
     )
     what = evaluate.add_argument_group("what is measured (one of these)")
-    what.add_argument("--identity", type=Path, metavar="FILE", help="a fitted person, with --photo")
+    what.add_argument("--identity", type=Path, metavar="FILE|NAME", help="a fitted person, with --photo")
     what.add_argument("--people", type=Path, metavar="TABLE", help="many: a CSV file with the columns identity,photo")
     what.add_argument(
         "--multiid-bench", type=Path, metavar="DIR", help="pictures of any program, in the folders of MultiID-Bench"
@@ -121,7 +121,7 @@ def _check_readers(args: argparse.Namespace) -> dict[str, Any]:
     people = people_in(args.reader_check)
     names = [args.judge] if args.judge else ["sface-int8", "dlib"]
     reports: list[dict[str, Any]] = []
-    with Progress() as progress:
+    with Progress(quiet=args.quiet) as progress:
         for name in names:
             try:
                 with at_once():
@@ -144,7 +144,7 @@ def _measure_bench(args: argparse.Namespace) -> dict[str, Any]:
     with at_once():
         clip = None if args.clip == "none" else Clip.load(args.clip)
         judge = PhotoJudge(PhotoReader(args.judge or "dlib"), clip)
-    with Progress() as progress:
+    with Progress(quiet=args.quiet) as progress:
         return evaluate_samples(args.multiid_bench, judge, progress)
 
 
@@ -161,7 +161,7 @@ def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
     model = load_model(args, basis=basis)
     with at_once():
         judge = model.get_judge([person.identity for person in people], reader=args.judge, clip=args.clip)
-    with Progress() as progress:
+    with Progress(quiet=args.quiet) as progress:
         report, measured = evaluate_people(
             model.pipe,
             people,
@@ -190,28 +190,26 @@ def _people(args: argparse.Namespace) -> list[Person]:
     from ..evaluation.people_table import read_people
     from ..faces.photo import open_photos
     from ..identity import Identity
+    from ..library import find_identity
 
     if args.people:
         return read_people(args.people)
     photos = open_photos(args.photo)
-    return [Person(Identity.load(args.identity), photos)]
+    return [Person(Identity.load(find_identity(args.identity)), photos)]
 
 
 def prompts_of(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:
     """Return the prompts asked for, by kind."""
     from ..evaluation.protocols import PROTOCOLS
-    from ..io import read_text
 
     if args.prompts is None:
         return PROTOCOLS[args.protocol or PROTOCOL_NAMES[0]]
     if args.protocol:
         raise PromptError("--prompts brings its own: leave out --protocol")
-    lines = [line.strip() for line in read_text(args.prompts, PromptError).splitlines() if line.strip()]
-    if len(lines) > MAX_PROMPTS:
-        raise PromptError(f"{args.prompts} holds {len(lines)} prompts: at most {MAX_PROMPTS} are drawn")
-    if not lines or any(line.count("{}") != 1 for line in lines):
+    prompts = read_prompts(args.prompts)
+    if any(prompt.count("{}") != 1 for prompt in prompts):
         raise PromptError(f"{args.prompts} must hold one prompt a line, with {{}} once where the name stands")
-    return {"yours": lines}
+    return {"yours": prompts}
 
 
 def _sheets(args: argparse.Namespace, people: Sequence[Person], measured: Sequence[Measured]) -> list[str]:

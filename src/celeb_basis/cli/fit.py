@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BasisError, OutputError, PhotoError, PromptError
 from ..fit.recipe import DEFAULT_METHOD, DEFAULTS, Recipe
-from .info import describe_identity
 from .options import (
     Progress,
     add_basis,
@@ -32,9 +31,13 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..basis import CelebBasis
     from ..fit.methods import Method
+    from ..identity import Identity
     from ..instant_map import InstantMap
+    from ..model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +77,12 @@ def add_commands(commands: Any) -> None:
     )
     fit.add_argument(
         "-o", "--out", type=Path, metavar="FILE|DIR", help="(default: NAME.safetensors); with --person a folder"
+    )
+    fit.add_argument(
+        "--keep-feature",
+        action="store_true",
+        help="keep the numbers that describe the face in the file, so that pictures are compared with it; they are "
+        "biometric data",
     )
     add_fitting(fit)
 
@@ -224,6 +233,7 @@ RECIPE = (
 
 def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     from ..backend.text_encoders import vocabulary
+    from ..faces.face import mean_feature
     from ..faces.photo import open_photos, photos_in
 
     people = _people(args)
@@ -244,21 +254,37 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     start = time.perf_counter()
     what = f"fitting {names[0] if len(names) == 1 else f'{len(names)} people'}"
     note = ""
-    with Progress() as bar:
+    with Progress(quiet=args.quiet) as bar:
         for step in model.fit_steps(faces, method=method, **recipe):
             if step.likeness:
                 note = f"likeness {sum(step.likeness) / len(step.likeness):.2f} at step {step.step}"
             bar(step.step, step.max_train_steps, what, note)
     seconds = time.perf_counter() - start
     make_folder(outs[0].parent)
-    for identity, out in zip(step.identities, outs, strict=True):
-        identity.save(out)
+    features = {name: mean_feature(own) for name, own in faces.items()}
+    fitted = dict(zip(names, step.identities, strict=True))
+    for name, out in zip(names, outs, strict=True):
+        if args.keep_feature:
+            fitted[name] = fitted[name].with_feature(features[name], faces[name][0].face_reader)
+        fitted[name].save(out)
     reports = [
-        describe_identity(identity, model.basis)
-        | {"photos": len(faces[name]), "seconds": seconds, "file": str(out), "next": _next(args, [name], [out])}
-        for identity, out, name in zip(step.identities, outs, names, strict=True)
+        {
+            "identity": name,
+            "file": str(out),
+            "seconds": seconds,
+            "likeness": _likeness(model, fitted[name], features[name]),
+            "next": _next(args, [name], [out]),
+        }
+        for name, out in zip(names, outs, strict=True)
     ]
     return {"people": reports, "next": _next(args, names[:2], outs[:2])} if args.person else reports[0]
+
+
+def _likeness(model: Model, identity: Identity, feature: Tensor) -> float | None:
+    """Return how alike a person is in a first picture of them, None where no face is seen in it."""
+    token = identity.placeholder_token
+    [image] = model.generate(f"a photo of {token}", [identity])
+    return model.likeness(image, {token: feature})[token]
 
 
 def _people(args: argparse.Namespace) -> dict[str, list[Path]]:

@@ -207,7 +207,7 @@ def _report(args: argparse.Namespace, steps: Iterator[FleetStep], what: str) -> 
     errors: list[str] = []
     wrong, begun = 0, time.monotonic()
     said = begun
-    with Progress() as bar, closing(steps):  # type: ignore[type-var]
+    with Progress(quiet=args.quiet) as bar, closing(steps):  # type: ignore[type-var]
         for step in steps:
             done, total, kept = step.done, step.total, kept + step.kept
             if step.line["error"]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..known_names import Portraits
 
 EMBEDDINGS = {".safetensors", ".pt", ".bin"}
-MEASURED = {"file", "identity", "numbers", "radii_from_mean", "vectors", "model", "name", "in_prompts"}
+FEATURE = "face_feature"  # as in identity, which imports torch
+MEASURED = {"file", "identity", "numbers", "radii_from_mean", "vectors", "model", "name", "in_prompts", FEATURE}
 MADE_BY = ("prompt", "seed", "strength", "model", "Software")  # what save_image writes
 
 
@@ -51,10 +52,7 @@ def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
-    from ..backend.known_models import known_vocabulary
     from ..basis import CelebBasis
-    from ..embedding_io import in_prompts, name_advice
-    from ..identity import Identity
     from ..instant_map import InstantMap
     from ..io import load_safetensors
     from ..known_names import Portraits
@@ -66,6 +64,16 @@ def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
         return describe_instant_map(InstantMap.load(file))
     if kind.startswith("celeb-basis portraits"):
         return _describe_portraits(Portraits.load(file))
+    return info_of_identity(file, basis)
+
+
+def info_of_identity(file: Path, basis: Path | None = None) -> dict[str, Any]:
+    """Return a person in a file, and what to type for them in each program."""
+    from ..backend.known_models import known_vocabulary
+    from ..basis import CelebBasis
+    from ..embedding_io import in_prompts, name_advice
+    from ..identity import Identity
+
     identity = Identity.load(file)
     found = describe_identity(identity, CelebBasis.load(basis) if basis else None)
     if advice := name_advice(file.stem, known_vocabulary(identity.model, identity.fingerprint)):
@@ -82,6 +90,8 @@ def describe_identity(identity: Identity, basis: CelebBasis | None = None) -> di
         found["radii_from_mean"] = (coefficients.norm(dim=-1) / basis.median_radius).tolist()
     found["vectors"] = list(identity.vectors.shape)
     found["model"] = identity.model or "unknown"
+    if identity.feature is not None:
+        found[FEATURE] = f"kept, {len(identity.feature)} numbers: biometric data"
     # A file may say anything of itself; what is measured stands.
     return found | {key: value for key, value in identity.provenance.items() if key not in MEASURED}
 

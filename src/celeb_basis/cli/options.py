@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..backend.card import DEFAULT_MODEL, SAMPLERS
 from ..errors import OutputError, PromptError, one_line
-from ..limits import MAX_COUNT, MAX_GUIDANCE
+from ..limits import MAX_COUNT, MAX_GUIDANCE, MAX_PROMPTS
 from ..notation import Box, check_box, check_token
 from .signals import at_once
 
@@ -43,14 +43,16 @@ class Parser(argparse.ArgumentParser):
         close = [match for word in words if word not in known for match in get_close_matches(word, known, 1)]
         return f"; did you mean {' and '.join(dict.fromkeys(close))}?" if close else ""
 
+    def commands(self) -> dict[str, Parser]:
+        """Return the parsers of the commands below this one, by name."""
+        [below] = [action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction)] or [{}]
+        return dict(below)
+
     def _words(self) -> set[str]:
         """Return the options and commands of this parser and of those below it."""
-        found: set[str] = set()
-        for action in self._actions:
-            found.update(action.option_strings)
-            if isinstance(action, argparse._SubParsersAction):
-                for name, parser in action.choices.items():
-                    found |= {name, *parser._words()}
+        found = {option for action in self._actions for option in action.option_strings}
+        for name, parser in self.commands().items():
+            found |= {name, *parser._words()}
         return found
 
 
@@ -66,6 +68,11 @@ def add_command(commands: Any, name: str, run: Run, what: str, examples: str, mo
     )
     parser.set_defaults(run=run, parser=parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("-q", "--quiet", action="store_true", help="no notices and no progress, warnings alone")
+    loudness.add_argument(
+        "-v", "--verbose", action="store_true", help="say what is loaded and done, with which settings, and when"
+    )
     return parser
 
 
@@ -133,7 +140,7 @@ def load_model(args: argparse.Namespace, **given: Any) -> Model:
     with at_once():
         from ..model import Model
 
-    if args.model == DEFAULT_MODEL or not sys.stderr.isatty():
+    if args.model == DEFAULT_MODEL or args.quiet or not sys.stderr.isatty():
         hide_loading_bars()
     # `generate` reports black images itself, with their seeds.
     logging.getLogger("diffusers.pipelines.stable_diffusion.safety_checker").setLevel(logging.ERROR)
@@ -265,6 +272,18 @@ def region(text: str) -> tuple[str, Box]:
     return name, (left, top, right, bottom)
 
 
+def read_prompts(path: Path) -> list[str]:
+    """Return the prompts of a file, one a line; empty lines do not count. Raises PromptError for none or too many."""
+    from ..io import read_text
+
+    prompts = [line.strip() for line in read_text(path, PromptError).splitlines() if line.strip()]
+    if not prompts:
+        raise PromptError(f"{path} holds no prompt: write one on each line")
+    if len(prompts) > MAX_PROMPTS:
+        raise PromptError(f"{path} holds {len(prompts)} prompts: at most {MAX_PROMPTS} are drawn")
+    return prompts
+
+
 def check_file(path: Path, *suffixes: str) -> Path:
     """Raise OutputError unless this file can be written. Called before the work starts, not after it."""
     if path.is_dir():
@@ -300,16 +319,17 @@ class Progress:
     A note, if there is one, stands at the end of the bar.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self._bar: Any = None
         self._what = ""
+        self._hidden = True if quiet else None  # None shows it on a terminal
 
     def __call__(self, done: int, total: int, what: str, note: str = "") -> None:
         from tqdm import tqdm
 
         if self._bar is None or what != self._what:
             self.__exit__()
-            self._bar, self._what = tqdm(total=total, desc=what, disable=None), what
+            self._bar, self._what = tqdm(total=total, desc=what, disable=self._hidden), what
         self._bar.total = total
         self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._bar.n)

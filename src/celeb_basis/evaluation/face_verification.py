@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import PhotoError
 from ..faces.face import FaceReader
 from ..faces.photo import open_photo, photos_in
+from ..limits import MAX_COUNT
 from .scores import interval
 
 
@@ -23,7 +24,7 @@ def people_in(folder: Path) -> dict[str, list[Path]]:
     Raises PhotoError where there is no photograph.
     """
     people: dict[str, list[Path]] = {}
-    for path in photos_in(folder):
+    for path in photos_in(folder, MAX_COUNT):
         name, separator, _ = path.stem.partition("__")
         people.setdefault(name if separator else path.parent.name, []).append(path)
     return people

@@ -9,6 +9,8 @@ from typing import Protocol
 
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from ..errors import NoFaceError, PhotoError, SeveralFacesError
 from ..notation import excerpt
@@ -35,7 +37,7 @@ class Face:
 
     crop: Image.Image
     box: tuple[float, float, float, float]
-    feature: torch.Tensor
+    feature: Tensor
     face_reader: str = ""
     flaws: Sequence[str] = ()
     weight: float = 1.0
@@ -58,10 +60,15 @@ class FaceReader(Protocol):
         ...
 
 
-def mean_features(people: Sequence[Sequence[Face]]) -> torch.Tensor:
+def mean_features(people: Sequence[Sequence[Face]]) -> Tensor:
     """Return each person's face feature (people, d) of length one: the mean over their photos, by their weights."""
     means = [torch.stack([face.weight * face.feature.float().cpu() for face in faces]).mean(0) for faces in people]
-    return torch.nn.functional.normalize(torch.stack(means), dim=-1)
+    return normalize(torch.stack(means), dim=-1)
+
+
+def mean_feature(faces: Sequence[Face]) -> Tensor:
+    """Return one person's face feature (d,), as `mean_features` does."""
+    return mean_features([faces])[0]
 
 
 def find_face(photo: Image.Image, reader: FaceReader, *, largest_face: bool = False) -> Face:

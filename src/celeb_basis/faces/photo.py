@@ -19,6 +19,7 @@ from ..errors import PhotoError, how_to_install
 from ..io import check_regular
 from ..limits import (
     MAX_FILE_BYTES,
+    MAX_FOLDER_ENTRIES,
     MAX_JPEG_PIXELS,
     MAX_KEPT_PIXELS,
     MAX_PHOTO_PIXELS,
@@ -93,19 +94,24 @@ def open_photos(paths: Sequence[str | Path]) -> list[Image.Image]:
     return [open_photo(path) for path in paths]
 
 
-def photos_in(folder: str | Path) -> list[Path]:
+def photos_in(folder: str | Path, most: int = MAX_FOLDER_ENTRIES) -> list[Path]:
     """Return the photo files of a folder and of those in it, by name; hidden files are left out.
 
-    The log names files that are no photos. Raises PhotoError where there is no photo.
+    The log names files that are no photos. Raises PhotoError where there is no photo, or where there are more than
+    `most` files and folders.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise PhotoError(f"{folder}: there is no such folder")
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    files: list[Path] = []
+    seen = 0
+    for place, folders, names in os.walk(folder):
+        seen += len(folders) + len(names)
+        if seen > most:
+            raise PhotoError(f"{folder} holds more than {most:,} files and folders: name a smaller one")
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [Path(place, name) for name in names if not name.startswith(".")]
+    files = sorted(path for path in files if path.is_file())
     photos = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not photos:
         raise PhotoError(f"{folder} holds no photos: put JPEG or PNG files in it")

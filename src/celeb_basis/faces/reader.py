@@ -84,9 +84,9 @@ def get_face_reader(pipe: Pipeline, name: str | None = None) -> FaceReader:
     own = model_card(pipe).face_reader
     if own and name:
         raise ModelError(f"{model_name(pipe)} reads faces itself: leave the face reader {name} out")
-    if own:
-        return CheckedReader(load_plugin("face_readers", own, READER))
-    return PhotoReader(name or DEFAULT_RECOGNISER)
+    reader = CheckedReader(load_plugin("face_readers", own, READER)) if own else PhotoReader(name or DEFAULT_RECOGNISER)
+    logger.debug(f"faces are read by {reader.name}")
+    return reader
 
 
 READER = {"name": str, "read": Callable}  # what a reader must have

@@ -149,6 +149,9 @@ def _steps(
         "seed": str(recipe.seed),
         **{name: str(value) for name, value in method.settings(instant_map).items()},
     }
+    logger.debug(
+        f"fitting {', '.join(placeholder_tokens)}: {', '.join(f'{key} {value}' for key, value in how.items())}"
+    )
     provenance = [how | {"photos": str(len(faces)), "face_reader": faces[0].face_reader} for faces in people]
     everybody = torch.arange(len(people))
 

@@ -21,7 +21,7 @@ from ..errors import CelebBasisError, FleetError, how_to_install
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5  # workers that an item may take with it, and that may end while they start
-CONNECT = 5.0  # seconds for the machine at an address to take a connection, and again for Ray to answer
+CONNECT = 10.0  # seconds for an address to be looked up, to take a connection and to answer
 PATIENCE = 60.0  # seconds without a worker, after which that is said
 LOCAL = "local"
 # Ray reads these when it is imported. It would report to its makers, print what happens to its processes among the
@@ -41,6 +41,7 @@ LOCAL_ENVIRONMENT = {
 OBJECTS = 2**28  # bytes of a local Ray's store of shared objects; batches and answers are small
 # What a client of gRPC, which Ray speaks, says first: that it speaks HTTP/2, and that it has no settings of its own.
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+SETTINGS = b"\4"  # the fourth byte of what a server answers: the kind of its first frame
 
 Batch = list[Any]
 Answers = list[Any]
@@ -307,14 +308,32 @@ def _check_answers(address: str) -> None:
     host, _, port = asked.removeprefix("ray://").rpartition(":")
     if not port.isdecimal():
         return
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT) as connection:
-            if os.environ.get("RAY_USE_TLS", "0") == "0":
-                connection.sendall(GREETING)
-                if not connection.recv(1):
-                    raise OSError("what listens there is no Ray")
-    except (OSError, ValueError, OverflowError) as error:
+    found: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            _greet(host.strip("[]"), int(port))
+            found.append(None)
+        except (OSError, ValueError, OverflowError) as error:
+            found.append(error)
+
+    # In a thread, as name servers take their own time, and a name may have many addresses.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(CONNECT)
+    if error := found[0] if found else TimeoutError("timed out"):
         raise _not_connected(address, error) from None
+
+
+def _greet(host: str, port: int) -> None:
+    """Raise OSError unless what listens there begins with the settings with which gRPC begins."""
+    with socket.create_connection((host, port), timeout=CONNECT) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") != "0":
+            return
+        connection.sendall(GREETING)
+        with connection.makefile("rb") as answer:
+            if answer.read(4)[3:] != SETTINGS:
+                raise OSError("what listens there is no Ray")
 
 
 def _not_connected(address: str, error: Exception) -> FleetError:

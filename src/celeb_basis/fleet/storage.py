@@ -17,6 +17,7 @@ from ..io import check_regular, write_atomically
 from ..limits import MAX_FILE_BYTES, MAX_FOLDER_ENTRIES, MAX_LINE_BYTES, MAX_TABLE_BYTES
 
 CHUNK = 2**16  # bytes read at once
+SILENCE = 6.0  # seconds for a web server to take a connection, or to go on with its answer; fsspec asks twice
 
 
 def absolute(path: str) -> str:
@@ -220,8 +221,20 @@ def _resolve(path: str) -> tuple[Any, str]:
     archive = path.rpartition("::")[2]
     if archive != path and "://" not in archive:
         check_regular(archive, PhotoError, MAX_TABLE_BYTES)
-    fs, inside = url_to_fs(path)
+    fs, inside = url_to_fs(path, **_web_options(path))
     return fs, inside
+
+
+def _web_options(path: str) -> dict[str, Any]:
+    """Return how long the web servers in a path may be silent; by themselves, those libraries wait for minutes."""
+    schemes = [scheme for scheme in ("http", "https") if f"{scheme}://" in path]
+    if not schemes:
+        return {}
+    from aiohttp import ClientTimeout
+
+    return {
+        scheme: {"client_kwargs": {"timeout": ClientTimeout(connect=SILENCE, sock_read=SILENCE)}} for scheme in schemes
+    }
 
 
 def _local(path: str) -> Path | None:
@@ -237,7 +250,15 @@ def _errors_as(kind: type[CelebBasisError], path: str, what: str) -> Iterator[No
         yield
     except CelebBasisError:
         raise
-    except FileNotFoundError:
-        raise kind(f"{path}: there is no such file") from None
+    except FileNotFoundError as error:
+        cause = error.__cause__  # fsspec says that a file is not there where it did not reach the server
+        if cause is None or isinstance(cause, FileNotFoundError):
+            raise kind(f"{path}: there is no such file") from None
+        raise kind(f"{path} {what}: {_reason(cause)}") from None
     except Exception as error:
-        raise kind(f"{path} {what}: {error or type(error).__name__}") from None
+        raise kind(f"{path} {what}: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error says; some say nothing."""
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error).strip() or type(error).__name__

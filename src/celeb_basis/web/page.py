@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import torch
-from gradio.data_classes import ListFiles
 
-from .. import CelebBasisError, SeveralFacesError
 from ..backend.card import DEFAULT_MODEL
-from ..limits import MAX_MESSAGE_LENGTH
-from ..notation import excerpt
 from . import theme
-from .session import Person, Session, Studio, default_sampling, describe, missing_parts
-from .visitors import Stopped, Visitors
+from .jobs import PRIVATE, errors_in_one_line, run_as_job, spelling, where
+from .people_tab import lay_out_model, lay_out_people
+from .session import MAX_RESUMED, Session, Studio, default_sampling, describe
+from .visitors import Visitors
 
-# Long jobs wait in one queue, as two at once would each take twice as long. The page says so.
-WAITING = "Starting when no other job is running ..."
-STOPPED = "Stopped."
-JOB: dict[str, Any] = {"concurrency_id": "job", "concurrency_limit": 1}
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
 MODELS_OWN = "the model's own"
 
 
@@ -39,29 +27,30 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
             with gr.Tab("Learn", id="learn"):
                 learnt, stranger, fit_steps, draw_them = _learn(session, visitors, studio.first.default_train_steps)
             with gr.Tab("Draw", id="draw"):
-                chips, prompt, sampling = _draw(session, visitors, default_sampling(studio.first))
+                chips, prompt, sampling, history = _draw(session, visitors, default_sampling(studio.first))
             with gr.Tab("People", id="people"):
-                added, faces, files, pair, both = _people(session, visitors)
+                changed, faces, files, dropdowns, both = lay_out_people(session, visitors)
                 elsewhere = gr.HTML(theme.in_programs({}))
             with gr.Tab("Model", id="model"):
-                chosen = _model(session)
+                chosen = lay_out_model(session, studio)
 
-        def everybody(first: str | None, second: str | None, session: Session) -> tuple[Any, ...]:
+        def everybody(first: str | None, second: str | None, who: str | None, session: Session) -> tuple[Any, ...]:
             tokens = list(session.people)
             if not {first, second} <= set(tokens):
                 first, second = (*tokens[-2:], None, None)[:2]
-            return (
-                theme.chips(tokens),
-                gr.Dropdown(choices=tokens, value=first),
-                gr.Dropdown(choices=tokens, value=second),
-            )
+            chosen = (first, second, who if who in tokens else None)
+            return theme.chips(tokens), *(gr.Dropdown(choices=tokens, value=each) for each in chosen)
 
         def portraits(session: Session) -> tuple[list[tuple[Path, str]], list[str]]:
             people = session.people.items()
             return [(person.portrait, token) for token, person in people], [str(p.file) for _, p in people]
 
-        for event in (learnt, *added):
-            event.success(everybody, [*pair, session], [chips, *pair], **PRIVATE)
+        # What a browser keeps of its visitor: the name of their folder, which nobody else knows.
+        ticket = gr.BrowserState(None, storage_key="celeb-basis", secret="celeb-basis")
+        back = page.load(lambda ticket, session: session.resume(ticket), [ticket, session], ticket, **PRIVATE)
+        back.success(_history, session, history, **PRIVATE)
+        for event in (learnt, back, *changed):
+            event.success(everybody, [*dropdowns, session], [chips, *dropdowns], **PRIVATE)
             as_api = {"api_name": "people", "api_visibility": "public"} if event is learnt else {}
             event.success(portraits, session, [faces, files], **PRIVATE | as_api)
             event.success(lambda session: theme.in_programs(session.in_programs()), session, elsewhere, **PRIVATE)
@@ -73,7 +62,7 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
             return to_draw(f"a photo of {[*session.people, 'a person'][-1]} on the beach")
 
         def draw_both(first: str | None, second: str | None, session: Session) -> tuple[gr.Tabs, str]:
-            with _errors_in_one_line():
+            with errors_in_one_line():
                 session.pair(first, second)
             return to_draw(f"a photo of {first} and {second} on the beach")
 
@@ -85,7 +74,7 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
 
         draw_them.click(draw_last, session, [tabs, prompt], **PRIVATE)
         # Errors are shown of what goes through the queue.
-        both.click(draw_both, [*pair, session], [tabs, prompt], **PRIVATE | {"queue": True})
+        both.click(draw_both, [*dropdowns[:2], session], [tabs, prompt], **PRIVATE | {"queue": True})
         chosen.success(model_facts, session, [title, stranger, fit_steps, *sampling], **PRIVATE)
     return page
 
@@ -117,12 +106,12 @@ def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[A
                 draw_them = gr.Button("Draw pictures →", interactive=False, min_width=120)
                 download = gr.DownloadButton("Download identity", interactive=False, min_width=120)
     strip = theme.pictures("How the identity forms", "five")
-    photo.preprocess = more.preprocess = _where
+    photo.preprocess = more.preprocess = where
 
     def find(photo: str | None, largest_face: bool, session: Session) -> tuple[Any, str]:
         if photo is None:
             return None, theme.status("Add a photo of one person.")
-        with _errors_in_one_line():
+        with errors_in_one_line():
             upright, face = session.find_face(photo, largest_face=largest_face)
             return theme.boxed(upright, face.box), theme.status("Found the face. Name the person, then fit.")
 
@@ -136,7 +125,7 @@ def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[A
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         shown: list[tuple[Path, str]] = []
-        with _errors_in_one_line():
+        with errors_in_one_line():
             check = visitors.watch(request.session_hash)
             begun = "instant" if session.model.instant_map else "mean person"
             progress = session.fit(photo, name, steps, more_photos=more or (), largest_face=largest_face, check=check)
@@ -147,7 +136,7 @@ def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[A
                 text = f"Step {at.step} of {at.steps}{left}"
                 if at.person:
                     token = at.person.identity.placeholder_token
-                    text = f"{token} can be named in prompts now. {_spelling(name, token)}"
+                    text = f"{token} can be named in prompts now. {spelling(name, token)}"
                 yield (
                     theme.status(text, at.step / max(at.steps, 1), done=at.person is not None),
                     shown if at.preview else gr.skip(),
@@ -165,7 +154,7 @@ def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[A
     )
     finding.failure(lambda: (None, theme.status("Choose another photo.")), None, [found, line], **PRIVATE)
     stranger.click(_stranger, session, photo, api_name="stranger", show_progress="hidden")
-    learnt = _run_as_job(
+    learnt = run_as_job(
         [start.click, name.submit], stop, line, fit,
         [photo, name, steps, largest_face, more, session], [line, strip, download], api_name="fit",
     )  # fmt: skip
@@ -174,31 +163,15 @@ def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[A
     return learnt, stranger, steps, draw_them
 
 
-def _where(uploaded: Any) -> Any:
-    """Return where one or several uploaded files lie.
-
-    Gradio itself would open pictures and compare endings; what it says of a wrong file, also in the log, helps nobody.
-    """
-    if uploaded is None:
-        return None
-    return [file.path for file in uploaded] if isinstance(uploaded, ListFiles) else uploaded.path
-
-
-def _spelling(name: str, token: str) -> str:
-    """Return how prompts write a name, where that is not how the visitor wrote it."""
-    written = name.strip()
-    return "" if written.lower() in ("", token, token[1:-1]) else f"Prompts write {excerpt(written)} as {token}."
-
-
 def _stranger(session: Session) -> str:
-    with _errors_in_one_line():
+    with errors_in_one_line():
         return str(session.save_stranger())
 
 
 def _draw(
     session: gr.State, visitors: Visitors, sampling: tuple[int, float]
-) -> tuple[gr.HTML, gr.Textbox, tuple[gr.Number, gr.Number]]:
-    """Lay out prompt and pictures; return the names to click on, the prompt, and its steps and guidance."""
+) -> tuple[gr.HTML, gr.Textbox, tuple[gr.Number, gr.Number], gr.Gallery]:
+    """Lay out prompt and pictures; return the names to click on, the prompt, its steps and guidance, the history."""
     prompt = gr.Textbox(
         "", label="Prompt", lines=2, elem_id="prompt", placeholder="a photo of <annika> on the beach", render=False
     )
@@ -228,6 +201,10 @@ def _draw(
         "Pictures", "large", allow_preview=True, buttons=["download", "download_all", "fullscreen"]
     )
 
+    again = gr.Button("Again with the settings of the chosen picture", interactive=False)
+    with gr.Accordion("History", open=False):
+        history = theme.pictures("Click a picture to choose it", "small")
+
     def draw(
         prompt: str,
         count: int,
@@ -241,26 +218,58 @@ def _draw(
         request: gr.Request,
     ) -> Iterator[tuple[str, Any]]:
         pictures: list[tuple[Path, str]] = []
-        with _errors_in_one_line():
+        with errors_in_one_line():
             check = visitors.watch(request.session_hash)
             numbers = count, steps or None, guidance, seed or 0
             drawn = session.draw(
                 prompt, *numbers, apart=apart, strength=strength, negative_prompt=negative, check=check
             )
-            for picture, own_seed in drawn:
-                pictures.append((picture, f"seed {own_seed}"))
+            for drawing in drawn:
+                pictures.append((drawing.file, drawing.caption))
                 text = f"{len(pictures)} of {count} pictures"
                 if done := len(pictures) == count:
                     text += f", saved in {session.folder.name}" if session.studio.keep else ""
                     text += _absence(session, prompt)
                 yield theme.status(text, len(pictures) / count, done=done), list(pictures)
 
-    _run_as_job(
+    drawn = run_as_job(
         [start.click, prompt.submit], stop, line, draw,
         [prompt, count, steps, guidance, seed, apart, strength, negative, session], [line, gallery], api_name="draw",
         seed=seed, keep_seed=keep,
     )  # fmt: skip
-    return chips, prompt, (steps, guidance)
+    for event in (drawn.success, drawn.failure):
+        event(_history, session, history, **PRIVATE)
+    drawn.success(lambda: gr.Button(interactive=True), None, again, **PRIVATE)
+
+    def choose(event: gr.SelectData, session: Session) -> gr.Button:
+        session.choose(session.shown, event.index)
+        return gr.Button(interactive=True)
+
+    def choose_earlier(event: gr.SelectData, session: Session) -> gr.Button:
+        session.choose(session.history, event.index)
+        return gr.Button(interactive=True)
+
+    def settings(session: Session) -> tuple[Any, ...]:
+        with errors_in_one_line():
+            how = session.settings()
+        strengths = [*how.strengths.values(), 1.0]
+        numbers = how.num_inference_steps, how.guidance_scale, how.seed
+        return how.prompt, *numbers, True, bool(how.regions), strengths[0], how.negative_prompt or ""
+
+    gallery.select(choose, session, again, **PRIVATE)
+    history.select(choose_earlier, session, again, **PRIVATE)
+    again.click(
+        settings,
+        session,
+        [prompt, steps, guidance, seed, keep, apart, strength, negative],
+        **PRIVATE | {"queue": True},
+    )
+    return chips, prompt, (steps, guidance), history
+
+
+def _history(session: Session) -> list[tuple[Path, str]]:
+    """Return the pictures that a visitor drew, the newest first."""
+    return [(file, file.name[:3]) for file in session.history[:MAX_RESUMED]]
 
 
 def _absence(session: Session, prompt: str) -> str:
@@ -268,185 +277,3 @@ def _absence(session: Session, prompt: str) -> str:
     if not session.people or session.named(prompt):
         return ""
     return f". None of your people is in them, as the prompt names nobody: write {[*session.people][-1]} for a person."
-
-
-def _people(
-    session: gr.State, visitors: Visitors
-) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr.Dropdown], gr.Button]:
-    """Lay out a visitor's people and ways to add more; return the events that add people, and what shows them."""
-    with gr.Row(equal_height=False):
-        faces = theme.pictures("People", "small", scale=3)
-        files = gr.Files(
-            label="Identity files to download", interactive=False, scale=2, min_width=280, elem_classes="files"
-        )
-    with gr.Row(equal_height=False):
-        with gr.Column(min_width=300):
-            gr.Markdown("### Make somebody up")
-            with gr.Row():
-                sample_name = gr.Textbox("", label="Name", placeholder="Mirelle", min_width=120)
-                sample_seed = gr.Number(3, label="Seed", precision=0, minimum=0, maximum=2**53, min_width=100)
-            sample_button = gr.Button("Make them up")
-        with gr.Column(min_width=300):
-            gr.Markdown("### Load identity files")
-            load_name = gr.Textbox("", label="Name", placeholder="leave empty for the file's own")
-            load_button = gr.UploadButton("Choose a file", file_types=[".safetensors", ".pt", ".bin"])
-            load_button.preprocess = _where
-    gr.Markdown("### Two people")
-    with gr.Row():
-        first = gr.Dropdown(label="From", choices=[], allow_custom_value=True, min_width=130)
-        second = gr.Dropdown(label="To", choices=[], allow_custom_value=True, min_width=130)
-        weight = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second", min_width=180)
-        blend_name = gr.Textbox("", label="Name", placeholder="Bodil", min_width=120)
-    with gr.Row():
-        row_button = gr.Button("Show blends", min_width=160)
-        stop = gr.Button("Cancel", interactive=False, min_width=100)
-        blend_button = gr.Button("Keep this blend", min_width=160)
-        both = gr.Button("Both in one picture →", min_width=160)
-    line = gr.HTML(theme.status("Choose two people."))
-    row = theme.pictures("From one to the other", "five")
-
-    def added(person: Person, name: str) -> str:
-        """Return the person's file; tell a visitor where prompts write the name otherwise."""
-        if spelling := _spelling(name, person.identity.placeholder_token):
-            gr.Info(escape(spelling))
-        return str(person.file)
-
-    def sample(name: str, seed: int | None, session: Session) -> str:
-        with _errors_in_one_line():
-            return added(session.sample(name, seed or 0), name)
-
-    def load(file: str | None, name: str, session: Session) -> str:
-        with _errors_in_one_line():
-            return added(session.load(file, name), name)
-
-    def blend(first: str | None, second: str | None, weight: float, name: str, session: Session) -> str:
-        with _errors_in_one_line():
-            return added(session.keep_blend(first, second, weight, name), name)
-
-    def between(
-        first: str | None, second: str | None, session: Session, request: gr.Request
-    ) -> Iterator[tuple[str, Any]]:
-        pictures: list[tuple[Path, str]] = []
-        with _errors_in_one_line():
-            for picture, share in session.draw_between(first, second, visitors.watch(request.session_hash)):
-                pictures.append((picture, f"{share:.0%}"))
-                yield theme.status(f"From {first} to {second}", share), list(pictures)
-
-    file = gr.File(visible=False)
-    events = [
-        gr.on(
-            [sample_button.click, sample_name.submit],
-            sample,
-            [sample_name, sample_seed, session],
-            file,
-            api_name="sample",
-        ),
-        load_button.upload(load, [load_button, load_name, session], file, api_name="load"),
-        gr.on(
-            [blend_button.click, blend_name.submit],
-            blend,
-            [first, second, weight, blend_name, session],
-            file,
-            api_name="blend",
-        ),
-    ]
-    _run_as_job([row_button.click], stop, line, between, [first, second, session], [line, row], api_name="row")
-    return events, faces, files, [first, second], both
-
-
-def _model(session: gr.State) -> Any:
-    """Lay out the model, its basis and its instant map; return the event of choosing a model."""
-    gr.Markdown(
-        "The **miniature** is a small model of drawn people that ships with celeb-basis. It finds drawn faces only. "
-        "Photos of real people need a real checkpoint: a hub id, a folder in diffusers' format, or a .safetensors file "
-        "on the machine that serves this page. If you give no basis, one is made from the names of celebrities. "
-        "Without an instant map, a fit starts from the mean person."
-    )
-    kinds = f"{DEFAULT_MODEL}, owner/model, a folder, or a .safetensors file"
-    name = gr.Textbox(DEFAULT_MODEL, label="Model", info=kinds)
-    with gr.Row():
-        basis = gr.File(label="Basis (optional)", file_types=[".safetensors"], height=140)
-        instant_map = gr.File(label="Instant map (optional)", file_types=[".safetensors"], height=140)
-    basis.preprocess = instant_map.preprocess = _where
-    use = gr.Button("Use this model", variant="primary")
-    line = gr.HTML(theme.status(f"{DEFAULT_MODEL} is in use.", done=True))
-    made = gr.DownloadButton("Download its basis", interactive=False)
-
-    def choose(name: str, basis: str | None, instant_map: str | None, session: Session) -> tuple[str, str]:
-        with _errors_in_one_line():
-            file = session.choose_model(name, basis, instant_map)
-            return theme.status(". ".join((f"{session.model.name} is in use", *missing_parts(session.model)))), str(
-                file
-            )
-
-    chosen = gr.on(
-        [use.click, name.submit], choose, [name, basis, instant_map, session], [line, made], api_name="model", **JOB
-    )
-    chosen.success(lambda: gr.DownloadButton(interactive=True), None, made, **PRIVATE)
-    return chosen
-
-
-def _run_as_job(
-    triggers: list[Any],
-    stop: gr.Button,
-    line: gr.HTML,
-    work: Any,
-    inputs: list[Any],
-    outputs: list[Any],
-    *,
-    api_name: str,
-    seed: gr.Number | None = None,
-    keep_seed: gr.Checkbox | None = None,
-) -> Any:
-    """Let a job wait for others, run, and stop when told to; `line` says which. Return its event.
-
-    seed: a number that each run in a browser takes anew, unless `keep_seed` is ticked.
-    """
-    # In the browser itself, so that the notice appears at once.
-    begun = f"[{json.dumps(theme.status(WAITING))}, {{__type__: 'update', interactive: true}}"
-    if seed is None:
-        start = gr.on(triggers, None, None, [line, stop], js=f"() => {begun}]", **PRIVATE)
-    else:
-        js = f"(seed, keep) => {begun}, keep ? seed : Math.floor(Math.random() * 1e6)]"
-        start = gr.on(triggers, None, [seed, keep_seed], [line, stop, seed], js=js, **PRIVATE)
-    running = start.then(work, inputs, outputs, api_name=api_name, show_progress="hidden", **JOB)
-    running.success(lambda: gr.Button(interactive=False), None, stop, **PRIVATE)
-
-    def after_failure(said: str) -> tuple[str, gr.Button]:
-        # A job that was stopped counts as a failed one. Its last step may be shown after the click on Cancel.
-        return theme.status(STOPPED if STOPPED in said or "<progress" in said else ""), gr.Button(interactive=False)
-
-    running.failure(after_failure, line, [line, stop], **PRIVATE)
-    stopped = theme.status(STOPPED)
-    stop.click(lambda: (stopped, gr.Button(interactive=False)), None, [line, stop], cancels=[running], **PRIVATE)
-    return running
-
-
-@contextmanager
-def _errors_in_one_line() -> Iterator[None]:
-    """Show errors that a visitor can fix, in one line."""
-    try:
-        yield
-    except SeveralFacesError as error:
-        raise as_shown(
-            f"{error.count} faces were found: cut the photo to one person, or tick “take the largest of several faces”"
-        ) from None
-    except Stopped:
-        raise as_shown(STOPPED) from None
-    except CelebBasisError as error:
-        raise as_shown(error.message) from None
-    except OSError as error:  # without the path, which is the server's
-        raise as_shown(error.strerror or "a file cannot be read or written") from None
-    except torch.OutOfMemoryError:
-        raise as_shown("there is not enough GPU memory: draw fewer pictures, or choose a smaller model") from None
-
-
-UPLOAD = re.compile(r"/[0-9a-f]{64}/")  # uploads lie in folders named by their hash
-FOLDERS = re.compile(r"(?<![\w.:/<'\"])/(?:[^\s/'\"]++/)++")  # possessive: a text of any form takes linear time
-
-
-def as_shown(message: str) -> gr.Error:
-    """Return an error as visitors see it: one short line without folders of the server, and no HTML."""
-    *before, last = UPLOAD.split(" ".join(excerpt(message, MAX_MESSAGE_LENGTH).split()))
-    line = "".join(part[: part.rfind(" ") + 1] for part in before) + last
-    return gr.Error(escape(FOLDERS.sub("", line), quote=False), duration=20, print_exception=False)

@@ -68,11 +68,15 @@ def check_call(
         files = value if isinstance(value, list) else [value] if isinstance(value, dict) else []
         if not all(is_ours(file["path"]) for file in files):
             raise Wrong("the page does not have this file, or not any more: upload it again")
-    return {"fn_index": number, "data": list(map(_checked, data)), "session_hash": content["session_hash"]}
+    call = {"fn_index": number, "data": list(map(_checked, data)), "session_hash": content["session_hash"]}
+    event = content.get("event_data")
+    if isinstance(event, dict) and type(event.get("index")) is int:  # which picture of a gallery was chosen
+        call["event_data"] = {"index": event["index"], "value": None}
+    return call
 
 
 FILES = {"Image", "File", "UploadButton", "DownloadButton"}
-OPTIONAL = {*FILES, "Number", "Dropdown", "State"}
+OPTIONAL = {*FILES, "Number", "Dropdown", "State", "BrowserState"}
 FILE_MARK = {"_type": "gradio.FileData"}
 
 
@@ -81,7 +85,7 @@ def _fits(component: Any, value: Any) -> bool:
     kind = type(component).__name__
     if value is None:
         return kind in OPTIONAL
-    if kind in {"Textbox", "Dropdown", "HTML", "Markdown"}:
+    if kind in {"Textbox", "Dropdown", "HTML", "Markdown", "BrowserState"}:
         return isinstance(value, str) and len(value) <= MAX_REQUEST_TEXT
     if kind in {"Number", "Slider"}:
         return type(value) in (int, float) and abs(value) < 2**63 and math.isfinite(value)

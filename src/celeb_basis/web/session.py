@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 from PIL import Image
+from torch import Tensor
 
 from .. import (
+    CelebBasisError,
     Face,
     Identity,
     IdentityError,
@@ -31,16 +34,20 @@ from .. import (
 )
 from ..backend.card import DEFAULT_MODEL
 from ..backend.defaults import drawing_defaults
+from ..backend.known_models import models_here
 from ..backend.pipeline import pipeline_lock
 from ..backend.text_encoders import vocabulary
 from ..embedding_io import in_prompts, name_advice
-from ..image_files import file_stem
+from ..faces.face import mean_feature
+from ..image_files import Drawn, file_stem, how_drawn, likeness_text
 from ..limits import MAX_DISK_BYTES
 from ..notation import placeholder_token, slugify
 
 Check = Callable[[], None]
 PORTRAIT = "a close up photo of {} in a studio"
 ROW = (0.0, 0.25, 0.5, 0.75, 1.0)  # weights of the pictures between two people
+MAX_RESUMED = 100  # people, and pictures, that come back when the page is loaded again
+FOLDER = re.compile(r"\d{4}-\d{2}-\d{2}-\d{6}-[0-9a-f]{16}")
 DISK_FULL = "the page's disk is full: try again later"
 
 
@@ -87,6 +94,17 @@ class Studio:
         self._pipelines[name] = model.pipe
         return model
 
+    def models_here(self) -> list[tuple[str, str]]:
+        """Return the models that visitors find in the list, each with how it is shown: its name and its size."""
+        sizes = models_here()
+        names = list(sizes) if self.models is None else list(self.models)
+        return [(f"{name} ({sizes[name] / 1e9:.2g} GB)" if name in sizes else name, name) for name in names]
+
+    def find_folder(self, name: str) -> Path | None:
+        """Return the folder of a visitor who was here before, by its name, which nobody else knows."""
+        folder = self.out / name
+        return folder if FOLDER.fullmatch(name) and folder.is_dir() and not folder.is_symlink() else None
+
     def has_file(self, path: str) -> bool:
         """Return whether a path names a regular file that visitors uploaded, or that the page made for them."""
         folders = [*self.folders, *self.uploads]
@@ -111,7 +129,7 @@ class Studio:
         """Forget a visitor's folder; remove it unless it is to be kept."""
         with suppress(ValueError):
             self.folders.remove(folder)
-        if not self.keep:
+        if not self.keep and folder not in self.folders:  # the same visitor may have come back
             shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
@@ -162,6 +180,22 @@ class Person:
     identity: Identity
     file: Path
     portrait: Path
+    feature: Tensor | None = None  # of the face in their photos, as long as the visitor is here
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture that was drawn: its file, its seed, and how alike the people in it are who have a photo."""
+
+    file: Path
+    seed: int
+    likeness: Mapping[str, float | None]
+
+    @property
+    def caption(self) -> str:
+        """Return the line below the picture."""
+        alike = [f"{'not seen' if cosine is None else f'{cosine:.2f}'}" for cosine in self.likeness.values()]
+        return f"seed {self.seed}{', likeness ' if alike else ''}{' and '.join(alike)}"
 
 
 @dataclass(frozen=True)
@@ -188,6 +222,9 @@ class Session:
         self.people: dict[str, Person] = {}  # by placeholder token
         self.folder = studio.out / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{secrets.token_hex(8)}"  # not to be guessed
         studio.folders.append(self.folder)
+        self.history: list[Path] = []  # the pictures, the newest first
+        self.shown: list[Path] = []  # those of the last drawing
+        self.chosen: Path | None = None  # the one to draw again
         self._drawn = 0
 
     def __deepcopy__(self, memo: Any) -> Session:
@@ -196,6 +233,56 @@ class Session:
     def end(self) -> None:
         """Forget the visitor, who has left."""
         self.studio.leave(self.folder)
+
+    def resume(self, ticket: str | None) -> str:
+        """Take up what a visitor had before they loaded the page again; return the ticket for the next time.
+
+        ticket: what was returned the last time. People of another model than the page's first stay in their files.
+        """
+        before = self.studio.find_folder(ticket or "")
+        if before is not None and not self.people and not self.history:
+            self.studio.folders.append(before)
+            self.studio.leave(self.folder)
+            self.folder = before
+            for file in sorted(before.glob("*.safetensors"), key=os.path.getmtime)[:MAX_RESUMED]:
+                with suppress(CelebBasisError):
+                    self._take_up(file)
+            self.history = sorted(before.glob(f"{'[0-9]' * 3}-*.png"), reverse=True)[:MAX_RESUMED]
+            self._drawn = int(self.history[0].name[:3]) if self.history else 0
+        return self.folder.name
+
+    def _take_up(self, file: Path) -> None:
+        """Add the person of a file in the visitor's folder. Raises the error of a file that is none, or cannot be."""
+        identity = Identity.load(file)
+        identity.check(self.model.pipe)
+        token = identity.placeholder_token
+        if file.stem != token[1:-1]:
+            return
+        portraits = [*sorted(file.parent.glob(f"{file.stem}-{'[0-9]' * 4}.png")), file.with_suffix(".png")]
+        portrait = next((each for each in reversed(portraits) if each.is_file()), None)
+        self.people[token] = Person(identity, file, portrait or self._draw_portrait(identity, file.stem))
+
+    def rename(self, token: str | None, name: str) -> Person:
+        """Give one of the visitor's people another name."""
+        person = self._person(token)
+        identity = replace(person.identity, placeholder_token=self._new_token(name))
+        renamed = self._keep(identity, person.portrait, person.feature)
+        self.remove(token, portrait=False)
+        return renamed
+
+    def remove(self, token: str | None, *, portrait: bool = True) -> None:
+        """Take one of the visitor's people out, and delete their file."""
+        person = self._person(token)
+        person.file.unlink(missing_ok=True)
+        if portrait:
+            person.portrait.unlink(missing_ok=True)
+        del self.people[person.identity.placeholder_token]
+
+    def _person(self, token: str | None) -> Person:
+        """Return one of the visitor's people. Raises IdentityError where there is no such person."""
+        if (token or "") not in self.people:
+            raise IdentityError("choose one of your people first")
+        return self.people[token or ""]
 
     def choose_model(self, name: str, basis_file: str | None, map_file: str | None) -> Path:
         """Use another model from now on; return the file of its basis."""
@@ -239,7 +326,7 @@ class Session:
             if at.is_preview:
                 [identity] = at.identities
                 preview = self._draw_portrait(identity, f"{token[1:-1]}-{at.step:04}")
-                person = self._keep(identity, preview) if at.is_last else None
+                person = self._keep(identity, preview, mean_feature(faces)) if at.is_last else None
             if at.step == 1:  # slower than the others, so it is not counted
                 start = time.monotonic()
             left = (time.monotonic() - start) / (at.step - 1) * (at.max_train_steps - at.step) if at.step > 1 else None
@@ -268,8 +355,8 @@ class Session:
         strength: float = 1.0,
         negative_prompt: str = "",
         check: Check = go_on,
-    ) -> Iterator[tuple[Path, int]]:
-        """Draw pictures one after the other, so that they can be seen in between; yield each with its seed.
+    ) -> Iterator[Drawing]:
+        """Draw pictures one after the other, so that they can be seen in between; yield each.
 
         apart: each person in a column of their own.
         strength: of everybody, between the mean person and themselves, or a little beyond.
@@ -277,18 +364,37 @@ class Session:
         """
         if not prompt.strip():
             raise PromptError("write what the pictures should show")
-        identities = [person.identity for person in self.named(prompt)]
+        self.shown, self.chosen = [], None
+        named = self.named(prompt)
+        known = {p.identity.placeholder_token: p.feature for p in named if p.feature is not None}
+        identities = [person.identity for person in named]
         if strength != 1:
             identities = [identity.scaled(self.model.basis, strength) for identity in identities]
         for number in range(seed, seed + count):
             self._drawn += 1
             stem = f"{self._drawn:03}-{file_stem(prompt, number)}"
-            picture = self._draw(
-                stem, prompt, identities, number,
-                num_inference_steps=steps, guidance_scale=guidance, between_steps=check,
-                negative_prompt=negative_prompt.strip() or None, regions="auto" if apart else None,
+            [image] = self.model.generate(
+                prompt, identities, seed=number, num_inference_steps=steps, guidance_scale=guidance,
+                between_steps=check, negative_prompt=negative_prompt.strip() or None,
+                regions="auto" if apart else None,
             )  # fmt: skip
-            yield picture, number
+            with pipeline_lock(self.model.pipe):
+                alike = self.model.likeness(image, known) if known else {}
+            picture = self._save(image, stem, **({"likeness": likeness_text(alike)} if alike else {}))
+            self.history.insert(0, picture)
+            self.shown.append(picture)
+            yield Drawing(picture, number, alike)
+
+    def choose(self, shown: Sequence[Path], index: int | None) -> None:
+        """Remember which of the pictures shown is the one to draw again."""
+        self.chosen = shown[index] if index is not None and 0 <= index < len(shown) else None
+
+    def settings(self) -> Drawn:
+        """Return how the chosen picture was drawn, or else the last one. Raises PromptError where there is none."""
+        picture = self.chosen or next(iter(self.history), None)
+        if picture is None:
+            raise PromptError("draw a picture first")
+        return how_drawn(picture)
 
     def pair(self, first: str | None, second: str | None) -> tuple[Identity, Identity]:
         """Return two people of this visitor by their tokens."""
@@ -344,27 +450,27 @@ class Session:
 
     def _check_new(self, token: str) -> str:
         """Return a token. Raises IdentityError where somebody has it."""
-        if token in self.people:
+        if token in self.people or (self.folder / f"{token[1:-1]}.safetensors").exists():
             raise IdentityError(f"there is a {token} already: choose another name")
         return token
 
-    def _keep(self, identity: Identity, portrait: Path | None = None) -> Person:
+    def _keep(self, identity: Identity, portrait: Path | None = None, feature: Tensor | None = None) -> Person:
         """Save an identity, and add the person to those whom prompts can name."""
         token = self._check_new(identity.placeholder_token)
         portrait = portrait or self._draw_portrait(identity, token[1:-1])
         file = self._file(f"{token[1:-1]}.safetensors")
         identity.save(file)
-        person = self.people[token] = Person(identity, file, portrait)
+        person = self.people[token] = Person(identity, file, portrait, feature)
         return person
 
     def _draw_portrait(self, identity: Identity, stem: str) -> Path:
-        return self._draw(stem, PORTRAIT.format(identity.placeholder_token), [identity], 0)
+        [image] = self.model.generate(PORTRAIT.format(identity.placeholder_token), [identity])
+        return self._save(image, stem)
 
-    def _draw(self, stem: str, prompt: str, identities: list[Identity], seed: int, **options: Any) -> Path:
-        """Draw a picture and save it in the visitor's folder."""
-        [image] = self.model.generate(prompt, identities, seed=seed, **options)
+    def _save(self, image: Image.Image, stem: str, **details: str) -> Path:
+        """Save a picture in the visitor's folder."""
         file = self._file(f"{stem}.png")
-        save_image(image, file)
+        save_image(image, file, **details)
         return file
 
     def _file(self, name: str) -> Path:
