@@ -135,7 +135,7 @@ def test_a_safety_checker_without_weights_is_refused_or_left_out(tmp_path):
         file.unlink()
     with pytest.raises(ModelError) as refused:
         load(folder)
-    assert "safety_checker" in str(refused.value) and "\n" not in str(refused.value)
+    assert "holds no weights of it: get the model again, or load it without the checker" in str(refused.value)
     assert load(folder, safety_checker=False).safety_checker is None
     shutil.rmtree(folder / "safety_checker")
     assert load(folder, safety_checker=False).safety_checker is None
