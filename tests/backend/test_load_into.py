@@ -59,3 +59,26 @@ def test_what_is_refused():
         annika.load_into(pipe)
     with pytest.raises(IdentityError, match="fit it again"):
         annika.load_into(make_pipeline("sd1"))
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+def test_embeddings_that_others_make_of_a_prompt_hold_the_person(kind):
+    """As libraries for weights in prompts do: they ask the text encoder, and give the pipeline what they make of it."""
+    pipe = make_pipeline(kind)
+    person(pipe).load_into(pipe)
+    whole = drawn(pipe)
+    states, negative, *pooled = pipe.encode_prompt(
+        "a photo of <annika> on the beach", device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True
+    )
+    text = {"prompt_embeds": states, "negative_prompt_embeds": negative}
+    if pooled:
+        text |= {"pooled_prompt_embeds": pooled[0], "negative_pooled_prompt_embeds": pooled[1]}
+
+    def draw(**more):
+        g = torch.Generator().manual_seed(0)
+        return pipe(num_inference_steps=2, generator=g, output_type="np", **text | more).images
+
+    assert (draw() == whole).all()
+    weights = torch.ones(states.shape[1])
+    weights[4:6] = 1.5  # the two vectors of the person
+    assert not (draw(prompt_embeds=states * weights[:, None]) == whole).all()

@@ -9,13 +9,14 @@ from conftest import NAMES
 from PIL import Image
 from published import CHECKPOINTS, SIDE, build
 
-from celeb_basis import CelebBasis, Face, Model
+from celeb_basis import CelebBasis, Face, Model, PromptError
 from celeb_basis.backend.defaults import drawing_defaults
 from celeb_basis.backend.families import get_denoiser
 from celeb_basis.backend.load import load_pipeline
 from celeb_basis.faces.network import FaceNetwork
 from celeb_basis.fit.face_loss import FaceLoss
 from celeb_basis.fit.methods import CelebBasisMethod
+from celeb_basis.generate import generate
 from celeb_basis.known_names import find_known_names
 
 # What makers say: steps and guidance. The others are drawn as their pipelines say.
@@ -24,7 +25,7 @@ DISTILLED = {
     "sdxl-turbo": (1, 0.0),
     "FLUX.1-schnell": (4, 0.0),
     "FLUX.2-klein-4B": (4, 1.0),
-    "Z-Image-Turbo": (9, 0.0),
+    "Z-Image-Turbo": (8, 0.0),
 }
 
 
@@ -87,7 +88,7 @@ def test_distilled_models_are_drawn_as_their_makers_say(model, monkeypatch):
         return
     assert defaults[:2] == DISTILLED[name]
     seen = evaluations(model, monkeypatch, lambda: model.generate("a photo of the person"))
-    assert len(seen) in (defaults.num_inference_steps, defaults.num_inference_steps - 1) and set(seen) == {1}
+    assert len(seen) == defaults.num_inference_steps and set(seen) == {1}
 
 
 def test_guidance_of_0_and_1_is_taken(model):
@@ -220,3 +221,26 @@ def test_the_log_names_the_sign(tmp_path, caplog):
         load_pipeline(build("sd-turbo", tmp_path), device="cpu", dtype=torch.float32)
     [line] = [record.message for record in caplog.records if "distilled" in record.message]
     assert "its name says turbo" in line and "1 step and guidance 0" in line
+
+
+@pytest.mark.parametrize(("name", "length"), [("FLUX.1-schnell", 256), ("FLUX.1-dev", 512)])
+def test_flux_reads_as_many_tokens_as_its_makers_say(name, length, tmp_path, monkeypatch):
+    """In pictures, with regions, and in fits."""
+    pipe = load_pipeline(build(name, tmp_path), device="cpu", dtype=torch.float32)
+    seen, forward = set(), pipe.transformer.forward
+
+    def counted(*args, **options):
+        seen.add(options["encoder_hidden_states"].shape[1])
+        return forward(*args, **options)
+
+    monkeypatch.setattr(pipe.transformer, "forward", counted)
+    generate(pipe, "a photo", num_inference_steps=1)
+    assert seen == {length}
+    seen.clear()
+    generate(pipe, "ada and bo", num_inference_steps=1, regions={"ada": (0, 0, 0.5, 1), "bo": (0.5, 0, 1, 1)})
+    assert seen == {3 * length}
+    states, _ = get_denoiser(pipe).encode_prompts(["a photo"])
+    assert states.shape[1] == length
+    long = "a " * (length // 2)  # T5 has two tokens for a lone letter
+    with pytest.raises(PromptError, match=f"of which this model reads {length}"):
+        generate(pipe, long + long + long, num_inference_steps=1)

@@ -101,20 +101,28 @@ def _unet_named(word: str) -> Callable[[Any], bool]:
     return shows
 
 
-# The first that shows counts. Steps and guidance are those of the examples on the models' own pages:
-# black-forest-labs/FLUX.1-schnell and FLUX.2-klein-4B, Tongyi-MAI/Z-Image-Turbo (whose ninth step is empty),
-# stabilityai/stable-diffusion-3.5-large-turbo, sd-turbo and sdxl-turbo, SimianLuo/LCM_Dreamshaper_v7 and
-# latent-consistency/lcm-lora-sdxl, ByteDance/SDXL-Lightning and Hyper-SD, tianweiy/DMD2.
+# The first that shows counts. Steps and guidance are those of the example that stands above each line.
 SIGNS = (
+    # The example of FluxPipeline in diffusers, for FLUX.1-schnell.
     Sign("its transformer is not told the guidance", _has_guidance_free_transformer, 4, 0.0),
+    # black-forest-labs/FLUX.2-klein-4B; Flux2KleinPipeline takes no guidance from such a model.
     Sign("its configuration says is_distilled", lambda pipe: bool(pipe.config.get("is_distilled")), 4, 1.0),
-    Sign("its name says turbo", _transformer_named("turbo", "ZImageTransformer2DModel"), 9, 0.0),
+    # The example of ZImagePipeline in diffusers; its makers' page says 9 for one whose last step was empty.
+    Sign("its name says turbo", _transformer_named("turbo", "ZImageTransformer2DModel"), 8, 0.0),
+    # stabilityai/stable-diffusion-3.5-large-turbo.
     Sign("its name says turbo", _transformer_named("turbo", "SD3Transformer2DModel"), 4, 0.0),
+    # The example of LatentConsistencyModelPipeline in diffusers, for SimianLuo/LCM_Dreamshaper_v7.
     Sign("it has an LCMScheduler, and its UNet is told the guidance", _has_guided_lcm_unet, 4, 8.0),
+    # latent-consistency/lcm-lora-sdxl.
     Sign("it has an LCMScheduler", _has_lcm_scheduler, 4, 1.0),
+    # stabilityai/sd-turbo and sdxl-turbo; diffusers' page on SDXL Turbo: 1 to 4 steps, trailing spacing, guidance 0.
     Sign("its name says turbo", _unet_named("turbo"), 1, 0.0),
+    # ByteDance/SDXL-Lightning.
     Sign("its name says lightning", _unet_named("lightning"), 4, 0.0),
+    # latent-consistency/lcm-lora-sdxl.
     Sign("its name says lcm", _unet_named("lcm"), 4, 1.0),
+    # ByteDance/Hyper-SD.
     Sign("its name says hyper", _unet_named("hyper"), 8, 0.0),
+    # tianweiy/DMD2.
     Sign("its name says dmd", _unet_named("dmd"), 4, 0.0),
 )

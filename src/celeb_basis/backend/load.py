@@ -80,7 +80,8 @@ def load_pipeline(
                 else f"the weights of {name} are not installed: reinstall celeb-basis from its wheel"
             )
         _refuse(name, revision=revision, config=config)
-        pipe = _from_folder(path, dtype or _dtype(device, _size(path), _half(path)), variant, _small(path, device))
+        own = dtype or _dtype(device, _size(path), _half(path))
+        pipe = _from_folder(path, own, variant, _small(path, device), **_left_out(path, safety_checker))
     elif path.suffix == ".safetensors":
         _refuse(name, revision=revision, variant=variant)
         pipe = _from_single_file(path, config, device, dtype)
@@ -89,7 +90,8 @@ def load_pipeline(
     elif is_hub_id(name) and not _looks_like_a_path(name):
         _refuse(name, config=config)
         path = _download(name, revision, variant)
-        pipe = _from_folder(path, dtype or _dtype(device, _size(path), _half(path)), variant, _small(path, device))
+        own = dtype or _dtype(device, _size(path), _half(path))
+        pipe = _from_folder(path, own, variant, _small(path, device), **_left_out(path, safety_checker))
     else:
         raise ModelError(
             f"no model {excerpt(name)!r} is here: name a folder, a .safetensors file, a hub id like owner/model, "
@@ -104,7 +106,7 @@ def load_pipeline(
         check_weights(pipe, path, variant)
     if pipe.card.sampler:
         pipe.scheduler = get_scheduler(pipe, pipe.card.sampler)
-    if not safety_checker and getattr(pipe, "safety_checker", None) is not None:
+    if not safety_checker and "safety_checker" in pipe.components:
         pipe.safety_checker = None
         pipe.register_to_config(requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
@@ -193,12 +195,17 @@ def in_four_bits(parts: Sequence[str]) -> Any:
     )
 
 
+def _left_out(folder: Path, safety_checker: bool) -> dict[str, None]:
+    """Return the parts of a folder that are not loaded: a checker that nobody wants, whose weights may be gone."""
+    return {} if safety_checker or "safety_checker" not in read_index(folder) else {"safety_checker": None}
+
+
 def _from_folder(folder: Path, dtype: torch.dtype, variant: str | None, small: Any = None, **parts: Any) -> Any:
     from diffusers import DiffusionPipeline
 
     with explain_corrupt_cache(folder):
         check_configuration(folder)
-        check_files(folder, variant)
+        check_files(folder, variant, without=parts)
         # diffusers asks for parts that a model does without, such as the third text encoder of Stable Diffusion 3.
         parts |= {name: None for name, kind in read_index(folder).items() if kind == [None, None]}
         if small is not None:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,20 @@ def read_index(folder: Path) -> dict[str, Any]:
 WEIGHTS = re.compile(r"(?:diffusion_pytorch_)?model(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?\.safetensors")
 
 
-def check_files(folder: Path, variant: str | None) -> None:
-    """Raise ModelError where a part's weights are there in another variant alone, or as a pickle alone."""
-    for name in read_index(folder):
+def check_files(folder: Path, variant: str | None, without: Container[str] = ()) -> None:
+    """Raise ModelError where a part's weights are there in another variant alone, or as a pickle alone.
+
+    without: the names of parts that are not loaded.
+    """
+    for name, kind in read_index(folder).items():
         part = folder / name
-        if not os.path.isdir(part):
+        if name == "safety_checker" and name not in without and kind != [None, None]:
+            if not any(part.glob("*model*")):  # which some leave out, as it is large
+                raise ModelError(
+                    f"{folder} says that it has a safety checker, and holds no weights of it: get the model again, or "
+                    "load it without the checker"
+                )
+        if not os.path.isdir(part) or name in without:
             continue
         files = sorted(file.name for file in part.iterdir())
         found = {match["variant"] for file in files if (match := WEIGHTS.fullmatch(file))}
