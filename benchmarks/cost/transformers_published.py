@@ -29,6 +29,7 @@ from transformers import (
     CLIPTextModelWithProjection,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
 )
@@ -94,9 +95,9 @@ def make_pipeline(
             )
         )  # fmt: skip
 
-    def qwen(least: int) -> Any:
+    def qwen(least: int, kind: type = Qwen3ForCausalLM) -> Any:
         return model(
-            lambda: Qwen3ForCausalLM(
+            lambda: kind(
                 Qwen3Config(vocab_size=151936, hidden_size=2560, intermediate_size=9728,
                             num_hidden_layers=max(least, min(36, most)), num_attention_heads=32, num_key_value_heads=8,
                             head_dim=128, max_position_embeddings=40960, tie_word_embeddings=True)
@@ -153,6 +154,6 @@ def make_pipeline(
         transformer=model(lambda: ZImageTransformer2DModel(n_layers=min(30, most))),
         scheduler=shifted,
         vae=vae(16, scaling_factor=0.3611, shift_factor=0.1159),
-        text_encoder=qwen(1),
+        text_encoder=qwen(2, Qwen3Model),  # of which the last layer but one is read
         tokenizer=tokenizer("qwen"),
     )
