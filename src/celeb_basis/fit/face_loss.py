@@ -49,7 +49,7 @@ class FaceLoss:
     max_train_steps: int = 20
     learning_rate: float = 3e-2
     pictures: int = 2
-    used: int = 4
+    used: int = 2
     num_inference_steps: int = 4
     noise: tuple[float, float] = (0.2, 0.8)
     company: float = 0.25
