@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -105,11 +106,17 @@ class Blind:
         return [[Face(image, (0, 0, *image.size), colours(image), self.name)] for image in images]
 
 
-class Lost(Blind):
-    """Has a network, and finds no face in what is drawn."""
+class Seeing(Blind):
+    """Has a network, of other features, and finds its one face in the middle."""
 
-    name = "blind"
     network = FaceNetwork(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten()), 8)
+
+    def read(self, images):
+        return [[replace(face, square=(4.0, 4.0, 8.0, 0.0))] for [face] in super().read(images)]
+
+
+class Lost(Seeing):
+    """Finds no face in what is drawn."""
 
     def read(self, images):
         return [[] for _ in images]
@@ -127,6 +134,23 @@ def test_where_no_face_is_drawn_nobody_moves(caplog):
     ]
     assert torch.equal(steps[2], steps[4]) and not torch.equal(steps[1], steps[2])
     assert "no face was found in what the model draws" in caplog.text
+
+
+def test_a_tiny_autoencoder_in_the_cache_decodes_for_the_gradient(tiny_in_cache, monkeypatch, caplog):
+    pipe = make_pipeline("sd1")
+    basis = CelebBasis.from_pipeline(pipe, NAMES)
+    faces, before = Seeing().read([miniature.person(3000, 16)]), state_of(pipe)
+
+    def last():
+        recipe = Recipe(**SHORT, scenes=("a photo of {}",))
+        *_, step = fit_steps(pipe, basis, faces, ["<annika>"], recipe, face_reader=Seeing())
+        return step.vectors
+
+    with caplog.at_level("INFO", logger="celeb_basis"):
+        tiny = last()
+    assert state_of(pipe) == before and "madebyollin/taesd" in caplog.text
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "nowhere")
+    assert not torch.equal(last(), tiny)
 
 
 def test_who_cannot_have_it_is_told_in_one_line(model, faces):
