@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import NAMES, make_pipeline, state_of
@@ -11,10 +12,11 @@ from work import PROMPTS as COMPARED
 
 import celeb_basis as cb
 from celeb_basis import CelebBasis, Face, IdentityError, Model, ModelError, Recipe, miniature
+from celeb_basis.backend.families import get_denoiser
 from celeb_basis.evaluation.protocols import PROTOCOLS
-from celeb_basis.faces.network import FaceNetwork
+from celeb_basis.faces.network import FaceNetwork, cut_squares
 from celeb_basis.fit.captions import SCENES
-from celeb_basis.fit.face_loss import FaceLoss
+from celeb_basis.fit.face_loss import FaceLoss, decode_around
 from celeb_basis.fit.loop import fit_steps
 from celeb_basis.limits import MAX_TEMPLATES
 from celeb_basis.miniature.drawn.readers import fitting_reader
@@ -89,6 +91,20 @@ def test_steps_are_as_many_again_but_no_more_than_its_own(model, faces):
         return next(model.fit_steps(faces[0], "annika", max_train_steps=steps, face_loss=True)).max_train_steps
 
     assert [planned(steps) for steps in (1, 10, 500)] == [2, 20, 500 + FaceLoss.max_train_steps]
+
+
+def test_the_part_around_a_face_is_what_the_whole_picture_shows_there(model, faces):
+    """Also of a face that reaches out of the picture; the miniature's decoder sees a few pixels around each."""
+    denoiser, picture = get_denoiser(model.pipe), miniature.person(3000, 128)
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    latents = denoiser.encode(pixels)
+    with torch.no_grad():
+        whole = denoiser.decode(latents)[0]
+        for square in ((40.0, 36.0, 48.0, 0.0), (50.0, 30.0, 40.0, 12.0), (-20.0, -8.0, 60.0, 0.0)):
+            part, moved = decode_around(denoiser, latents[0], square)
+            assert part.shape[1] <= 128 and (part.numel() < whole.numel() or square[0] < 0)
+            a, b = cut_squares([whole], [square], 32), cut_squares([part], [moved], 32)
+            assert (a - b).abs().mean() < 0.02 and (a - b.roll(2, -1)).abs().mean() > 0.04
 
 
 def colours(image):

@@ -107,8 +107,7 @@ def minimize_face_loss(
 
     The person is drawn in a few steps without gradients. The picture is made noisy again, and the network's estimate of
     it without the noise is decoded, by the family's tiny autoencoder where the hub's cache has it, and cut to the face.
-    The loss is 1 - the cosine to the photograph's feature, and
-    the gradient flows through that one estimate.
+    The loss is 1 - the cosine to the photograph's feature, and the gradient flows through that one estimate.
 
     reader: has a `network`. features: (people, d) of the photographs, unit length.
     free: (people, ...), requires grad, is changed in place; vectors_of(free) returns the vectors (people, 2, dim).
@@ -183,9 +182,9 @@ def decode_around(denoiser: Denoiser, latents: Tensor, square: Square) -> tuple[
     for corners, length in ((rows, latents.shape[1]), (columns, latents.shape[2])):
         low, high = math.floor((min(corners) - margin) / unit), math.ceil((max(corners) + margin) / unit)
         ends.append((min(max(low, 0), length - 1), min(max(high, 1), length)))
-    (top, bottom), (left, right_end) = ends
-    part = latents[:, top:bottom, left:right_end]
-    return denoiser.decode(part[None])[0], (x - left * unit, y - top * unit, right, down)
+    (top, bottom), (first, last) = ends
+    part = latents[:, top:bottom, first:last]
+    return denoiser.decode(part[None])[0], (x - first * unit, y - top * unit, right, down)
 
 
 @dataclass(frozen=True, eq=False)
