@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import NAMES, add_safety_checker, make_pipeline, state_of
-from diffusers import AutoencoderTiny
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import normalize
@@ -281,21 +280,6 @@ def test_an_error_of_the_reader_ends_the_drawing(short):
 
     with pytest.raises(BasisError, match="no light"):
         list(draw_portraits(short, NAMES[:2], Blind(), num_images=1, num_inference_steps=1))
-
-
-@pytest.fixture
-def tiny_in_cache(tmp_path, monkeypatch):
-    """A hub cache with the tiny autoencoder of Stable Diffusion, of random weights."""
-    torch.manual_seed(0)
-    vae = AutoencoderTiny(
-        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8),
-        num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1),
-    )  # fmt: skip
-    folder = tmp_path / "models--madebyollin--taesd"
-    vae.save_pretrained(folder / "snapshots" / "abc")
-    (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text("abc")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
 
 
 def test_a_tiny_autoencoder_in_the_cache_decodes_what_is_only_looked_at(tiny_in_cache, caplog):

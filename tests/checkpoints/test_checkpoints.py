@@ -216,6 +216,24 @@ def test_half_precision_fits_and_draws(name, dtype, tmp_path):
     assert image.size == (SIDE, SIDE)
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("stable-diffusion-v1-5", torch.float16),
+        ("stable-diffusion-xl-base-1.0", torch.float16),  # whose autoencoder computes in float32 meanwhile
+        ("FLUX.2-klein-4B", torch.bfloat16),
+    ],
+)
+def test_half_precision_has_the_face_loss(name, dtype, tmp_path):
+    pipe = load_pipeline(build(name, tmp_path), device="cpu", dtype=dtype)
+    half = Model.from_pipeline(pipe, basis=CelebBasis.from_pipeline(pipe, NAMES), face_reader=Colours())
+    photo, steps = Image.linear_gradient("L").resize((SIDE, SIDE)), []
+    recipe = {"max_train_steps": 1, "num_train_images": 1, "train_batch_size": 1, "scales": (1.0,), "face_loss": True}
+    half.fit(photo, "zaza", progress=steps.append, scenes=("a photo of {}",), **recipe)
+    assert steps[2].vectors.isfinite().all() and not torch.equal(steps[1].vectors, steps[2].vectors)
+    assert pipe.vae.dtype == dtype
+
+
 def test_the_log_names_the_sign(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="celeb_basis"):
         load_pipeline(build("sd-turbo", tmp_path), device="cpu", dtype=torch.float32)

@@ -2,7 +2,9 @@
 
 import json
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import NAMES, make_pipeline, state_of
@@ -10,10 +12,11 @@ from work import PROMPTS as COMPARED
 
 import celeb_basis as cb
 from celeb_basis import CelebBasis, Face, IdentityError, Model, ModelError, Recipe, miniature
+from celeb_basis.backend.families import get_denoiser
 from celeb_basis.evaluation.protocols import PROTOCOLS
-from celeb_basis.faces.network import FaceNetwork
+from celeb_basis.faces.network import FaceNetwork, cut_squares
 from celeb_basis.fit.captions import SCENES
-from celeb_basis.fit.face_loss import FaceLoss
+from celeb_basis.fit.face_loss import FaceLoss, decode_around
 from celeb_basis.fit.loop import fit_steps
 from celeb_basis.limits import MAX_TEMPLATES
 from celeb_basis.miniature.drawn.readers import fitting_reader
@@ -90,6 +93,20 @@ def test_steps_are_as_many_again_but_no_more_than_its_own(model, faces):
     assert [planned(steps) for steps in (1, 10, 500)] == [2, 20, 500 + FaceLoss.max_train_steps]
 
 
+def test_the_part_around_a_face_is_what_the_whole_picture_shows_there(model, faces):
+    """Also of a face that reaches out of the picture; the miniature's decoder sees a few pixels around each."""
+    denoiser, picture = get_denoiser(model.pipe), miniature.person(3000, 128)
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    latents = denoiser.encode(pixels)
+    with torch.no_grad():
+        whole = denoiser.decode(latents)[0]
+        for square in ((40.0, 36.0, 48.0, 0.0), (50.0, 30.0, 40.0, 12.0), (-20.0, -8.0, 60.0, 0.0)):
+            part, moved = decode_around(denoiser, latents[0], square)
+            assert part.shape[1] <= 128 and (part.numel() < whole.numel() or square[0] < 0)
+            a, b = cut_squares([whole], [square], 32), cut_squares([part], [moved], 32)
+            assert (a - b).abs().mean() < 0.02 and (a - b.roll(2, -1)).abs().mean() > 0.04
+
+
 def colours(image):
     """A feature of unit length: the colours of a picture's quarters."""
     small = torch.tensor(list(image.convert("RGB").resize((2, 2)).tobytes()), dtype=torch.float32)
@@ -105,11 +122,17 @@ class Blind:
         return [[Face(image, (0, 0, *image.size), colours(image), self.name)] for image in images]
 
 
-class Lost(Blind):
-    """Has a network, and finds no face in what is drawn."""
+class Seeing(Blind):
+    """Has a network, of other features, and finds its one face in the middle."""
 
-    name = "blind"
     network = FaceNetwork(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten()), 8)
+
+    def read(self, images):
+        return [[replace(face, square=(4.0, 4.0, 8.0, 0.0))] for [face] in super().read(images)]
+
+
+class Lost(Seeing):
+    """Finds no face in what is drawn."""
 
     def read(self, images):
         return [[] for _ in images]
@@ -127,6 +150,23 @@ def test_where_no_face_is_drawn_nobody_moves(caplog):
     ]
     assert torch.equal(steps[2], steps[4]) and not torch.equal(steps[1], steps[2])
     assert "no face was found in what the model draws" in caplog.text
+
+
+def test_a_tiny_autoencoder_in_the_cache_decodes_for_the_gradient(tiny_in_cache, monkeypatch, caplog):
+    pipe = make_pipeline("sd1")
+    basis = CelebBasis.from_pipeline(pipe, NAMES)
+    faces, before = Seeing().read([miniature.person(3000, 16)]), state_of(pipe)
+
+    def last():
+        recipe = Recipe(**SHORT, scenes=("a photo of {}",))
+        *_, step = fit_steps(pipe, basis, faces, ["<annika>"], recipe, face_reader=Seeing())
+        return step.vectors
+
+    with caplog.at_level("INFO", logger="celeb_basis"):
+        tiny = last()
+    assert state_of(pipe) == before and "madebyollin/taesd" in caplog.text
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "nowhere")
+    assert not torch.equal(last(), tiny)
 
 
 def test_who_cannot_have_it_is_told_in_one_line(model, faces):

@@ -19,6 +19,7 @@ from ..backend.families import get_denoiser
 from ..backend.memory import compared_at_once
 from ..backend.pipeline import Pipeline
 from ..backend.text_encoders import placeholders
+from ..backend.tiny_autoencoder import cached_tiny_autoencoder, decoding
 from ..basis import CelebBasis
 from ..errors import IdentityError, ModelError
 from ..faces.face import Face, FaceReader, Square
@@ -49,7 +50,7 @@ class FaceLoss:
     max_train_steps: int = 20
     learning_rate: float = 3e-2
     pictures: int = 2
-    used: int = 4
+    used: int = 2
     num_inference_steps: int = 4
     noise: tuple[float, float] = (0.2, 0.8)
     company: float = 0.25
@@ -105,8 +106,8 @@ def minimize_face_loss(
     """Make the faces that the model draws of some people more like their photographs; yield each step's mean loss.
 
     The person is drawn in a few steps without gradients. The picture is made noisy again, and the network's estimate of
-    it without the noise is decoded and cut to the face. The loss is 1 - the cosine to the photograph's feature, and
-    the gradient flows through that one estimate.
+    it without the noise is decoded, by the family's tiny autoencoder where the hub's cache has it, and cut to the face.
+    The loss is 1 - the cosine to the photograph's feature, and the gradient flows through that one estimate.
 
     reader: has a `network`. features: (people, d) of the photographs, unit length.
     free: (people, ...), requires grad, is changed in place; vectors_of(free) returns the vectors (people, 2, dim).
@@ -122,6 +123,7 @@ def minimize_face_loss(
     weights = [p for part in pipe.components.values() if isinstance(part, nn.Module) for p in part.parameters()]
     network: FaceNetwork = reader.network.to(torch.device(pipe.device))  # type: ignore[attr-defined]
     artist = _Artist(pipe, basis, denoiser, reader, scenes, resolution, settings)
+    tiny = cached_tiny_autoencoder(pipe)
     start = free.detach().clone()
     optimizer = torch.optim.AdamW([free], lr=settings.learning_rate, weight_decay=0)
     rate = get_scheduler("cosine", optimizer, num_warmup_steps=0, num_training_steps=max_train_steps)
@@ -141,7 +143,7 @@ def minimize_face_loss(
         gradient = 2 * settings.pull * moved / moved[0].numel()
         at_once = compared_at_once(denoiser)
         for group in (drawn[i : i + at_once] for i in range(0, len(drawn), at_once)):
-            with torch.enable_grad(), frozen(weights), denoiser.precise_autoencoder():
+            with torch.enable_grad(), frozen(weights), decoding(pipe, tiny), denoiser.precise_autoencoder():
                 with placeholders(pipe, dict(zip(artist.tokens(people), vectors_of(free), strict=True))):
                     states, pooled = denoiser.encode_prompts([each.caption for each in group])
                 latents = torch.stack([each.latents for each in group])[:, None]
@@ -180,9 +182,9 @@ def decode_around(denoiser: Denoiser, latents: Tensor, square: Square) -> tuple[
     for corners, length in ((rows, latents.shape[1]), (columns, latents.shape[2])):
         low, high = math.floor((min(corners) - margin) / unit), math.ceil((max(corners) + margin) / unit)
         ends.append((min(max(low, 0), length - 1), min(max(high, 1), length)))
-    (top, bottom), (left, right_end) = ends
-    part = latents[:, top:bottom, left:right_end]
-    return denoiser.decode(part[None])[0], (x - left * unit, y - top * unit, right, down)
+    (top, bottom), (first, last) = ends
+    part = latents[:, top:bottom, first:last]
+    return denoiser.decode(part[None])[0], (x - first * unit, y - top * unit, right, down)
 
 
 @dataclass(frozen=True, eq=False)
