@@ -103,8 +103,8 @@ def fit_pictures(
         return {}
     first = next(iter(pictures.values()))
     scale = min(1.0, resolution / math.sqrt(first.width * first.height))
-    sides = (max(multiple, round(side * scale / multiple) * multiple) for side in first.size)
-    size = tuple(asked or own for asked, own in zip((width, height), sides, strict=True))
+    wide, high = (max(multiple, round(side * scale / multiple) * multiple) for side in first.size)
+    size = (width or wide, height or high)
     return {
         name: picture.convert("L" if name == "mask_image" else "RGB").resize(size, Image.Resampling.LANCZOS)
         for name, picture in pictures.items()

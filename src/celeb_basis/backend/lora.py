@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -19,7 +20,7 @@ from .pipeline import Pipeline, model_name, silence_libraries
 
 
 @contextmanager
-def loras(pipe: Pipeline, files: Mapping[Path, float]) -> Iterator[None]:
+def loras(pipe: Any, files: Mapping[Path, float]) -> Iterator[None]:
     """Let LoRA files change what a pipeline draws inside the block, each with its weight; no weight is another after.
 
     Raises ModelError for a file that is none, or one of another family of models.
@@ -31,6 +32,7 @@ def loras(pipe: Pipeline, files: Mapping[Path, float]) -> Iterator[None]:
         raise ModelError(f"{model_name(pipe)} is a {type(pipe).__name__}, which takes no LoRA: leave it out")
     names = {_name(file): (file, weight) for file, weight in check_files(files.items()).items()}
     before = _adapters(pipe)
+    active = active_loras(pipe)
     if taken := before & names.keys():
         raise ModelError(f"the pipeline has a LoRA {', '.join(taken)} already: rename the file")
     try:
@@ -43,6 +45,7 @@ def loras(pipe: Pipeline, files: Mapping[Path, float]) -> Iterator[None]:
             pipe.unload_lora_weights()
         elif loaded := _adapters(pipe) - before:
             pipe.delete_adapters(list(loaded))
+            pipe.set_adapters(list(active), list(active.values()))
 
 
 def check_files(files: Iterable[tuple[Path, float]]) -> dict[Path, float]:
@@ -68,7 +71,7 @@ def _name(file: Path) -> str:
     return re.sub(r"[^a-zA-Z0-9_-]", "_", file.stem)
 
 
-def _load(pipe: Pipeline, file: Path, name: str) -> None:
+def _load(pipe: Any, file: Path, name: str) -> None:
     try:
         with silence_libraries():
             pipe.load_lora_weights(load_file(file), adapter_name=name)
