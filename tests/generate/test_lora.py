@@ -72,6 +72,7 @@ def test_a_file_changes_what_is_drawn_while_it_is_loaded(pipe, ada, file):
         assert (pixels(drawn(pipe, ada)) == pixels(whole)).all()
         with loras(pipe, {file: 1.0}):  # and the owner's own stays
             assert active_loras(pipe) == {"my_detail_1": 1.0}
+        assert active_loras(pipe) == {"stock": 1.0}
         assert pipe.get_list_adapters()["unet"] == ["stock"]
     finally:
         pipe.unload_lora_weights()
