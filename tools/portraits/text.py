@@ -2,7 +2,8 @@
 
 It learns by contrast, as CLIP did: the state of a name in a caption must find its person among all others. The side
 of the pictures is fixed: SFace's features and the head's coarse pixels. If it could be learnt, and the temperature
-rise, people would be told apart by arbitrary codes, which a denoiser would have to learn by heart.
+rise, people would be told apart by arbitrary codes, which a denoiser would have to learn by heart. Once everybody is
+found, contrast asks for nothing more, so the features themselves are asked for as well.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ CAPTIONS = {1: 3000, 2: 1200, 3: 800}
 PLAIN = ("{}", "a photo of {}", "a close up photo of {}", FACE_CROP)
 TURNS = (0, 0, 1, 0, 2, 0, 1, 3)
 """About how many people the captions of each step are, in turns; 0 stands for plain captions, which are short."""
+TOLD = 4.0
+"""How much it counts that a linear map tells the features from a name's state."""
 HELD_WORDS, HELD_END = 1.0, 0.2
 """How much it counts that words keep the states they had, and that the caption's end and what follows does."""
 
@@ -115,7 +118,11 @@ def run(folder: Path, *, steps: int, device: str) -> None:
     old = CLIPTextModel.from_pretrained(SHIPPED[DEFAULT_MODEL] / "text_encoder", torch_dtype=torch.float32)
     old = old.to(device).eval().requires_grad_(False)
     torch.manual_seed(41)
-    target = torch.cat(features.of_celebrities(folder, heads), 1)
+    parts = features.of_celebrities(folder, heads)
+    target = torch.cat(parts, 1)
+    # Unexplained variance, of either part alike.
+    share = torch.cat([x.new_full((x.shape[1],), 1 / (len(parts) * float(x.square().sum(1).mean()))) for x in parts])
+    share, goal = share.to(device), target.to(device)
     everybody = normalize(target, dim=-1).to(device)
     module = Names(begun(tokens, old_tokens, old), target.shape[1]).to(device)
     captions = formats(heads)
@@ -141,7 +148,9 @@ def run(folder: Path, *, steps: int, device: str) -> None:
         at, who = new[kind].at[rows].to(device), who.to(device)
         row = torch.arange(n, device=device)
         named = hidden[row[:, None], at].flatten(0, 1)
-        found = TEMPERATURE * normalize(module.of_name(named), dim=-1) @ everybody.T
+        guess = module.of_name(named)
+        untold = ((guess - goal[who.flatten()]).square() @ share).mean()
+        found = TEMPERATURE * normalize(guess, dim=-1) @ everybody.T
         value = cross_entropy(found, who.flatten())
         if many == 1:
             at_end = hidden[row, (ids == end).int().argmax(1)]
@@ -151,7 +160,7 @@ def run(folder: Path, *, steps: int, device: str) -> None:
         weight = weight.scatter(1, at, 0.0).scatter(1, at - 1, 0.0)
         moved = ((hidden - before).square().mean(-1) * weight).sum() / weight.sum()
         right = (found.argmax(1) == who.flatten()).float().mean()
-        return value + moved, {"right": right.item(), "moved": moved.item()}
+        return value + moved + TOLD * untold, {"right": right.item(), "moved": moved.item(), "untold": untold.item()}
 
     def is_matrix(name: str) -> bool:
         return name.startswith("encoder") and name.endswith("weight") and ("_proj" in name or "mlp.fc" in name)
