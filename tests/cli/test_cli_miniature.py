@@ -15,6 +15,7 @@ from PIL import Image
 from celeb_basis import BasisError, CelebBasis, Identity, IdentityError, Model
 from celeb_basis.backend.card import DEFAULT_MODEL, SHIPPED, ModelCard
 from celeb_basis.cli import main
+from celeb_basis.fit.recipe import recipe_for_card
 from celeb_basis.miniature.drawn.people import celebrities
 from celeb_basis.miniature.drawn.world import SIZE
 
@@ -150,7 +151,7 @@ def test_filter_keeps_whom_the_model_knows(ada, tmp_path, capsys, caplog):
     out = tmp_path / "small.safetensors"
     report = answer(capsys, *command, "--spectrum", tmp_path / "spectrum.png", "-o", out)
     [cost] = [line for line in caplog.messages if "names a minute here" in line]
-    assert cost.endswith("minutes for 34")
+    assert cost.endswith(f"minutes for {report['names_drawn']}")
     # The miniature does not know all of its celebrities well.
     assert report["names"] >= 0.8 * len(known)
     # Nor does it draw all nonsense as different people: "holding crown" is somebody to it.
@@ -187,6 +188,9 @@ def test_a_folder_can_be_given_away_and_grows(ada, tmp_path, capsys):
     assert {file.name for file in out.iterdir()} == {
         "basis.safetensors", "instant_map.safetensors", "faces.safetensors", "celeb_basis.json",
     }  # fmt: skip
+
+    assert ModelCard.of(out).max_train_steps == 80
+    assert recipe_for_card(ModelCard.of(out)) == recipe_for_card(ModelCard.of(DEFAULT_MODEL))
 
     learn = ("fit", ada[0], "--name", "a", "--steps", 0)
     shutil.copytree(SHIPPED[DEFAULT_MODEL], model)
@@ -262,6 +266,7 @@ evaluate.CELEBRITIES, protocols.PROTOCOLS["short"] = 1, {"scene": evaluate.PROMP
 demo.SCENES = {}
 demo.Model.fit = partialmethod(demo.Model.fit, max_train_steps=1)
 from celeb_basis.cli import main
+from celeb_basis.fit.recipe import recipe_for_card
 sys.exit(main(sys.argv[1:]))
 """
     done = subprocess.run([sys.executable, "-c", code, command, *map(str, words)], capture_output=True, text=True)

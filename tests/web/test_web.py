@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -257,6 +258,15 @@ def test_strength_is_that_of_the_library(visitor, studio):
     [same] = generate(studio.first.pipe, prompt, [half], num_inference_steps=2)
     with Image.open(file) as picture:
         assert picture.convert("RGB").tobytes() == same.tobytes()
+
+
+def test_progress_tells_the_likeness_of_milestones(studio, photo, monkeypatch):
+    pipe = studio.first.pipe
+    monkeypatch.setattr(pipe, "card", replace(pipe.card, num_milestones=2))
+    steps = list(Session(studio).fit(str(photo), "ada", studio.first.default_train_steps))
+    told = {at.step: at.likeness for at in steps}
+    assert told[19] is None and 0.3 < told[20] == told[39] and 0.3 < told[40]
+    assert steps[-1].person.identity.provenance["kept_step"] in ("20", "40")
 
 
 def test_people_are_told_by_what_other_programs_call_them(studio):

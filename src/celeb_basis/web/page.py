@@ -133,7 +133,8 @@ def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[A
                 if at.preview:
                     shown.append((at.preview, {0: begun, 1: "1 step"}.get(at.step, f"{at.step} steps")))
                 left = f", {theme.duration(at.seconds_left)} left" if at.seconds_left is not None else ""
-                text = f"Step {at.step} of {at.steps}{left}"
+                alike = f", likeness {at.likeness:.2f}" if at.likeness is not None else ""
+                text = f"Step {at.step} of {at.steps}{alike}{left}"
                 if at.person:
                     token = at.person.identity.placeholder_token
                     text = f"{token} can be named in prompts now. {spelling(name, token)}"

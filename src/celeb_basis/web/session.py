@@ -210,6 +210,7 @@ class FitProgress:
     step: int
     steps: int
     seconds_left: float | None  # None until it can be estimated
+    likeness: float | None = None  # at the last milestone
     preview: Path | None = None
     person: Person | None = None
 
@@ -322,7 +323,7 @@ class Session:
         token, model = self._new_token(name), self.model
         with pipeline_lock(model.pipe):
             faces = model.find_faces(photos, largest_face=largest_face)
-        start = 0.0
+        start, likeness = 0.0, None
         # With the default left open, a GPU's time limit counts.
         asked = None if steps == model.default_train_steps else steps
         for at in model.fit_steps(faces, token, max_train_steps=asked):
@@ -335,7 +336,8 @@ class Session:
             if at.step == 1:  # slower than the others, so it is not counted
                 start = time.monotonic()
             left = (time.monotonic() - start) / (at.step - 1) * (at.max_train_steps - at.step) if at.step > 1 else None
-            yield FitProgress(at.step, at.max_train_steps, left, preview, person)
+            likeness = at.likeness[0] if at.likeness else likeness
+            yield FitProgress(at.step, at.max_train_steps, left, likeness, preview, person)
 
     def named(self, prompt: str) -> list[Person]:
         """Return the people whom a prompt names.
