@@ -74,7 +74,7 @@ class Study:
 
     def _start(self, path: Path) -> Tensor:
         if not path.exists():
-            recipe = Recipe(face_loss=False)
+            recipe = Recipe(max_train_steps=40, face_loss=False)
             people = self.context.people
             *_, last = fit_steps(
                 self.model.pipe, self.model.basis, people, ["<one>"] * len(people), recipe,
