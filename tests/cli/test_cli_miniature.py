@@ -65,6 +65,17 @@ def test_the_best_milestone_is_kept_and_said(ada, tmp_path, capsys):
     assert "kept_step" not in Identity.load(ada[1]).provenance
 
 
+def test_the_face_loss_is_taken_and_said(ada, tmp_path, capsys):
+    """The miniature's card does not ask for it; another method has none."""
+    out = tmp_path / "ada.safetensors"
+    for option, steps in (("--face-loss", "1"), ("--no-face-loss", "0")):
+        answer(capsys, "fit", ada[0], "--steps", 1, option, "-o", out)
+        assert Identity.load(out).provenance["face_loss_steps"] == steps
+    assert Identity.load(ada[1]).provenance["face_loss_steps"] == "0"
+    said = complaint(capsys, "fit", ada[0], "--method", "paper", "--face-loss", "-o", tmp_path / "b.safetensors")
+    assert "has a face loss" in said and "--face-loss" in said
+
+
 def test_a_person_may_be_farther_from_the_mean(ada, tmp_path, capsys):
     fit = ["fit", ada[0], "--steps", 3, "--lr", 5, "--init", "mean", "-o", tmp_path / "ada.safetensors"]
     radii = [answer(capsys, *fit, "--max-radius", radius)["radii_from_mean"] for radius in (0.5, 1.5)]

@@ -89,7 +89,8 @@ def _in_options(error: Exception, parser: argparse.ArgumentParser) -> str:
     """Return an error's message with the option that stands for the library's argument."""
     if not isinstance(error, CelebBasisError):
         return str(error)
-    [option] = [a.option_strings[-1] for a in parser._actions if a.dest == error.argument and a.option_strings] or [""]
+    options = (option for a in parser._actions if a.dest == error.argument for option in a.option_strings)
+    option = next((option for option in options if option.startswith("--")), "")
     return f"{error.message} ({option})" if option else error.message
 
 
