@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
 from ..backend.defaults import drawing_defaults
@@ -126,7 +125,6 @@ def minimize_face_loss(
     tiny = cached_tiny_autoencoder(pipe)
     start = free.detach().clone()
     optimizer = torch.optim.AdamW([free], lr=settings.learning_rate, weight_decay=0)
-    rate = get_scheduler("cosine", optimizer, num_warmup_steps=0, num_training_steps=max_train_steps)
     chance = torch.Generator().manual_seed(seed)
     scale = GRADIENT_SCALE if denoiser.dtype == torch.float16 else 1.0
     drawn: list[Drawn] = []
@@ -158,13 +156,15 @@ def minimize_face_loss(
             total = total.index_add(0, who, losses.detach())
         if gradient.isfinite().all():
             free.grad = gradient
+            optimizer.param_groups[0]["lr"] = (
+                settings.learning_rate * (1 + math.cos(math.pi * step / max_train_steps)) / 2
+            )
             optimizer.step()
             free.grad = None
         elif scale > 1:
             scale /= 2  # the gradient overflowed: this step is left out
         else:
             raise ModelError(f"the face loss of {denoiser.dtype} is not a number in this model: load it in float32")
-        rate.step()
         if step + 1 == max_train_steps and not compared:
             logger.warning("no face was found in what the model draws: the face loss has changed nothing")
         yield float(total.mean())
