@@ -115,8 +115,7 @@ class Network(nn.Module):
         config = self.model.model_config.unet_config
         if "model_channels" not in config or "context_dim" not in config:
             raise ModelError(f"this MODEL is a {type(self.model).__name__}: SD 1, SD 2 and SDXL are supported")
-        dtype = self.model.manual_cast_dtype or self.model.get_dtype()
-        self.conv_in = SimpleNamespace(weight=SimpleNamespace(dtype=dtype))
+        self.dtype = self.model.manual_cast_dtype or self.model.get_dtype()
         self.config = SimpleNamespace(
             in_channels=config["in_channels"],
             sample_size=sample_size or (128 if self.model.adm_channels else 64),

@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -206,7 +206,7 @@ def made_for(pipe: Pipeline, made_for: tuple[str, str], what: str) -> bool:
     return own == made_for[0] or same_model(made_for, (own, word_marks(pipe)), what, model_name(pipe))
 
 
-@cache  # once, not for each picture
+@lru_cache(maxsize=100)  # once, not for each picture
 def _tell_difference(what: str, model: str, differing: int, words: int) -> None:
     logger.warning(
         f"{what} was made for another model, whose text encoder differs from that of {excerpt(model)} in "
