@@ -262,3 +262,13 @@ def test_flux_reads_as_many_tokens_as_its_makers_say(name, length, tmp_path, mon
     long = "a " * (length // 2)  # T5 has two tokens for a lone letter
     with pytest.raises(PromptError, match=f"of which this model reads {length}"):
         generate(pipe, long + long + long, num_inference_steps=1)
+
+
+def test_stable_diffusion_3_draws_where_a_mask_is_white(tmp_path):
+    """Its inpainting wants the published number of channels."""
+    pipe = load_pipeline(build("stable-diffusion-3.5-medium", tmp_path), device="cpu", dtype=torch.float32)
+    start = Image.effect_noise((SIDE, SIDE), 80)
+    for grey in (0, 255):
+        options = {"image": start, "mask_image": Image.new("L", (SIDE, SIDE), grey), "num_inference_steps": 4}
+        one, two = (generate(pipe, prompt, **options)[0].tobytes() for prompt in ("a photo", "the beach"))
+        assert (one == two) == (grey == 0)

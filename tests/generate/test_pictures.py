@@ -68,7 +68,7 @@ def test_more_strength_leaves_less_of_the_image(pipe, ada):
 
 def test_only_what_the_mask_shows_is_drawn(pipe, ada):
     if type(pipe).__name__ == "StableDiffusion3Pipeline":
-        pytest.skip("its inpainting wants 16 channels: see the published checkpoints")
+        pytest.skip("its inpainting wants 16 channels, which tests of the published checkpoints have")
     drawn = {}
     for prompt in ("<ada>", "the beach"):
         people = [ada] if "ada" in prompt else []

@@ -83,7 +83,7 @@ def _load(pipe: Any, file: Path, name: str) -> None:
         raise ModelError(f"{file} holds no LoRA for {model_name(pipe)}: name one of this family of models")
 
 
-def _adapters(pipe: Pipeline) -> set[str]:
+def _adapters(pipe: Any) -> set[str]:
     if not find_spec("peft") or not hasattr(pipe, "get_list_adapters"):
         return set()
     return {name for names in pipe.get_list_adapters().values() for name in names}
