@@ -233,7 +233,8 @@ def test_nobody_known_is_one_line(tmp_path, capsys):
 def test_a_fit_stops_in_time(ada, tmp_path, capsys):
     command = ("fit", ada[0], "--name", "a", "--batch-size", 1, "--minutes", 0.02, "-o", tmp_path / "a.safetensors")
     report = answer(capsys, *command)
-    assert 1 <= int(report["steps"]) < int(report["max_train_steps"])
+    how = Identity.load(report["file"]).provenance
+    assert 1 <= int(how["steps"]) < int(how["max_train_steps"])
 
 
 def test_evaluate_takes_the_largest_face_when_asked(ada, tmp_path, monkeypatch, capsys):

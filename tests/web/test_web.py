@@ -195,7 +195,7 @@ def test_the_models_of_this_machine_are_listed_with_their_sizes(studio, tmp_path
     celeb_basis.Model.load(tmp_path / "tiny")
     size = sum(file.stat().st_size for file in (tmp_path / "tiny").rglob("*") if file.is_file())
     shown = dict((name, label) for label, name in studio.models_here())
-    assert shown[str(tmp_path / "tiny")] == f"{tmp_path / 'tiny'} ({size / 1e9:.2g} GB)"
+    assert shown[str(tmp_path / "tiny")] == f"{tmp_path / 'tiny'} ({size / 1e6:.0f} MB)"
     assert next(iter(shown)) == "miniature"
     some = Studio.__new__(Studio)
     some.models = ("miniature", "owner/model")

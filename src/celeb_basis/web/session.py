@@ -98,7 +98,7 @@ class Studio:
         """Return the models that visitors find in the list, each with how it is shown: its name and its size."""
         sizes = models_here()
         names = list(sizes) if self.models is None else list(self.models)
-        return [(f"{name} ({sizes[name] / 1e9:.2g} GB)" if name in sizes else name, name) for name in names]
+        return [(f"{name} ({_size(sizes[name])})" if name in sizes else name, name) for name in names]
 
     def find_folder(self, name: str) -> Path | None:
         """Return the folder of a visitor who was here before, by its name, which nobody else knows."""
@@ -136,6 +136,11 @@ class Studio:
         """Forget all visitors."""
         for folder in list(self.folders):
             self.leave(folder)
+
+
+def _size(count: int) -> str:
+    """Return bytes as 4.3 GB or 21 MB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _count_bytes(folder: Path) -> int:

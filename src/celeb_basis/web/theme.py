@@ -46,6 +46,7 @@ CSS = """
 .large .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(14rem, 45%), 1fr)) !important; }
 @media (min-width: 640px) { .five .grid-container { grid-template-columns: repeat(5, 1fr) !important; } }
 .pictures .empty { min-height: 7rem !important; height: 7rem !important; }
+.pictures .caption-label { white-space: normal; overflow: visible; max-width: 100%; }
 .programs td { padding: .1rem .75rem .1rem 0; overflow-wrap: anywhere; }
 .files .label-clear-button { display: none; }
 """
