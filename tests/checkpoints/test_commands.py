@@ -134,8 +134,8 @@ def test_every_command_runs(name, capsys, tmp_path, rows, studio):
     model.pipe.card = replace(model.card, num_inference_steps=1)  # its portraits
     *_, last = page.fit(str(tmp_path / "zaza.png"), "eve", 1)
     assert last.person.file.is_file() and last.person.portrait.is_file()
-    [(picture, _)] = page.draw("a photo of <eve>", 1, 1, None, 0)
-    assert picture.is_file()
+    [drawing] = page.draw("a photo of <eve>", 1, 1, None, 0)
+    assert drawing.file.is_file()
     row["page"] = YES
 
     zaza = Identity.load(tmp_path / "zaza.safetensors")
