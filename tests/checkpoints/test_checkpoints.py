@@ -169,8 +169,9 @@ def test_known_names_are_found_with_the_default_settings(model):
     *_, (portraits, left) = find_known_names(model.pipe, NAMES[:2], NAMES[2:4], model.face_reader, num_images=2)
     assert left == 0 and portraits.names == (*NAMES[2:4], *NAMES[:2]) and portraits.found.tolist() == [2] * 4
     steps, guidance, sampler = json.loads(portraits.drawn)[-3:]
-    distilled, unet = checkpoint(model) in DISTILLED, hasattr(model.pipe, "unet")
-    assert steps in ((None,) if distilled else (3, 8)) and guidance is None
+    own, unet = drawing_defaults(model.pipe), hasattr(model.pipe, "unet")
+    distilled = checkpoint(model) in DISTILLED
+    assert steps in ((own.num_inference_steps,) if distilled else (3, 8)) and guidance == own.guidance_scale
     assert sampler == ("unipc" if unet and not distilled else None)
 
 

@@ -62,7 +62,7 @@ def test_the_best_milestone_is_kept_and_said(ada, tmp_path, capsys):
     out = tmp_path / "ada.safetensors"
     report = answer(capsys, "fit", ada[0], "--steps", 42, "--milestones", 2, "-o", out)
     told = Identity.load(out).provenance
-    assert report["kept_step"] == told["kept_step"] in ("21", "42") and float(report["likeness"]) > 0.3
+    assert told["kept_step"] in ("21", "42") and float(told["likeness"]) > 0.3 and report["likeness"] > 0.3
     assert "kept_step" not in Identity.load(ada[1]).provenance
 
 
@@ -79,7 +79,10 @@ def test_the_face_loss_is_taken_and_said(ada, tmp_path, capsys):
 
 def test_a_person_may_be_farther_from_the_mean(ada, tmp_path, capsys):
     fit = ["fit", ada[0], "--steps", 3, "--lr", 5, "--init", "mean", "-o", tmp_path / "ada.safetensors"]
-    radii = [answer(capsys, *fit, "--max-radius", radius)["radii_from_mean"] for radius in (0.5, 1.5)]
+    radii = []
+    for radius in (0.5, 1.5):
+        answer(capsys, *fit, "--max-radius", radius)
+        radii.append(answer(capsys, "info", fit[-1])["radii_from_mean"])
     assert max(radii[0]) <= 0.501 and 1 < max(radii[1]) <= 1.501
     assert "--method celeb-basis alone" in complaint(capsys, *fit[:-4], "--method", "paper", "--max-radius", 2)
 
@@ -239,7 +242,7 @@ def test_what_is_drawn_when_ctrl_c_comes_is_kept_and_can_be_used(ada, tmp_path, 
 
 def test_nobody_known_is_one_line(tmp_path, capsys):
     (tmp_path / "names.txt").write_text("grove lund\nholding crown\nbeach wearing\nlund grove\n")
-    command = ("basis", "--names", tmp_path / "names.txt", "--filter", "--steps", 2)
+    command = ("basis", "--quiet", "--names", tmp_path / "names.txt", "--filter", "--steps", 2)
     assert "as one person" in complaint(capsys, *command, "-o", tmp_path / "basis.safetensors")
     assert not (tmp_path / "basis.safetensors").exists()
     assert "at least 2" in complaint(capsys, *command, "--num-images", 1, "-o", tmp_path / "basis.safetensors")

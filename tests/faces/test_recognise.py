@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from photographs import LANDMARKS, photograph
 from PIL import Image, ImageDraw
 
-from celeb_basis import CelebBasis, InstantMap
+from celeb_basis import CelebBasis, Identity, InstantMap
 from celeb_basis.cli import main
 from celeb_basis.errors import ModelError
 from celeb_basis.faces import recognise as recognisers
@@ -218,9 +218,11 @@ def test_a_photograph_is_fitted_from_the_command_line(cached, tmp_path, monkeypa
         return code, out, err.splitlines()
 
     code, out, said = fit("me/0-hopper.png")
-    assert code == 0 and "me.safetensors" in out and "sface-2021dec-int8bq" in out and not said
+    assert code == 0 and "me.safetensors" in out and not said
+    assert Identity.load("me.safetensors").provenance["face_reader"] == "sface-2021dec-int8bq"
     code, out, [said] = fit("three")
-    assert code == 0 and "2-astronaut.png: looks like somebody else" in said and "photos" in out
+    assert code == 0 and "2-astronaut.png: looks like somebody else" in said
+    assert Identity.load("me.safetensors").provenance["photos"] == "2"
     assert fit("me", "--face-reader", "auraface")[0] == 2
     code, _, said = fit("me", "--face-reader", "insightface", instant_map="auraface-v1")
     assert code == 2 and "non-commercial" in said[0] and "takes faces from auraface-v1" in said[1] and len(said) == 2
