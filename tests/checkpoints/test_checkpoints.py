@@ -172,7 +172,7 @@ def test_known_names_are_found_with_the_default_settings(model):
     own, unet = drawing_defaults(model.pipe), hasattr(model.pipe, "unet")
     distilled = checkpoint(model) in DISTILLED
     assert steps in ((own.num_inference_steps,) if distilled else (3, 8)) and guidance == own.guidance_scale
-    assert sampler == ("unipc" if unet and not distilled else None)
+    assert sampler == ("UniPCMultistepScheduler" if unet and not distilled else type(model.pipe.scheduler).__name__)
 
 
 def test_few_steps_begin_at_the_noise(model, monkeypatch):
