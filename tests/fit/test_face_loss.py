@@ -3,6 +3,8 @@
 import json
 import re
 from dataclasses import replace
+from itertools import chain, repeat
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,6 +86,15 @@ def test_the_first_steps_are_those_of_a_fit_without_it(model, faces):
     assert len(without) == 3 and all(torch.equal(a, b) for a, b in zip(without, with_it, strict=False))
     no_steps = list(model.fit_steps(faces[0], "annika", **SHORT | {"max_train_steps": 0}))
     assert len(no_steps) == 1 and no_steps[0].provenance[0]["face_loss_steps"] == "0"
+
+
+def test_a_clock_that_ends_the_steps_before_it_leaves_it_its_own(model, faces, monkeypatch):
+    clock = chain([0.0], repeat(60.0))  # more than half of the 100 seconds, at the first step
+    monkeypatch.setattr("celeb_basis.fit.loop.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    steps = list(model.fit_steps(faces[0], "annika", **SHORT, max_train_minutes=100 / 60))
+    assert [step.step for step in steps] == [0, 1, 2, 3], "one step, and the two with the face loss"
+    assert [step.is_last for step in steps] == [False] * 3 + [True]
+    assert not torch.equal(steps[1].vectors, steps[2].vectors)
 
 
 def test_steps_are_as_many_again_but_no_more_than_its_own(model, faces):

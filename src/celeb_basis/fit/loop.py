@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain, count, groupby, islice
+from itertools import count, groupby, islice
 
 import torch
 from torch import Tensor, nn
@@ -159,7 +159,6 @@ def _steps(
         return parametrization.averaged(parametrization.free.detach(), everybody)
 
     seconds, pause = math.inf if minutes is None else 60 * minutes, 0.0
-
     whole = steps + face_steps
 
     def share(step: int, part: float = 1.0) -> float:
@@ -184,24 +183,31 @@ def _steps(
     def denoised(step: int) -> float:
         return share(step, steps / whole)
 
-    optimized = optimize(
-        pipe,
-        method,
-        parametrization,
-        images,
-        generators,
-        max_train_steps=steps,
-        learning_rate=learning_rate,
-        share=denoised if method.lr_scheduler == "cosine" else None,
-        train_batch_size=batch_size,
-        templates=templates,
-    )
-    if face_steps and face_reader is not None:
-        optimized = chain(
-            _until(optimized, denoised),
-            (
-                Optimized(loss)
-                for loss in minimize_face_loss(
+    def optimized() -> Iterator[Optimized]:
+        nonlocal whole
+        denoising = optimize(
+            pipe,
+            method,
+            parametrization,
+            images,
+            generators,
+            max_train_steps=steps,
+            learning_rate=learning_rate,
+            share=denoised if method.lr_scheduler == "cosine" else None,
+            train_batch_size=batch_size,
+            templates=templates,
+        )
+        for step, done in enumerate(denoising, start=1):
+            # Of the steps, or of the minutes that are theirs.
+            if is_over := face_steps > 0 and denoised(step) >= 1:
+                whole = step + face_steps
+            yield done
+            if is_over:
+                break
+        if face_steps and face_reader is not None:
+            yield from map(
+                Optimized,
+                minimize_face_loss(
                     pipe,
                     basis,
                     face_reader,
@@ -212,11 +218,11 @@ def _steps(
                     scenes=recipe.scenes or card.scenes or SCENES,
                     resolution=recipe.resolution,
                     seed=recipe.seed,
-                )
-            ),
-        )
+                ),
+            )
+
     before, seen = time.monotonic(), [0] * len(people)
-    for step, done in enumerate(optimized, start=1):
+    for step, done in enumerate(optimized(), start=1):
         if method.momentum:
             for i, own in zip(done.people, done.averaged, strict=True):
                 # In the first images, with little to average yet, the start is forgotten sooner.
@@ -240,14 +246,6 @@ def _steps(
             return
         before = time.monotonic()
         pause = max(pause, before - now)
-
-
-def _until(steps: Iterator[Optimized], share: Callable[[int], float]) -> Iterator[Optimized]:
-    """Yield steps until their share of the fit is over."""
-    for step, done in enumerate(steps, start=1):
-        yield done
-        if share(step) >= 1:
-            return
 
 
 def has_face_loss(pipe: Pipeline, method: Method, recipe: Recipe) -> bool:
