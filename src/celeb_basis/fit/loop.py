@@ -26,7 +26,7 @@ from ..instant_map import InstantMap
 from ..limits import MAX_RADII
 from .captions import SCENES
 from .data import TrainingImages
-from .face_loss import FaceLoss, check_reader, minimize_face_loss
+from .face_loss import GRADIENT_SCALE, FaceLoss, check_reader, minimize_face_loss
 from .methods import Method, get_method
 from .methods.method import FitContext, Parametrization
 from .recipe import DEFAULTS, Recipe, steps_from_mean
@@ -289,7 +289,6 @@ def person_images(
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 BELOW_ONE = 1 - 2**-24  # the last number before it in float32
-GRADIENT_SCALE = 1024.0  # small gradients of half precision would round to zero: they travel multiplied
 MAX_OVERFLOWS = 10  # in a row, each with half the scale of the one before
 
 
