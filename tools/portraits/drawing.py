@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from stages.export import assemble, pictures_seen
 from stages.figures import generate
 from stages.latents import encode
@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from celeb_basis.miniature.drawn.captions import FACE_CROP
-from celeb_basis.miniature.portraits.heads import Heads
 from celeb_basis.miniature.portraits.people import celebrities as names_of
 
 from . import features, pack
@@ -30,6 +29,7 @@ PROMPTS = (
     "a photo of {} in the forest wearing a red shirt", "a photo of {} in a studio wearing a black suit",
     "a photo of {} in the snow with a red hat", "a photo of {} in a city at night with a crown",
 )  # fmt: skip
+READERS = ("sface-int8", "dlib")
 _SEED = 900_000
 
 
@@ -70,36 +70,46 @@ def _states(pipe, captions: list[str], device: str) -> Tensor:
 
 
 def identity(folder: Path, *, device: str, celebrities: int) -> None:
-    """Measure SFace's cosine of faces in the pictures of celebrities to their own photographs, and to others'."""
+    """Measure cosines of faces in the pictures of celebrities to their own photographs, and to others', by each reader.
+
+    SFace's likeness may be a part of the denoiser's loss; dlib's never is.
+    """
     pipe, heads = assemble(folder).to(device), pack.load(folder)
-    own = _photographs(folder, heads)
-    who = torch.linspace(0, len(own) - 1, celebrities).long()
-    texts = [prompt.format(names_of()[i]) for i in who.tolist() for prompt in PROMPTS]
+    photographs = pictures_of(heads)
+    who = torch.linspace(0, len(photographs) - 1, celebrities).long().tolist()
+    texts = [prompt.format(names_of()[i]) for i in who for prompt in PROMPTS]
     pictures = generate(pipe, texts, 1000)
-    read = features.Reader().features(pictures)
-    to_own, to_others, first = [], [], []
-    by_prompt: list[list[float]] = [[] for _ in PROMPTS]
-    for k, faces in enumerate(read):
-        if len(faces) != 1:
-            continue
-        alike = own[who] @ faces[0]
-        mine = k // len(PROMPTS)
-        to_own.append(float(alike[mine]))
-        by_prompt[k % len(PROMPTS)].append(float(alike[mine]))
-        to_others.append(float((alike.sum() - alike[mine]) / (len(who) - 1)))
-        first.append(float(alike.argmax() == mine))
-    mean = lambda values: round(sum(values) / max(len(values), 1), 3)  # noqa: E731
+    reader = features.Reader(*READERS)
+    found = {
+        name: _alike(read, photographed)
+        for name, read, photographed in zip(
+            READERS,
+            reader.features(pictures),
+            zip(*(reader.features(features.images(heads.crops[photographs[i]])) for i in who), strict=True),
+            strict=True,
+        )
+    }
     note(folder, {
-        "identity": mean(to_own), "to others": mean(to_others), f"first of {celebrities}": mean(first),
-        "one face": round(len(to_own) / len(texts), 3), "by prompt": [mean(values) for values in by_prompt],
-        "pictures": pictures_seen(folder, "unet"), "celebrities": celebrities, "seed": 1000,
+        **found, "pictures": pictures_seen(folder, "unet"), "celebrities": celebrities, "seed": 1000,
     })  # fmt: skip
 
 
-def _photographs(folder: Path, heads: Heads) -> Tensor:
-    """Return the mean feature of each celebrity's photographs, of length one."""
-    read = load_file(folder / features.FILE)["sface"]
-    return normalize(torch.stack([read[index].mean(0) for index in pictures_of(heads)]), dim=-1)
+def _alike(read: list[Tensor], photographed: Sequence[list[Tensor]]) -> dict[str, object]:
+    """Return means of cosines: features of faces in pictures, prompt by prompt, and those of people's photographs."""
+    own = normalize(torch.stack([torch.cat(each).mean(0) for each in photographed]), dim=-1)
+    one = [k for k, faces in enumerate(read) if len(faces) == 1]
+    mine = torch.tensor(one) // len(PROMPTS)
+    alike = torch.cat([read[k] for k in one]) @ own.T
+    to_own = alike.gather(1, mine[:, None])[:, 0]
+    prompt = torch.tensor(one) % len(PROMPTS)
+    rounded = lambda value: round(float(value), 3)  # noqa: E731
+    return {
+        "identity": rounded(to_own.mean()),
+        "to others": rounded((alike.sum(1) - to_own).mean() / (len(own) - 1)),
+        f"first of {len(own)}": rounded((alike.argmax(1) == mine).float().mean()),
+        "one face": rounded(len(one) / len(read)),
+        "by prompt": [rounded(to_own[prompt == i].mean()) for i in range(len(PROMPTS))],
+    }
 
 
 def sheet(folder: Path, *, device: str, rows: int = 12) -> None:

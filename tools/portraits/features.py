@@ -27,21 +27,28 @@ GREY = 0.5
 
 
 class Reader:
-    """YuNet and SFace, as the package reads any photograph, without what only fits need."""
+    """YuNet and recognisers, as the package reads any photograph, without what only fits need."""
 
-    def __init__(self) -> None:
+    def __init__(self, *recognisers: str) -> None:
         self._detector = Detector()
-        recogniser = RECOGNISERS[DEFAULT_RECOGNISER]
-        self._describe = recogniser.load(recogniser.file.fetch())
+        self._describe = [RECOGNISERS[name].load(RECOGNISERS[name].file.fetch()) for name in recognisers]
 
-    def features(self, images: Sequence[Image.Image]) -> list[Tensor]:
-        """Return the features `(faces, 128)` of length one of all faces of each picture, from left to right."""
-        return [self._of(image) for image in images]
+    def features(self, images: Sequence[Image.Image]) -> list[list[Tensor]]:
+        """Return by each recogniser the features `(faces, 128)`, of length one, of each picture's faces.
 
-    def _of(self, image: Image.Image) -> Tensor:
-        found = sorted(self._detector.find(image), key=lambda face: float(face.box[0] + face.box[2]))
-        read = [self._describe(image, face.landmarks).astype(np.float32).ravel() for face in found]
-        return normalize(torch.tensor(np.array(read)).view(len(read), 128), dim=-1)
+        They are in the order of the pictures, and in each from left to right.
+        """
+        found = [
+            sorted(self._detector.find(image), key=lambda face: float(face.box[0] + face.box[2])) for image in images
+        ]
+        return [
+            [
+                normalize(torch.tensor(np.array([describe(image, face.landmarks).astype(np.float32).ravel()
+                                                 for face in faces])).view(len(faces), 128), dim=-1)
+                for image, faces in zip(images, found, strict=True)
+            ]
+            for describe in self._describe
+        ]  # fmt: skip
 
 
 def images(pictures: Tensor) -> list[Image.Image]:
