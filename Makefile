@@ -1,5 +1,5 @@
-# make demo               the whole method on the embedded miniature; results in demo/
-# make demo PHOTO=me.jpg  the same with your own photograph
+# make demo               the whole method on the miniature of drawn people; results in demo/
+# make demo PHOTO=me.jpg  the same with your own photograph, on the model of photographed people
 # make test               everything that has to pass before a change lands
 # make fuzz               damaged files, tables, prompts, calls, kills, models, visitors (half an hour of two cores)
 # make benchmark          the comparison with other methods (hours); run again, it continues where it stopped
@@ -43,7 +43,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setting up .venv (about 3 minutes, once) ..."
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed; another one: make PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[photo]'
 	@touch $@
 
 $(READY)-dev: $(READY)

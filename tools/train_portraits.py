@@ -33,6 +33,7 @@ STAGES = {
     "identity": ("drawing.identity", {"celebrities": 40}),
     "sheet": ("drawing.sheet", {}),
     "keep": ("keep.keep", {}),
+    "learn": ("keep.learn", {}),
     "restore": ("keep.restore", {}),
 }
 

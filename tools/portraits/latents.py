@@ -11,9 +11,6 @@ from stages.latents import encode, on_faces
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from celeb_basis.miniature.drawn.world import FACE_REACH
-from celeb_basis.miniature.portraits.heads import APART, CROP_REACH, EYES
-
 from . import pack
 from .data import celebrities_in
 
@@ -28,8 +25,7 @@ def of_round(folder: Path, number: int, pictures: int, part: int = 0, device: st
     """Return round `number` of `part`, kept in the folder until the next one is made.
 
     `latents (n, channels, 16, 16)` in half precision, `ids (n, length)`, `faces (n, 1, 16, 16)`: which latents lie on a
-    face, `corner (n, 2)`: top and left of a window round the face, -1 where there are several; of the first person,
-    `eyes (n, 3)`: the middle between them and their distance, in pixels, and `who (n,)`: the rank of fame.
+    face, `corner (n, 2)`: top and left of a window round the face, -1 where there are several.
     """
     path = folder / f"latents-{part}-{number}.safetensors"
     if path.exists():
@@ -37,9 +33,7 @@ def of_round(folder: Path, number: int, pictures: int, part: int = 0, device: st
     heads = pack.load(folder)
     vae = AutoencoderTiny.from_pretrained(folder / "vae").to(device, memory_format=torch.channels_last)
     tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    columns: dict[str, list[Tensor]] = {
-        "latents": [], "ids": [], "faces": [], "corner": [], "eyes": [], "who": []
-    }  # fmt: skip
+    columns: dict[str, list[Tensor]] = {"latents": [], "ids": [], "faces": [], "corner": []}
     for i, (kind, share) in enumerate(SHARES.items()):
         left = round(share * pictures)
         for chunk in range(-(-left // _CHUNK)):
@@ -51,8 +45,6 @@ def of_round(folder: Path, number: int, pictures: int, part: int = 0, device: st
             columns["ids"].append(ids.short())
             columns["faces"].append(on_faces(boxes))
             columns["corner"].append(corners(boxes))
-            columns["eyes"].append(eyes(kind, boxes[:, 0]))
-            columns["who"].append(described.who[:, 0].short())
             columns["latents"] += [encode(vae, x.to(device)).cpu() for x in described.draw(heads).split(128)]
     state = {key: torch.cat(value) for key, value in columns.items()}
     temporary = path.with_suffix(".part")
@@ -70,14 +62,6 @@ def corners(boxes: Tensor) -> Tensor:
         return torch.full((len(boxes), 2), -1)
     middle = (boxes[:, 0, :2] + boxes[:, 0, 2:]) / 2
     return (middle / 8 - WINDOW / 2).round().long().clamp(0, 16 - WINDOW).flip(-1)
-
-
-def eyes(kind: str, boxes: Tensor) -> Tensor:
-    """Return the middle between the eyes and their distance `(n, 3)`, in pixels, for faces' squares `(n, 4)`."""
-    half = (boxes[:, 2] - boxes[:, 0]) / 2 / (CROP_REACH if kind == "face" else FACE_REACH)
-    x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2
-    # A scene's squares lie .12 of a half height above the head's centre.
-    return torch.stack([x, y + half * (EYES if kind == "face" else EYES + 0.12), half * APART], -1)
 
 
 def windows(x: Tensor, corner: Tensor) -> Tensor:

@@ -15,18 +15,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from celeb_basis.backend.card import DEFAULT_MODEL, SHIPPED
 
-from . import pack
 from .latents import of_round, windows
-from .likeness import SEEN, Likeness
 
 PICTURES, EPOCHS = 4_000, 12
 """Pictures of a round, and how many times as many are seen before the next is made."""
 WINDOWS, WHOLE = 128, 24
 """Windows and whole pictures of a batch; a window costs a quarter, and all of it is face."""
-LIKENESS, FACES = 0.1, 8
-"""Weight of the likeness in the loss, and of how many faces it is taken: each costs as much as 8 windows."""
-RECOGNISED = 100, 800
-"""From which timestep to which one faces are recognised: they are alike already before, and blurs after."""
 NOISY, NOISY_FROM = 0.5, 400
 """Share of the timesteps that are drawn from the noisy end, where it is decided who somebody is."""
 
@@ -69,24 +63,6 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str) -
     if device == "cpu":
         unet.set_attn_processor(AttnProcessor())
     alphas, often = scheduler().alphas_cumprod.to(device), worths().to(device)
-    likeness = Likeness(folder, pack.load(folder), device)
-
-    def unlike() -> Tensor:
-        """Return how unlike their people guessed faces are, 1 - cosine, on windows in which a face can be told."""
-        eyes, corner = data["eyes"], data["corner"]
-        told = ((eyes[:, 2] >= SEEN[0]) & (eyes[:, 2] <= SEEN[1]) & (corner[:, 0] >= 0)).nonzero()[:, 0]
-        index = told[torch.randint(len(told), (FACES // size,))]
-        x0 = windows(data["latents"][index].float(), corner[index]).to(device)
-        at = eyes[index].clone()
-        at[:, :2] -= 8 * corner[index].flip(-1)
-        with torch.no_grad():
-            hidden = encoder(data["ids"][index].to(device).long()).last_hidden_state
-        t = torch.randint(*RECOGNISED, (len(index),), device=device)
-        noisy, _ = noised(x0, t, torch.randn_like(x0), alphas)
-        with autocast(device):
-            velocity = unet(noisy, t, hidden).sample
-        guess, _ = noised(noisy, t, -velocity.float(), alphas)
-        return 1 - likeness(guess, at.to(device), data["who"][index].to(device).long()).mean()
 
     def error(index: Tensor, at_faces: bool) -> tuple[Tensor, Tensor]:
         """Return the error of the guess, weighted by faces and plain, on windows or on whole pictures."""
@@ -115,9 +91,7 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str) -
         alone = (data["corner"][:, 0] >= 0).nonzero()[:, 0]
         near, face = error(alone[torch.randint(len(alone), (WINDOWS // size,))], True)
         far, whole = error(torch.randint(len(data["ids"]), (WHOLE // size,)), False)
-        other = unlike()
-        parts = {"face": face.item(), "whole": whole.item(), "alike": 1 - other.item()}
-        return near + far + LIKENESS * other, parts
+        return near + far, {"face": face.item(), "whole": whole.item()}
 
     def look(average: dict[str, Tensor], pictures: int) -> None:
         """Write the averaged denoiser, for whoever looks on while it learns."""

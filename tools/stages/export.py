@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -92,10 +93,18 @@ def run(folder: Path, *, device: str) -> None:
             save_file(load_file(source), WEIGHTS / source.name, metadata | {"commit": commit})
     if not (folder / best_denoiser(folder)).exists():
         return
-    pipe, target = assemble(folder), PIPELINE
-    shutil.rmtree(target, ignore_errors=True)
-    pipe.to(torch.float16).save_pretrained(target)
+    shutil.rmtree(PIPELINE, ignore_errors=True)
+    ship(folder, PIPELINE, {"commit": commit})
     write_card(CARD)
+
+
+def ship(folder: Path, target: Path, metadata: Mapping[str, str]) -> None:
+    """Write the pipeline of a training folder to one that ships, in half precision.
+
+    metadata: of each network's file, beside the number of pictures that it learnt from.
+    """
+    pipe = assemble(folder)
+    pipe.to(torch.float16).save_pretrained(target)
     # transformers loads a text encoder as it was saved: stock pipelines want all parts alike, single precision.
     pipe.text_encoder.float().save_pretrained(target / "text_encoder")
     # diffusers writes down what it derives from the rest, of which it warns when it reads it, and where it came from.
@@ -106,7 +115,7 @@ def run(folder: Path, *, device: str) -> None:
     for part in ("unet", *CURVES):
         pictures = str(pictures_seen(folder, best_denoiser(folder) if part == "unet" else part))
         for path in (target / part).glob("*.safetensors"):
-            save_file(load_file(path), path, {"format": "pt", "commit": commit, "pictures": pictures})
+            save_file(load_file(path), path, {"format": "pt", "pictures": pictures, **metadata})
 
 
 def write_card(card: dict, target: Path = PIPELINE) -> None:

@@ -24,7 +24,10 @@ from ..notation import excerpt, is_template
 
 DEFAULT_MODEL = "miniature"
 # Models in this package, by name: each is a folder in diffusers' format with a card.
-SHIPPED = {"miniature": Path(__file__).parents[1] / "miniature" / "drawn" / "pipeline"}
+SHIPPED = {
+    name: Path(__file__).parents[1] / "miniature" / world / "pipeline"
+    for name, world in (("miniature", "drawn"), ("portraits", "portraits"))
+}
 FILE = "celeb_basis.json"
 # Schedulers, as module:class.
 SAMPLERS = {

@@ -1,4 +1,4 @@
-"""The demo command: the whole method once, on the miniature."""
+"""The demo command: the whole method once, on a model that ships."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ def add_commands(commands: Any) -> None:
         commands,
         "demo",
         show,
-        "run the whole method on the miniature: a photo, a fit, a contact sheet",
+        "run the whole method on a model that ships: a photo, a fit, a contact sheet",
         """
         demo
         demo --photo me.jpg -o demo""",
+        "Without a photo, or with that of a drawn face, the model is the miniature; with a real face it is portraits.",
     )
-    demo.add_argument("--photo", type=Path, help="your own photo (default: one of a person the model has never seen)")
+    demo.add_argument(
+        "--photo",
+        type=Path,
+        help="your own photo, for the model portraits (default: that of a drawn person whom the miniature never saw)",
+    )
     demo.add_argument("--largest-face", action="store_true", help="if the photo shows several faces, take the largest")
     demo.add_argument("--seed", type=nonnegative_int, default=0, help="which person and which noise (default: 0)")
     demo.add_argument("-o", "--out", type=Path, default=Path("demo"), metavar="DIR", help="(default: demo)")

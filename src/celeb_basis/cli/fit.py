@@ -84,12 +84,12 @@ def add_commands(commands: Any) -> None:
         help="keep the numbers that describe the face in the file, so that pictures are compared with it; they are "
         "biometric data",
     )
+    add_model(fit, None, "portraits, or miniature for a drawn face")
     add_fitting(fit)
 
 
 def add_fitting(parser: argparse.ArgumentParser) -> None:
-    """Add the model and how people are learnt in it."""
-    add_model(parser)
+    """Add how people are learnt in the model."""
     add_basis(parser)
     parser.add_argument(
         "--instant-map", type=Path, metavar="FILE", help="instant map (default: the one beside the basis)"
@@ -235,6 +235,7 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     from ..backend.text_encoders import vocabulary
     from ..faces.face import mean_feature
     from ..faces.photo import open_photos, photos_in
+    from ..miniature import model_for
 
     people = _people(args)
     names = list(people)
@@ -243,6 +244,8 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
         name: open_photos([file for path in paths for file in (photos_in(path) if path.is_dir() else [path])])
         for name, paths in people.items()
     }
+    if args.model is None:
+        args.model = model_for([photo for own in photos.values() for photo in own])
     basis, instant_map = resolve(args)
     method, recipe = method_and_recipe(args)
     Recipe(**recipe)  # raises for what cannot be followed, before anything is loaded

@@ -55,6 +55,7 @@ def add_commands(commands: Any) -> None:
         "of that person in DIR/manifest.jsonl. The same command again does only what is missing or has changed.",
     )
     _add_fleet(fit, "people", "identity files")
+    add_model(fit)
     add_fitting(fit)
 
     generate = add_command(

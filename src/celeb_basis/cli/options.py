@@ -18,7 +18,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..backend.card import DEFAULT_MODEL, SAMPLERS
+from ..backend.card import DEFAULT_MODEL, SAMPLERS, SHIPPED
 from ..errors import OutputError, PromptError, one_line
 from ..limits import MAX_COUNT, MAX_GUIDANCE, MAX_PROMPTS
 from ..notation import Box, check_box, check_token
@@ -83,8 +83,8 @@ def add_model(
     parser.add_argument(
         "--model",
         default=default,
-        help=f"{DEFAULT_MODEL}, a hub id, a folder in diffusers' format, or a .safetensors checkpoint "
-        f"(default: {described})",
+        help=f"{' or '.join(SHIPPED)}, which ship; a hub id, a folder in diffusers' format, or a .safetensors "
+        f"checkpoint (default: {described})",
     )
     loading = parser.add_argument_group("loading the model")
     loading.add_argument("--device", help="cpu, cuda or mps (default: a GPU if there is one)")
@@ -140,7 +140,7 @@ def load_model(args: argparse.Namespace, **given: Any) -> Model:
     with at_once():
         from ..model import Model
 
-    if args.model == DEFAULT_MODEL or args.quiet or not sys.stderr.isatty():
+    if args.model in SHIPPED or args.quiet or not sys.stderr.isatty():
         hide_loading_bars()
     # `generate` reports black images itself, with their seeds.
     logging.getLogger("diffusers.pipelines.stable_diffusion.safety_checker").setLevel(logging.ERROR)
@@ -168,7 +168,7 @@ def loading(args: argparse.Namespace) -> dict[str, Any]:
 def model_again(args: argparse.Namespace) -> str:
     """Return the options that name the same model in another command."""
     given = {key: getattr(args, key) for key in ("model", "revision", "variant", "config")}
-    words = [f" --{key} {shlex.quote(value)}" for key, value in given.items() if value not in (None, DEFAULT_MODEL)]
+    words = [f" --{key} {shlex.quote(value)}" for key, value in given.items() if value not in (None, *SHIPPED)]
     return "".join(words)
 
 

@@ -214,8 +214,9 @@ class _Work:
         photo = self.judge.photograph(name)
         if photo is not None:
             return find_face(photo, self.judge.reader).feature
+        prompt, *_ = model_card(self.image_cache.pipe).portraits or (PORTRAIT,)
         for seed in PORTRAIT_SEEDS:
-            [picture] = self.image_cache.draw([ImageRequest(PORTRAIT.replace("{}", name), seed)])
+            [picture] = self.image_cache.draw([ImageRequest(prompt.replace("{}", name), seed)])
             [faces] = self.judge.reader.read([picture])
             if len(faces) == 1:
                 return faces[0].feature

@@ -98,9 +98,15 @@ class CheckedReader:
     def __init__(self, reader: FaceReader) -> None:
         self.name, self._reader = reader.name, reader
         self._length: int | None = None  # of a feature
-        for known in ("hint", "same_person", "network"):
+        for known in ("hint", "same_person"):
             if hasattr(reader, known):
                 setattr(self, known, getattr(reader, known))
+
+    @property
+    def network(self) -> FaceNetwork:
+        """Return the reader's recogniser with gradients. Raises AttributeError or ModelError where it has none."""
+        network: FaceNetwork = self._reader.network  # type: ignore[attr-defined]
+        return network
 
     def read(self, images: Sequence[Image.Image]) -> list[list[Face]]:
         """Return the faces of each picture. Raises ModelError for an answer that is none."""

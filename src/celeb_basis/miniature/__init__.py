@@ -1,8 +1,12 @@
-"""The miniature: a small, real Stable Diffusion pipeline and the world of drawn people it was trained on."""
+"""The two models that ship, each a small but real Stable Diffusion: of drawn people, and of photographed ones."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PIL import Image
+
+DRAWN, PORTRAITS = "miniature", "portraits"
 
 
 def person(seed: int, size: int = 512) -> Image.Image:
@@ -10,3 +14,10 @@ def person(seed: int, size: int = 512) -> Image.Image:
     from .drawn.people import photograph
 
     return photograph(seed, size)
+
+
+def model_for(photos: Sequence[Image.Image]) -> str:
+    """Return which shipped model draws people like the one in these photographs: the miniature if the face is drawn."""
+    from .drawn.readers import is_drawn
+
+    return DRAWN if any(map(is_drawn, photos)) else PORTRAITS

@@ -25,7 +25,7 @@ from .world import CLOTHES, EXPRESSIONS, HEADWEAR, OBJECTS, POSES, SCENES, SIZE,
 WEIGHTS = Path(__file__).parent / "weights"
 FACE_SIZE = 64
 FEATURES = 64
-THRESHOLD, SURE = 0.3, 0.5
+THRESHOLD, SURE, CERTAIN = 0.3, 0.5, 0.8
 """How certain the finder has to be of a face, and of one face in pictures that may show anything."""
 CELL = 8
 """The side of the finder's cells in pixels."""
@@ -156,7 +156,7 @@ class MiniatureReader:
 
     hint = (
         "the miniature sees only the drawn people of its own world (celeb-basis miniature person draws one); "
-        "real photographs need a real model, like Stable Diffusion"
+        "real photographs need the model portraits, or a real one, like Stable Diffusion"
     )
 
     def __init__(self, recogniser: str) -> None:
@@ -248,11 +248,23 @@ def evaluation_reader() -> MiniatureReader:
     return MiniatureReader("evaluation")
 
 
+def is_drawn(image: Image.Image) -> bool:
+    """Return whether a picture has a face of the small world: true of all its people, and of 1 in 50 photographs."""
+    square, _ = _padded(image.convert("RGB"))
+    [(_, certain)] = _load("finder").faces(_tensor([square], SIZE))
+    return bool((certain > CERTAIN).any() and fitting_reader().read([image])[0])
+
+
 @torch.no_grad()
 def shown(images: Sequence[Image.Image]) -> list[dict[str, int]]:
     """Return what each picture shows: `{attribute: index}`; a picture without a face has no attributes of the face."""
+    return shown_in(images, [squares for squares, _ in _load("finder").faces(_tensor(images, SIZE))])
+
+
+@torch.no_grad()
+def shown_in(images: Sequence[Image.Image], boxes: Sequence[Tensor]) -> list[dict[str, int]]:
+    """Return what each picture shows whose faces were found in `boxes (faces, 4)`, in 128ths of the picture."""
     pictures = _tensor(images, SIZE)
-    boxes = [squares for squares, _ in _load("finder").faces(pictures)]
     whole = torch.tensor([[0.0, 0.0, SIZE, SIZE]])
     squares = torch.cat([box[:1] if len(box) else whole for box in boxes])
     scores = _load("judge")(pictures, crop_faces(pictures, squares, FACE_SIZE))

@@ -16,8 +16,6 @@ HALF = 60.0
 """Half the height of a head in a cut-out, in pixels."""
 CENTRE = (88.0, 88.2)
 """Where u and v are 0 in a cut-out."""
-EYES, APART = -0.07, 0.6
-"""Height of the eyes and their distance, in half heights."""
 CROP_REACH = 1.2
 """How many half heights a face crop reaches from the head's centre."""
 
