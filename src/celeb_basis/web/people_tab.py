@@ -12,7 +12,8 @@ import gradio as gr
 from ..backend.card import DEFAULT_MODEL
 from . import theme
 from .jobs import JOB, PRIVATE, errors_in_one_line, run_as_job, spelling, where
-from .session import Person, Session, Studio, missing_parts
+from .session import Person, Session
+from .studio import Studio, missing_parts
 from .visitors import Visitors
 
 

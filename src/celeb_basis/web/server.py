@@ -22,7 +22,7 @@ from .. import OutputError
 from ..limits import MAX_CONNECTIONS, MAX_QUEUE, MAX_UPLOAD_MB
 from .guard import Guard
 from .page import build
-from .session import Studio
+from .studio import Studio
 from .theme import CSS, THEME
 from .visitors import Visitors
 
