@@ -26,7 +26,6 @@ from .. import (
     open_photo,
     save_image,
 )
-from ..backend.card import DEFAULT_MODEL
 from ..backend.pipeline import pipeline_lock
 from ..backend.text_encoders import vocabulary
 from ..embedding_io import in_prompts, name_advice
@@ -159,7 +158,7 @@ class Session:
 
     def choose_model(self, name: str, basis_file: str | None, map_file: str | None) -> Path:
         """Use another model from now on; return the file of its basis."""
-        self.model = self.studio.load(name.strip() or DEFAULT_MODEL, basis_file, map_file)
+        self.model = self.studio.load(name.strip() or self.studio.first.name, basis_file, map_file)
         file = self._file("basis.safetensors")
         self.model.basis.save(file)
         return file

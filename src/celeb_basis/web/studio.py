@@ -33,7 +33,8 @@ class Studio:
     """The models of one machine, and the folders of the page's visitors.
 
     out: the folder in which every visitor gets a folder of their own.
-    models: those that visitors may choose beside the miniature; None lets them choose any.
+    first: the model that visitors find.
+    models: those that they may choose beside it; None lets them choose any.
     keep: whether a visitor's folder stays after they left. max_bytes: what all folders may hold.
     folders: of the visitors so far. uploads: the folders for what visitors send.
     """
@@ -43,6 +44,7 @@ class Studio:
         out: Path,
         device: str | None = None,
         *,
+        first: str = DEFAULT_MODEL,
         models: Sequence[str] | None = None,
         keep: bool = True,
         max_bytes: int = MAX_DISK_BYTES,
@@ -50,12 +52,12 @@ class Studio:
         self.out = Path(os.path.realpath(out))
         self.folders: list[Path] = []
         self.uploads: list[Path] = []
-        self.models = None if models is None else (DEFAULT_MODEL, *models)
+        self.models = None if models is None else (first, *models)
         self.keep, self._max_bytes = keep, max_bytes
         self._device = device
         self._pipelines: WeakValueDictionary[str, Any] = WeakValueDictionary()  # while a visitor uses them
         self._examples: dict[str, list[Image.Image]] = {}
-        self.first = self.load(DEFAULT_MODEL)
+        self.first = self.load(first)
         self.first.generate("a photo of a person")  # the first picture takes longer: let nobody wait for it
 
     def load(self, name: str, basis_file: str | None = None, map_file: str | None = None) -> Model:
