@@ -28,6 +28,7 @@ LAYERS = (
     "regions",
     "generate",
     "fit",
+    "signing",
     "image_files",
     "known_names",
     "milestones",

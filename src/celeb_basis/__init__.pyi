@@ -19,3 +19,4 @@ from .identity import Identity as Identity
 from .image_files import save_image as save_image
 from .instant_map import InstantMap as InstantMap
 from .model import Model as Model
+from .signing import Signer as Signer

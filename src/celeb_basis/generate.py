@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from .backend.denoiser import FLOW, Denoiser
-from .backend.families import get_denoiser
+from .backend.families import check_references, get_denoiser
 from .backend.image_inputs import call_pictures, check_call, check_has_pictures, fit_pictures, pipeline_for
 from .backend.known_models import shared_name
 from .backend.lora import active_loras
@@ -52,6 +52,7 @@ def generate(
     image: Image.Image | None = None,
     mask_image: Image.Image | None = None,
     control_image: Image.Image | None = None,
+    reference_image: Image.Image | Sequence[Image.Image] | None = None,
     strength: float | None = None,
     batch_size: int = 4,
     regions: Regions = None,
@@ -67,6 +68,8 @@ def generate(
     image: is drawn anew, as far as `strength` says, 0 to 1; where it comes with mask_image, where that is white.
     control_image: for the ControlNet of a pipeline that has one. Pictures are scaled to height and width, or to the
     area of the model's own. The pipelines that diffusers has for these are made of the model's parts.
+    reference_image: one or several pictures that FLUX.2 klein looks at beside the prompt, such as a photograph of the
+    person. They are given to its pipeline as they are, which by default draws in the size of the first.
 
     regions: keeps people apart. A dict gives each name in the prompt (the token of an identity, or words such as a
     celebrity's name) a box (left, top, right, bottom), in shares of the picture. Inside a box, the model reads the
@@ -91,7 +94,10 @@ def generate(
             f"strength={strength} says how much of an image is drawn anew: give the image, and a number above 0, up "
             "to 1"
         )
+    references = [reference_image] if isinstance(reference_image, Image.Image) else list(reference_image or ())
     with pipeline_lock(pipe):
+        if references:
+            check_references(type(pipe).__name__)
         get_denoiser(pipe)  # refuses what cannot be drawn with
         default, guidance, _ = drawn_with(pipe, None, guidance_scale, sampler)
         if pictures:
@@ -100,8 +106,8 @@ def generate(
         with sampling(pipe, sampler, steps):
             return _generate(
                 pipe, prompts, identities, negative_prompt, num_images_per_prompt, seed, batch_size, regions,
-                between_steps, pictures, sampler, num_inference_steps=steps, guidance_scale=guidance, height=height,
-                width=width, strength=strength,
+                between_steps, pictures, references, sampler, num_inference_steps=steps, guidance_scale=guidance,
+                height=height, width=width, strength=strength,
             )  # fmt: skip
 
 
@@ -116,6 +122,7 @@ def _generate(
     regions: Regions,
     between_steps: Callable[[], None] | None,
     pictures: Mapping[str, Image.Image],
+    references: Sequence[Image.Image],
     sampler: str | None,
     **asked: Any,
 ) -> list[Image.Image]:
@@ -143,13 +150,16 @@ def _generate(
     own = inspect.signature(type(pipe).__call__).parameters
     for picture in pictures.values():
         asked |= {"width": picture.width, "height": picture.height}
-    if side := model_card(pipe).resolution:
+    side = model_card(pipe).resolution
+    if side and not references:
         asked |= {name: side for name in ("height", "width") if asked[name] is None}
     options = {key: value for key, value in asked.items() if value is not None}
     if pictures:  # some take their size from the picture alone
         options = {key: value for key, value in options.items() if key in own or key not in ("height", "width")}
-        if any(placed) and "image" in pictures and "strength" not in own:
-            raise PromptError(f"{model_name(pipe)} takes an image as a reference, and then no regions: leave one out")
+    if references:
+        if any(placed):
+            raise PromptError("a reference picture is for all of the image, and regions are not: leave one out")
+        options["image"] = [picture.convert("RGB") for picture in references]
     if between_steps is not None:
 
         def stepped(*_: Any) -> dict[str, Any]:
@@ -158,7 +168,10 @@ def _generate(
 
         options["callback_on_step_end"] = stepped
     options |= denoiser.call_options
-    details = _details(pipe, identities, unwanted, asked | {"sampler": sampler}, pictures)
+    given = {name: [picture] for name, picture in pictures.items()} | (
+        {"reference_image": references} if references else {}
+    )
+    details = _details(pipe, identities, unwanted, asked | {"sampler": sampler}, given)
     logger.debug(f"drawing with {', '.join(f'{key} {value}' for key, value in details.items())}")
     read = [layout(text, boxes, tokens) for text, boxes in zip(prompts, placed, strict=True)]
     jobs = [(p, seed + i) for p in range(len(prompts)) for i in range(num_images_per_prompt)]
@@ -172,7 +185,7 @@ def _generate(
             generators = [torch.Generator().manual_seed(s) for _, s in batch]
             with regional_prompts(pipe, [prompts[p] for p, _ in batch], [read[p] for p, _ in batch], unwanted) as text:
                 call = text | options | call_pictures(pipe, pictures, len(batch))
-                drawn = _call(pipe, call | {"generator": generators}, pictures)
+                drawn = _call(pipe, call | {"generator": generators}, given)
             flags = getattr(drawn, "nsfw_content_detected", None) or [False] * len(batch)  # of the safety checker
             for image, flag, (p, own_seed) in zip(drawn.images, flags, batch, strict=True):
                 if flag:
@@ -195,7 +208,7 @@ def _generate(
     return images
 
 
-def _call(pipe: Pipeline, arguments: Mapping[str, Any], pictures: Mapping[str, Image.Image]) -> Any:
+def _call(pipe: Pipeline, arguments: Mapping[str, Any], pictures: Collection[str]) -> Any:
     """Return what a pipeline draws. Raises PromptError for pictures that it does not take."""
     check_call(pipe, arguments)
     with np.errstate(invalid="ignore"):  # of numbers that overflowed, of which the caller tells
@@ -254,7 +267,7 @@ def _details(
     identities: Sequence[Identity],
     negative_prompt: str | None,
     asked: Mapping[str, Any],
-    pictures: Mapping[str, Image.Image],
+    pictures: Mapping[str, Sequence[Image.Image]],
 ) -> dict[str, str]:
     """Return what all images of a call have in common, in words: enough to draw them again."""
     strengths = {i.placeholder_token: i.provenance["strength"] for i in identities if "strength" in i.provenance}
@@ -269,7 +282,10 @@ def _details(
         "model": shared_name(model_name(pipe)),
         "model_hash": fingerprint(pipe)[:16],
         "denoising_strength": asked["strength"],
-    } | {name: hashlib.sha256(picture.tobytes()).hexdigest()[:12] for name, picture in pictures.items()}
+    } | {
+        name: hashlib.sha256(b"".join(picture.tobytes() for picture in own)).hexdigest()[:12]
+        for name, own in pictures.items()
+    }
     return {key: str(value) for key, value in found.items() if value not in (None, "")}
 
 

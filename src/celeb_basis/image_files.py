@@ -20,6 +20,7 @@ from .faces.photo import opened
 from .io import write_buffered
 from .limits import MAX_DETAIL_LENGTH
 from .notation import PLACEHOLDER, Box, check_box
+from .signing import Signer
 
 # How an image was made: text chunks of its file, as `generate` leaves them in the image's `info`.
 DETAILS = (
@@ -36,6 +37,7 @@ DETAILS = (
     "image",
     "mask_image",
     "control_image",
+    "reference_image",
     "denoising_strength",
     "identities",
     "likeness",
@@ -44,7 +46,13 @@ DETAILS = (
 )
 
 
-OTHERS = ("loras", "image", "mask_image", "control_image")  # of which the file says no more than a name or a hash
+OTHERS = (
+    "loras",
+    "image",
+    "mask_image",
+    "control_image",
+    "reference_image",
+)  # of which the file says no more than a name or a hash
 
 
 def file_stem(prompt: str, seed: int) -> str:
@@ -53,16 +61,17 @@ def file_stem(prompt: str, seed: int) -> str:
     return f"{words or 'picture'}-{seed}"
 
 
-def save_image(image: Image.Image, path: str | Path, **details: object) -> None:
+def save_image(image: Image.Image, path: str | Path, *, signer: Signer | None = None, **details: object) -> None:
     """Write a PNG with metadata that says that a model made it, and how.
 
+    signer: signs that by C2PA.
     details: any of DETAILS, in place of those that `generate` left in the image's `info`.
 
     Beside these and the software, the text chunks hold `parameters`, which AUTOMATIC1111 and other programs read. XMP
     holds the IPTC's digital source type "trainedAlgorithmicMedia", by which viewers and platforms label generated
     images, and the prompt and the model as IPTC Photo Metadata 2025.1 names them.
 
-    Raises OutputError for another suffix than .png or a place that cannot be written.
+    Raises OutputError for another suffix than .png, a place that cannot be written, and a signer that cannot sign.
     """
     if Path(path).suffix.lower() != ".png":
         raise OutputError(f"{path}: images are written as PNG, end the name in .png")
@@ -76,6 +85,10 @@ def save_image(image: Image.Image, path: str | Path, **details: object) -> None:
     info.add_itxt("XML:com.adobe.xmp", re.sub(r"\{(\w+)\}", lambda field: _in_xml(values[field[1]]), XMP))
     with write_buffered(path) as buffer:
         image.save(buffer, format="PNG", pnginfo=info)
+        if signer is not None:
+            signed = signer.sign(buffer.getvalue(), _software(), known.get("model", ""))
+            buffer.seek(0)
+            buffer.write(signed)
 
 
 def likeness_text(alike: Mapping[str, float | None]) -> str:

@@ -57,6 +57,7 @@ MAX_PNG_TEXT_BYTES = 2**20  # of its texts together; longer ones are left out
 # The page
 MAX_REQUEST_BYTES = 2**20  # of a request that is no upload
 MAX_LOGIN_BYTES = 2**14
+MAX_PAGE_SIDE = 2048  # of a picture, in pixels
 MAX_UPLOAD_MB = 64  # of one photo, basis or identity file
 MAX_UPLOAD_BYTES = MAX_UPLOAD_MB * 2**20 + 2**16  # of a request that uploads one
 MAX_DRAINED_BYTES = 2**30  # of a refused request that are still read, so that its sender hears the answer

@@ -18,7 +18,8 @@ from celeb_basis.backend.defaults import drawing_defaults
 from celeb_basis.fleet.jobs import EvaluateJob, FitJob, GenerateJob
 from celeb_basis.fleet.table import Row
 from celeb_basis.known_names import Portraits, default_draw_settings
-from celeb_basis.web.session import Session, Studio
+from celeb_basis.web import Studio
+from celeb_basis.web.session import Session
 
 MODELS_PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 # In which a checkpoint runs its first commands too: those that its weights are trained in.

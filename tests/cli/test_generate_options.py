@@ -5,6 +5,7 @@ import pytest
 import torch
 from called import answer, complaint
 from conftest import NAMES, make_pipeline
+from flows import make_flow
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -72,6 +73,7 @@ def test_each_option_changes_the_picture_and_is_noted_in_it(folder, drawn):
         (["--image", "photo.jpg", "--image-strength", "0"], "draws nothing anew: give a number above 0"),
         (["--image", "nowhere.jpg"], "nowhere.jpg"),
         (["--image", "annika.safetensors"], "annika.safetensors"),
+        (["--reference", "nowhere.jpg"], "nowhere.jpg"),
         (["--lora", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (["--lora", "detail.safetensors=much"], "is not FILE or FILE=WEIGHT"),
         (["--lora", "mask.png"], "is no .safetensors file"),
@@ -107,3 +109,26 @@ def test_a_file_of_another_model_is_refused(folder, tmp_path, capsys):
         tmp_path,
     )
     assert "other.safetensors" in said and "LoRA" in said and not list(tmp_path.glob("*.png"))
+
+
+def test_a_reference_is_refused_before_a_model_is_loaded(folder, tmp_path, capsys):
+    (tmp_path / "model_index.json").write_text('{"_class_name": "ZImagePipeline"}')  # and no weights
+    said = complaint(
+        capsys, "generate", "<annika>", "--identity", folder / "annika.safetensors", "--model", tmp_path,
+        "--reference", folder / "photo.jpg",
+    )  # fmt: skip
+    assert "a ZImagePipeline takes no reference picture" in said and said.endswith("FLUX.2 klein (--reference)\n")
+
+
+def test_klein_looks_at_a_reference(folder, tmp_path, capsys):
+    klein = make_flow("klein")
+    klein.save_pretrained(tmp_path / "klein")
+    basis = CelebBasis.from_pipeline(klein, NAMES)
+    Identity.sample(basis, "<bo>", torch.Generator().manual_seed(0)).save(tmp_path / "bo.safetensors")
+    Image.open(folder / "photo.jpg").resize((96, 64)).save(tmp_path / "me.png")
+    options = ("--identity", tmp_path / "bo.safetensors", "--model", tmp_path / "klein", "--device", "cpu")
+    file = tmp_path / "out.png"
+    answer(capsys, "generate", "<bo>", *options, "--reference", tmp_path / "me.png", "--steps", 2, "-o", file)
+    with Image.open(file) as image:
+        assert image.size == (96, 64) and len(image.text["reference_image"]) == 12
+    assert "give --reference too" in complaint(capsys, "generate", "--like", file, *options)

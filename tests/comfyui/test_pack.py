@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from server import PACK, REPOSITORY
 
 from celeb_basis import Identity
@@ -16,7 +17,7 @@ from celeb_basis import Identity
 spec = importlib.util.spec_from_file_location("pack_text", PACK / "text.py")
 text = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(text)
-WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
+WORKFLOWS = sorted((PACK / "example_workflows").glob("*.json"))
 
 
 class Words:
@@ -86,7 +87,12 @@ def test_other_clips_are_refused():
 def test_the_registry_finds_what_it_asks_for():
     facts = tomllib.loads((PACK / "pyproject.toml").read_text())
     assert {"name", "version", "description", "dependencies", "license"} <= facts["project"].keys()
-    assert {"PublisherId", "DisplayName"} <= facts["tool"]["comfy"].keys()
+    assert {"PublisherId", "DisplayName", "requires-comfyui"} <= facts["tool"]["comfy"].keys()
+    assert "comfyui" not in facts["project"]["name"].lower() and re.fullmatch(
+        "[a-z][a-z0-9-]+", facts["project"]["name"]
+    )
+    with Image.open(PACK / "icon.png") as icon:
+        assert icon.width == icon.height <= 400
     ours = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     assert any(re.match(r"celeb-basis\b", need) for need in facts["project"]["dependencies"])
     assert facts["project"]["version"] == ours["project"]["version"]
@@ -115,5 +121,8 @@ def test_workflows_are_whole(file):
         assert kind in (nodes[source]["outputs"][output]["type"], nodes[target]["inputs"][slot]["type"])
 
 
-def test_there_are_workflows():
+def test_there_are_workflows_with_thumbnails():
     assert len(WORKFLOWS) == 2
+    for file in WORKFLOWS:
+        with Image.open(file.with_suffix(".jpg")) as thumbnail:
+            assert thumbnail.format == "JPEG" and thumbnail.width >= 256

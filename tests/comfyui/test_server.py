@@ -198,7 +198,7 @@ def test_mistakes_are_one_line(server, annika):
         server.run(other | drawing(["a photo of <thing>"], ("clip", 0)))
 
 
-@pytest.mark.parametrize("file", sorted((PACK / "workflows").glob("*.json")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted((PACK / "example_workflows").glob("*.json")), ids=lambda file: file.stem)
 def test_the_example_workflows_name_nodes_that_exist(server, file):
     known = server.get("/object_info")
     for step in json.loads(file.read_text())["nodes"]:

@@ -9,6 +9,7 @@ from flows import make_flow
 from PIL import Image
 
 from celeb_basis import CelebBasis, Identity, ModelCard, PromptError
+from celeb_basis.backend.defaults import drawing_defaults
 from celeb_basis.backend.image_inputs import fit_pictures
 from celeb_basis.backend.text_encoders import placeholders
 from celeb_basis.generate import generate
@@ -173,24 +174,54 @@ def test_what_a_pipeline_does_not_take_is_refused(sd1, annika):
         generate(own, "<annika>", [annika], negative_prompt="the beach", **STEPS)
 
 
-def test_klein_takes_an_image_as_a_reference():
-    klein = make_flow("klein")
-    ada = Identity.sample(CelebBasis.from_pipeline(klein, NAMES), "<ada>", torch.Generator().manual_seed(1))
-    drawn = [
-        generate(klein, "<ada>", [ada], image=picture, num_images_per_prompt=2, width=64, height=64, **STEPS)
-        for picture in (noise(64, 64), Image.new("RGB", (64, 64)))
+@pytest.fixture(scope="module")
+def klein():
+    return make_flow("klein")
+
+
+@pytest.fixture(scope="module")
+def people(klein):
+    basis = CelebBasis.from_pipeline(klein, NAMES)
+    return [
+        Identity.sample(basis, f"<{name}>", torch.Generator().manual_seed(i)) for i, name in enumerate(("ada", "bo"))
     ]
-    assert abs(pixels(drawn[0])[1] - pixels(drawn[1])[1]).max() > 0
-    bo = Identity.sample(CelebBasis.from_pipeline(klein, NAMES), "<bo>", torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("references", [[noise(64, 96)], [noise(64, 64), Image.new("RGBA", (96, 64), "red")]])
+def test_references_are_given_to_the_stock_pipeline_as_they_are(klein, people, references):
+    ada, before = people[0], state_of(klein)
+    given = references[0] if len(references) == 1 else references
+    two = generate(klein, "a photo of <ada>", [ada], reference_image=given, num_images_per_prompt=2, **STEPS)
+    assert state_of(klein) == before
+    with placeholders(klein, {"<ada>": ada.vectors}):
+        stock = klein(
+            prompt=["a photo of <ada> <ada>_1"] * 2,
+            image=[picture.convert("RGB") for picture in references],
+            generator=[torch.Generator().manual_seed(i) for i in range(2)],
+            guidance_scale=drawing_defaults(klein).guidance_scale,
+            **STEPS,
+        ).images
+    assert [image.tobytes() for image in two] == [image.tobytes() for image in stock]
+    assert two[0].size == references[0].size and len(two[0].info["reference_image"]) == 12
+    plain = generate(klein, "a photo of <ada>", [ada], width=64, height=96, **STEPS)[0]
+    assert "reference_image" not in plain.info and plain.tobytes() != two[0].tobytes()
+
+
+def test_what_goes_with_no_reference_is_refused(klein, people):
     for options, says in (
-        ({"strength": 0.5}, "takes no strength"),
-        ({"mask_image": MASK}, "cannot start from image and mask_image"),
-        ({"regions": "auto"}, "and then no regions"),
-        ({"width": 16, "height": 16}, "at least 64px"),
+        ({"image": noise(64, 64)}, "draws no picture anew: leave image out"),
+        ({"reference_image": noise(64, 64), "mask_image": MASK}, "give the image too"),
+        ({"reference_image": noise(64, 64), "regions": "auto"}, "regions are not: leave one out"),
+        ({"reference_image": noise(16, 16)}, "at least 64px"),
     ):
         with pytest.raises(PromptError, match=says) as refused:
-            generate(klein, "<ada> and <bo>", [ada, bo], image=noise(64, 64), **options, **STEPS)
+            generate(klein, "<ada> and <bo>", people, **options, **STEPS)
         assert "\n" not in str(refused.value)
+
+
+def test_a_reference_is_refused_by_every_other_family(pipe, ada):
+    with pytest.raises(PromptError, match=r"takes no reference picture: leave it out, or name a model of FLUX.2 klein"):
+        generate(pipe, "<ada>", [ada], reference_image=noise(64, 64), **STEPS)
 
 
 @pytest.mark.parametrize(

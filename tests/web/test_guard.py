@@ -211,7 +211,7 @@ def test_a_session_is_its_visitors_own(address):
             assert stranger.post(f"{address}{API}cancel", json=cancel).status_code == 403
 
 
-DRAW = ["a photo", 1, 1, 0, 0, False, 1, "", None]
+DRAW = ["a photo", 1, 1, 0, 0, False, 1, "", "", None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -241,6 +241,29 @@ def test_values_of_the_wrong_kind_are_refused_before_the_job(address, at, value)
     assert math.isfinite(value if isinstance(value, float) else 0) is False or "is no value for it" in answer.text
 
 
+def test_the_page_draws_no_picture_that_is_too_large(address):
+    answer = join(address, "draw", [*DRAW[:10], 4096, None])
+    assert answer.status_code == 422 and answer.json()["detail"] == "Height: 4096 is above 2048"
+
+
+def test_clicks_of_any_form_are_no_errors_of_the_page(address, capfd):
+    functions = httpx.get(f"{address}config").json()["dependencies"]
+    clicks = [each for each in functions if any(on[1] == "select" for on in each["targets"]) and each["backend_fn"]]
+    assert len(clicks) >= 6
+    blank = {"textbox": "", "number": None, "dropdown": None, "state": None}
+    kinds = {each["id"]: each["type"] for each in httpx.get(f"{address}config").json()["components"]}
+    for index in (-1, 0, 10**6, [0, 0], [-5, 10**9], [1, 2, 3], "x", None, [0.5, 1], True):
+        for click in clicks:
+            call = {"fn_index": click["id"], "data": [blank[kinds[each]] for each in click["inputs"]]}
+            call |= {"session_hash": f"clicks{click['id']}", "event_data": {"index": index, "value": "x" * 999}}
+            assert httpx.post(f"{address}{API}queue/join", json=call).status_code == 200
+            with httpx.stream(
+                "GET", f"{address}{API}queue/data?session_hash={call['session_hash']}", timeout=60
+            ) as events:
+                assert any("process_completed" in line for line in events.iter_lines())
+    assert "Traceback" not in capfd.readouterr().err
+
+
 TEXTS = [" ", "<>", "\ud800", "x" * 20_000, "<eve>_1", "{}", "../\0", "女"]
 NUMBERS = [0, -1, 2**62, 1e-9, 3.7]
 
@@ -253,9 +276,9 @@ def test_odd_values_are_no_errors_of_the_page(address, capfd):
             "load": [None, text, None],
             "blend": [text, other, 0.5, text, None],
             "row": [text, None, None],
-            "draw": [text, number, 1, number, number, False, number, other, None],
-            "fit": [None, text, number, False, None, None],
-            "find_face": [None, False, None],
+            "draw": [text, number, 1, number, number, False, number, other, text, number, number, None],
+            "fit": [None, text, number, number, None, None],
+            "find_face": [None, None],
             "model": [text, None, None, None],
             "rename": [text, other, None],
             "remove": [text, None],
@@ -335,8 +358,8 @@ def test_only_files_that_the_page_has_are_read(logged_in, studio, tmp_path):
         "http://elsewhere.example/x", "file:///etc/passwd", studio.out, Path(celeb_basis.__file__),
     ]  # fmt: skip
     inputs = {
-        "find_face": lambda file: [file, False, None],
-        "fit": lambda file: [file, "ada", 0, False, None, None],
+        "find_face": lambda file: [file, None],
+        "fit": lambda file: [file, "ada", 0, None, None, None],
         "load": lambda file: [file, "ada", None],
         "model": lambda file: ["miniature", file, None, None],
     }
@@ -351,13 +374,13 @@ def test_only_files_that_the_page_has_are_read(logged_in, studio, tmp_path):
             assert answer.status_code == 403 and "png" not in answer.text, path
     lines = {line for line in said if "is no value" not in line} - {""}
     assert lines == {"the page does not have this file, or not any more: upload it again"}
-    more = [file_data(own), "ada", 0, False, [file_data(own), file_data(diary)], None]
+    more = [file_data(own), "ada", 0, None, [file_data(own), file_data(diary)], None]
     assert join(address, "fit", more, "filesfit", client).json()["detail"] in lines
     as_map = ["miniature", None, file_data(thief), None]
     assert join(address, "model", as_map, "filesmodel", client).json()["detail"] in lines
     for hidden in ({"x": file_data(diary)}, {"url": [file_data(diary)]}, {"meta": {"x": file_data(diary)}}):
-        assert join(address, "find_face", [file_data(own) | hidden, False, None], "hidden", client).status_code == 422
-    assert join(address, "find_face", [file_data(own), False, None], "filesfind_face", client).status_code == 200
+        assert join(address, "find_face", [file_data(own) | hidden, None], "hidden", client).status_code == 422
+    assert join(address, "find_face", [file_data(own), None], "filesfind_face", client).status_code == 200
 
 
 def test_a_file_of_another_kind_is_refused_in_one_line(address, tmp_path, capfd):
@@ -369,8 +392,8 @@ def test_a_file_of_another_kind_is_refused_in_one_line(address, tmp_path, capfd)
     calls = {
         "load": [file_data(notes), "ada", None],
         "model": ["miniature", file_data(notes), None, None],
-        "fit": [me, "ada", 0, False, [file_data(notes)], None],
-        "find_face": [file_data(notes), False, None],
+        "fit": [me, "ada", 0, None, [file_data(notes)], None],
+        "find_face": [file_data(notes), None],
     }
     for name, data in calls.items():
         said = call(address, name, data, f"kind{name}")
@@ -382,8 +405,8 @@ def test_of_a_file_its_path_alone_counts(address, tmp_path, capfd):
     miniature.person(4321).save(tmp_path / "me.png")
     own = uploaded(address, "me.png", (tmp_path / "me.png").read_bytes())
     for name, value in (("orig_name", 7), ("url", 0.5), ("size", "x"), ("mime_type", 1), ("other", "x" * 5000)):
-        [face, _] = call(address, "find_face", [file_data(own, **{name: value}), False, None], f"alone{name}")
-        assert face["path"]
+        [[face], _, _] = call(address, "find_face", [file_data(own, **{name: value}), None], f"alone{name}")
+        assert face["image"]["path"]
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -518,7 +541,7 @@ def test_no_address_is_looked_up(address, url, monkeypatch):
     monkeypatch.setattr("socket.getaddrinfo", lambda host, *a, **k: (asked.append(host), look_up(host, *a, **k))[1])
     for place in (f"file={url}", f"proxy={url}", f"file/{url}"):
         assert httpx.get(f"{address}{API}{place}").status_code in (403, 404)
-    answer = join(address, "find_face", [{"path": url, "meta": {"_type": "gradio.FileData"}}, False, None])
+    answer = join(address, "find_face", [{"path": url, "meta": {"_type": "gradio.FileData"}}, None])
     assert answer.status_code == 422
     assert "elsewhere.example" not in asked
 
@@ -561,7 +584,9 @@ def test_a_drawing_stops_between_steps(address, calls):
 
 
 def test_a_job_ends_when_its_visitor_has_left(address, calls):
-    assert join(address, "draw", ["a photo", 8, 900, 0, 0, False, 1, "", None], "left").status_code == 200
+    assert (
+        join(address, "draw", ["a photo", 8, 900, 0, 0, False, 1, "", "", None, None, None], "left").status_code == 200
+    )
     threading.Event().wait(GRACE + 2)
     made = len(calls)
     threading.Event().wait(2)
@@ -569,7 +594,9 @@ def test_a_job_ends_when_its_visitor_has_left(address, calls):
 
 
 def test_one_visitor_cannot_fill_the_queue_without_a_word(address):
-    answers = [join(address, "draw", ["a photo", 8, 900, 0, 0, False, 1, "", None], "many") for _ in range(20)]
+    answers = [
+        join(address, "draw", ["a photo", 8, 900, 0, 0, False, 1, "", "", None, None, None], "many") for _ in range(20)
+    ]
     refused = [answer for answer in answers if answer.status_code != 200]
     assert len(refused) > 10 and {answer.status_code for answer in refused} == {429}
     assert all(answer.json()["detail"] for answer in refused)
@@ -610,5 +637,5 @@ def test_a_picture_that_unfolds_to_gigabytes_is_refused(address, tmp_path):
     Image.new("1", (13_000, 13_000)).save(tmp_path / "bomb.png")
     client = Client(address, verbose=False)
     with pytest.raises(Exception, match="169 megapixels: scale it down"):
-        client.predict(handle_file(tmp_path / "bomb.png"), False, api_name="/find_face")
+        client.predict(handle_file(tmp_path / "bomb.png"), api_name="/find_face")
     client.close()

@@ -22,13 +22,14 @@ from gradio_client.exceptions import AppError, AuthenticationError
 from PIL import Image
 
 import celeb_basis
-from celeb_basis import CelebBasis, Identity, OutputError, miniature
+from celeb_basis import CelebBasis, Identity, OutputError, PromptError, miniature
 from celeb_basis.backend.pipeline import pipeline_lock
 from celeb_basis.cli import main
 from celeb_basis.fit.recipe import DEFAULTS
 from celeb_basis.generate import generate
 from celeb_basis.miniature.drawn.world import SIZE
 from celeb_basis.web import Studio, serve
+from celeb_basis.web.placing import read_boxes, written
 from celeb_basis.web.server import _listening
 from celeb_basis.web.session import Session
 
@@ -86,7 +87,7 @@ def silence_libraries(studio, calls):
 
 
 def fit(visitor, photo, name, steps=0, more=()):
-    return visitor("fit", handle_file(photo), name, steps, False, [handle_file(each) for each in more])
+    return visitor("fit", handle_file(photo), name, steps, None, [handle_file(each) for each in more])
 
 
 # Through the client
@@ -94,9 +95,10 @@ def fit(visitor, photo, name, steps=0, more=()):
 
 def test_from_photo_to_pictures(address, photo, studio):
     client = Client(address, verbose=False)
-    face, _ = client.predict(handle_file(photo), False, api_name="/find_face")
-    assert Image.open(face).size == (512, 512)
-    job = client.submit(handle_file(photo), "ada", STEPS, False, api_name="/fit")
+    [face], _, said = client.predict(handle_file(photo), api_name="/find_face")
+    crop = Image.open(face["image"])
+    assert crop.width == crop.height < 512 and "Found the face" in said
+    job = client.submit(handle_file(photo), "ada", STEPS, None, api_name="/fit")
     line, strip, file = job.result()
     assert "Step 0 of 2" in job.outputs()[0][0]
     assert [picture["caption"] for picture in job.outputs()[0][1]] == ["instant"]
@@ -290,6 +292,28 @@ def test_people_are_kept_apart_as_by_the_library(visitor, studio):
     assert Path(drawn[True]).read_bytes() != Path(drawn[False]).read_bytes()
 
 
+def test_people_stand_in_the_boxes_that_are_drawn(visitor, studio):
+    people = [Identity.load(visitor("sample", name, seed)) for name, seed in (("eve", 3), ("bo", 4))]
+    prompt, boxes = "a photo of <eve> and <bo>", {"<bo>": (0.0, 0.1, 0.5, 1.0), "<eve>": (0.5, 0.0, 1.0, 0.9)}
+    text = "bo=0,.1,.5,1\n<eve>=.5,0,1,.9\n\n<cy>=0,0,1,1"
+    file = visitor("draw", prompt, 1, 2, None, 0, False, 1, "", text)[1][0]["image"]
+    [expected] = generate(studio.first.pipe, prompt, people, num_inference_steps=2, regions=boxes)
+    with Image.open(file) as picture:
+        assert picture.tobytes() == expected.tobytes()
+    for wrong, said in (("<eve>", "is no box"), ("<eve>=0,0,0,1", "the region of"), ("a=0,0,1,1\n" * 2, None)):
+        if said:
+            with pytest.raises(AppError, match=said):
+                visitor("draw", prompt, 1, 2, None, 0, False, 1, "", wrong)
+    assert read_boxes(written(boxes)) == boxes
+    with pytest.raises(PromptError, match="16 boxes"):
+        read_boxes("\n".join(f"{i}=0,0,1,1" for i in range(17)))
+
+
+def test_width_and_height_are_what_the_visitor_says(visitor):
+    file = visitor("draw", "a photo of the beach", 1, 2, None, 0, False, 1, "", "", 64, 96)[1][0]["image"]
+    assert Image.open(file).size == (64, 96)
+
+
 @pytest.fixture(scope="module")
 def wrong(tmp_path_factory, photo):
     """Files that a visitor may choose by mistake."""
@@ -317,23 +341,45 @@ def wrong(tmp_path_factory, photo):
         ("letter.jpg", "letter.jpg is not a picture that can be read"),
         ("phone.heic", "phone.heic is damaged or cut short"),
         ("huge.png", "huge.png has more than 178 megapixels"),
-        ("pair.png", "2 faces were found: cut the photo to one person, or tick"),
         ("basis.safetensors", "basis.safetensors is not a picture"),
     ],
 )
 def test_a_wrong_photo_is_one_line(file, message, visitor, wrong):
     for call in (
-        lambda: visitor("find_face", handle_file(wrong / file), False),
-        lambda: visitor("fit", handle_file(wrong / file), "ada", 0, False),
+        lambda: visitor("find_face", handle_file(wrong / file)),
+        lambda: visitor("fit", handle_file(wrong / file), "ada", 0, None),
     ):
         with pytest.raises(AppError) as error:
             call()
         assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
-def test_of_several_faces_the_largest(visitor, wrong):
-    face, _ = visitor("find_face", handle_file(wrong / "pair.png"), True)
-    assert Image.open(face).size == (640, 320)
+def test_of_several_faces_the_one_that_is_chosen(visitor, wrong, studio):
+    pair = wrong / "pair.png"
+    crops, which, said = visitor("find_face", handle_file(pair))
+    assert len(crops) == 2 and which is None and "2 faces were found: click the person" in said
+    faces = studio.first.face_reader.read([Image.open(pair)])[0]
+    for number, name in ((1, "ada"), (2, "bo")):
+        learnt = Identity.load(visitor("fit", handle_file(pair), name, 0, number)[2])
+        assert learnt.vectors.equal(studio.first.fit([faces[number - 1]], name, max_train_steps=0).vectors)
+    with pytest.raises(AppError, match="2 faces were found: click the person, or cut"):
+        fit(visitor, pair, "cy")
+    with pytest.raises(AppError, match="there is no face 3 in this photo"):
+        visitor("fit", handle_file(pair), "cy", 0, 3)
+
+
+def test_examples_suit_the_model(studio, tmp_path, wrong):
+    drawn = studio.examples(studio.first)
+    assert len(drawn) > 3 and all(len(faces) == 1 for faces in studio.first.face_reader.read(drawn))
+    make_pipeline("sd1").save_pretrained(tmp_path / "tiny")
+    model = studio.load(str(tmp_path / "tiny"), str(wrong / "basis.safetensors"))
+    assert studio.examples(model) == []
+    (tmp_path / "tiny" / "examples").mkdir()
+    miniature.person(7, 64).save(tmp_path / "tiny" / "examples" / "one.png")
+    (tmp_path / "tiny" / "examples" / "notes.txt").write_text("not a photograph")
+    own = Studio.__new__(Studio)
+    own._examples = {}
+    assert [photo.size for photo in own.examples(model)] == [(64, 64)]
 
 
 @pytest.mark.parametrize(
@@ -362,7 +408,7 @@ def test_wrong_input_is_one_line(call, args, message, visitor):
 
 def test_a_fit_without_a_photo_is_one_line(visitor):
     with pytest.raises(AppError, match="add a photo first"):
-        visitor("fit", None, "ada", 0, False)
+        visitor("fit", None, "ada", 0, None)
 
 
 def test_files_of_another_model_are_refused(visitor, wrong):
@@ -386,7 +432,7 @@ def test_another_model_says_what_is_missing(visitor, wrong, monkeypatch):
 def test_cancel_stops_the_work_and_leaves_the_model_as_it_was(visitor, address, photo, studio, unet_calls):
     before = state_of(studio.first.pipe)
     client = Client(address, verbose=False)
-    job = client.submit(handle_file(photo), "ada", 400, False, api_name="/fit")
+    job = client.submit(handle_file(photo), "ada", 400, None, api_name="/fit")
     assert "Step 0" in next(iter(job))[0]
     job.cancel()
     assert silence_libraries(studio, unet_calls)
@@ -397,7 +443,7 @@ def test_cancel_stops_the_work_and_leaves_the_model_as_it_was(visitor, address, 
 
 def test_a_second_visitor_waits_for_the_first(visitor, address, photo):
     first, second = Client(address, verbose=False), Client(address, verbose=False)
-    running = first.submit(handle_file(photo), "ada", 400, False, api_name="/fit")
+    running = first.submit(handle_file(photo), "ada", 400, None, api_name="/fit")
     next(iter(running))
     waiting = second.submit("a photo of a person", 1, 2, 0, 0, api_name="/draw")
     assert visitor("sample", "eve", 0)  # small things need not wait
@@ -492,7 +538,7 @@ def harm_the_page(address):
     client.close()
     functions = httpx.get(f"{address}config").json()["dependencies"]
     [find_face] = [each["id"] for each in functions if each["api_name"] == "find_face"]
-    data = [{"path": "/dev/zero", "meta": {"_type": "gradio.FileData"}}, False, None]
+    data = [{"path": "/dev/zero", "meta": {"_type": "gradio.FileData"}}, None]
     call = {"fn_index": find_face, "data": data, "session_hash": "endless"}
     assert httpx.post(f"{address}gradio_api/queue/join", json=call).status_code == 422
 
@@ -620,7 +666,8 @@ def test_a_visitor_stops_a_fit(page, photo, studio, unet_calls):
 def test_a_visitor_is_told_what_is_wrong(page, wrong):
     page.locator("input[type=file]").first.set_input_files(wrong / "wall.png")
     page.get_by_text("wall.png: no face found").wait_for()
-    page.get_by_role("button", name="Take a stranger").click()
+    page.get_by_role("button", name="Remove Image").or_(page.get_by_label("Clear")).first.click()
+    page.locator(".tiny img").nth(2).click()
     page.get_by_text("Found the face").wait_for()
     page.get_by_role("button", name="Fit", exact=True).click()
     page.get_by_text("name the person first").wait_for()
@@ -693,6 +740,59 @@ def test_a_reload_loses_nothing_and_a_picture_is_set_up_again(page):
     pictures.nth(3).click()
     page.get_by_role("button", name="Again with the settings").click()
     expect(prompt).to_have_value("a photo of <eve>")
+
+
+def test_a_visitor_clicks_the_person_in_a_group(page, wrong, studio):
+    page.locator("input[type=file]").first.set_input_files(wrong / "pair.png")
+    page.get_by_text("2 faces were found").wait_for()
+    page.locator(".faces img").locator("visible=true").nth(1).click()
+    page.get_by_text("Face 2 of 2").wait_for()
+    photo = page.locator(".photo img")
+    size = photo.bounding_box()
+    left = studio.first.face_reader.read([Image.open(wrong / "pair.png")])[0][0].box[0] < 512
+    photo.click(position={"x": size["width"] * (0.25 if left else 0.75), "y": size["height"] / 2})
+    page.get_by_text("Face 1 of 2").wait_for()
+    page.get_by_label("Name").first.fill("Zoë Łuk")
+    page.get_by_role("spinbutton", name="Steps").first.fill("0")
+    page.get_by_role("button", name="Fit", exact=True).click()
+    page.get_by_text("<zoe-luk> can be named in prompts now. Prompts write Zoë Łuk as <zoe-luk>.").wait_for()
+
+
+def test_a_visitor_draws_boxes_by_their_corners(page):
+    from playwright.sync_api import expect
+
+    page.get_by_role("tab", name="People").click()
+    for name in ("eve", "bo"):
+        page.get_by_label("Name").locator("visible=true").first.fill(name)
+        page.get_by_role("button", name="Make them up").click()
+        page.get_by_text(f"<{name}>").locator("visible=true").first.wait_for()
+    page.get_by_role("tab", name="Draw").click()
+    page.get_by_role("button", name="Where people stand").click()
+    preview = page.locator(".how img").locator("visible=true").first
+    for corners in (((0.04, 0.1), (0.46, 0.9)), ((0.95, 0.9), (0.55, 0.1))):
+        for (x, y), said in zip(corners, ("Now click the opposite corner", "Choose a person, then"), strict=True):
+            size = preview.bounding_box()
+            preview.click(position={"x": size["width"] * x, "y": size["height"] * y})
+            page.get_by_text(said).wait_for()
+    boxes = read_boxes(page.get_by_label("Boxes").input_value())
+    assert list(boxes) == ["<eve>", "<bo>"] and boxes["<bo>"] == pytest.approx((0.55, 0.1, 0.95, 0.9), abs=0.03)
+    page.get_by_role("button", name="Clear the boxes").click()
+    expect(page.get_by_label("Boxes")).to_have_value("")
+
+
+def test_results_are_seen_without_scrolling_on_a_phone(browser, address, photo):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(address)
+    start_a_fit(page, photo, "ada", 0)
+    assert page.locator(".five img").first.bounding_box()["y"] < 800
+    page.get_by_text("<ada> can be named").wait_for()
+    page.get_by_role("tab", name="Draw").click()
+    page.get_by_role("textbox", name="Prompt", exact=True).fill("a photo of <ada>")
+    page.get_by_role("button", name="Draw", exact=True).click()
+    page.get_by_text("1 of 2 pictures").or_(page.get_by_text("2 of 2 pictures")).wait_for()
+    picture = page.locator(".large img").first.bounding_box()
+    assert picture["y"] + picture["height"] < 844
+    page.close()
 
 
 def test_the_page_fits_a_phone(browser, address):

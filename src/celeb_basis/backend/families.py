@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..errors import ModelError
+from ..errors import ModelError, PromptError
 from .denoiser import Denoiser
 from .flow import Flux2KleinDenoiser, FluxDenoiser, SD3Denoiser, ZImageDenoiser
 from .pipeline import Pipeline, model_name
@@ -30,6 +30,7 @@ class Family:
         which of several it needs.
     half_precision: in which its weights do not overflow.
     tiny_autoencoder: the hub model that decodes its latents as they are, at a fraction of the cost.
+    takes_references: whether its pipeline's image is one to refer to, beside the prompt, and not one to draw anew.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Family:
     single_files: Mapping[str, str | None] = field(default_factory=dict)
     half_precision: torch.dtype = torch.bfloat16  # in which transformers are trained
     tiny_autoencoder: str | None = None
+    takes_references: bool = False
 
 
 FAMILIES = (
@@ -93,7 +95,13 @@ FAMILIES = (
         ),
         tiny_autoencoder="madebyollin/taef1",
     ),
-    Family("FLUX.2 klein", "Flux2KleinPipeline", Flux2KleinDenoiser, {(2560,): ("qwen3_4b",), (4096,): ("qwen3_8b",)}),
+    Family(
+        "FLUX.2 klein",
+        "Flux2KleinPipeline",
+        Flux2KleinDenoiser,
+        {(2560,): ("qwen3_4b",), (4096,): ("qwen3_8b",)},
+        takes_references=True,
+    ),
     # Its autoencoder is that of FLUX.1.
     Family(
         "Z-Image",
@@ -111,6 +119,17 @@ UNSUPPORTED_KEYS = {"gemma2_2b": "Lumina 2"}
 def named_family(pipeline: str) -> Family | None:
     """Return the family of a pipeline's class, by the name of the class; None for one that is not in the table."""
     return next((family for family in FAMILIES if pipeline in (family.pipeline, *family.also)), None)
+
+
+def check_references(pipeline: str) -> None:
+    """Raise PromptError unless the pipelines of a class take reference pictures; its name alone is needed."""
+    family = named_family(pipeline)
+    if family is None or not family.takes_references:
+        who = " and ".join(family.name for family in FAMILIES if family.takes_references)
+        raise PromptError(
+            f"a {pipeline} takes no reference picture: leave it out, or name a model of {who}",
+            argument="reference_image",
+        )
 
 
 def get_denoiser(pipe: Pipeline) -> Denoiser:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ModelError
@@ -75,7 +75,7 @@ FILES = ("tokenizer/tokenizer.json", "tokenizer/vocab.json")
 
 def local_vocabulary(model: str) -> frozenset[str]:
     """Return the tokens that a model's tokenizer knows; none for a model that is not on this machine."""
-    for path in _files(model):
+    for path in _files(model, *FILES):
         try:
             content = json.loads(read_text(path, ModelError))
             if "model" not in content:
@@ -88,11 +88,21 @@ def local_vocabulary(model: str) -> frozenset[str]:
     return frozenset()
 
 
-def _files(model: str) -> Iterator[Path]:
+def local_pipeline(model: str) -> str | None:
+    """Return the name of the class of a model's pipeline; None for a model that is not on this machine."""
+    for path in _files(model, "model_index.json"):
+        with suppress(ModelError, ValueError, AttributeError, RecursionError):
+            name = json.loads(read_text(path, ModelError)).get("_class_name")
+            return name if isinstance(name, str) else None
+    return None
+
+
+def _files(model: str, *names: str) -> Iterator[Path]:
+    """Yield where files of a model may lie: in its folder, or in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
-    for name in FILES:
+    for name in names:
         yield local_path(model) / name
         try:
             cached = try_to_load_from_cache(model, name)

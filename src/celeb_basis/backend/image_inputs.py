@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from ..errors import PromptError
+from .families import named_family
 from .pipeline import Pipeline, model_card, silence_libraries
 
 # What generate gives a pipeline, or may.
@@ -31,6 +32,13 @@ def pipeline_for(pipe: Pipeline, pictures: Mapping[str, Image.Image]) -> Pipelin
         raise PromptError(
             f"a {type(pipe).__name__} has no ControlNet for a control_image: make one that has with diffusers, as "
             "StableDiffusionControlNetPipeline.from_pipe(pipe, controlnet=...), and wrap it with Model.from_pipeline"
+        )
+    family = named_family(type(pipe).__name__)
+    if family and family.takes_references:
+        raise PromptError(
+            f"a {type(pipe).__name__} draws no picture anew: leave {' and '.join(pictures)} out, or give a picture to "
+            "refer to",
+            argument="reference_image",
         )
     if set(pictures) <= _taken(pipe).keys():
         return pipe
@@ -60,7 +68,7 @@ def _taken(pipe: Pipeline) -> dict[str, str]:
 def call_pictures(pipe: Pipeline, pictures: Mapping[str, Image.Image], count: int) -> dict[str, Any]:
     """Return the pictures as a call of the pipeline that draws `count` images takes them."""
     names = _taken(pipe)
-    # A list would be several pictures to one that takes pictures as references.
+    # One without a strength may take a list as several pictures for one image.
     many = "strength" in inspect.signature(type(pipe).__call__).parameters or "control_image" in pictures
     return {names[name]: [picture] * count if many else picture for name, picture in pictures.items()}
 

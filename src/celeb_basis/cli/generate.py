@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..identity import Identity
     from ..image_files import Drawn
     from ..model import Model
+    from ..signing import Signer
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ def add_commands(commands: Any) -> None:
         generate "a photo of <annika> smiling" --identity annika.safetensors --strength .8
         generate "a photo of <annika>, watercolour" --identity annika.safetensors --lora watercolour.safetensors=.8
         generate "a photo of <annika> in a café" --identity annika.safetensors --image café.jpg --image-strength .6
+        generate "a photo of <annika> in a café" --identity annika.safetensors --reference annika.jpg
         generate "a pencil sketch of <bodil>" --identity bodil=annika.safetensors -o sketch.png
         generate "a photo of <annika> in the snow" --identity annika.safetensors --photo me.jpg -n 16 --best 4
         generate --like a-photo-of-annika-on-the-beach-0.png --seed 5
@@ -110,6 +112,15 @@ def add_commands(commands: Any) -> None:
     start.add_argument("--image", type=Path, metavar="FILE", help="a picture to draw anew")
     start.add_argument("--mask-image", type=Path, metavar="FILE", help="draw only what is white in this picture anew")
     start.add_argument(
+        "--reference",
+        dest="reference_image",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a picture that FLUX.2 klein looks at beside the prompt, such as a photo of somebody; repeat for several",
+    )
+    start.add_argument(
         "--image-strength", type=fraction, metavar="S", help="how much is drawn anew, up to 1 (default: the pipeline's)"
     )
     add_model(generate, default=None, described="that of the identities, or miniature")
@@ -143,6 +154,12 @@ def add_commands(commands: Any) -> None:
         help="a LoRA beside the people; repeat for several",
     )
     generate.add_argument("--negative-prompt", metavar="TEXT", help="what the picture should not show")
+    generate.add_argument(
+        "--sign",
+        type=Path,
+        metavar="FILE.pem",
+        help="sign the pictures by C2PA with the private key and the certificates in this file",
+    )
     generate.add_argument("--seed", type=nonnegative_int, help="picture i starts from seed + i (default: 0)")
     generate.add_argument(
         "-o",
@@ -156,11 +173,13 @@ def add_commands(commands: Any) -> None:
 
 
 def draw(args: argparse.Namespace) -> dict[str, Any]:
-    from ..backend.hub import local_vocabulary
+    from ..backend.families import check_references
+    from ..backend.hub import local_pipeline, local_vocabulary
     from ..backend.lora import check_files, loras
     from ..generate import check_people
     from ..image_files import how_drawn
     from ..regions import columns
+    from ..signing import Signer
 
     like = how_drawn(args.like) if args.like else None
     prompts = _prompts(args, like)
@@ -172,12 +191,15 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
         take_settings(args, like, prompts[0], tokens)
     args.seed = args.seed or 0
     starts = _starts(args)
+    signer = Signer.load(args.sign) if args.sign else None
     lora_files = check_files(args.lora)
     jobs = _jobs(args, prompts)
     strengths = _strengths(args, tokens)
     regions = _regions(args.region, tokens, prompts)
     args.model = args.model or model_of(list(people.values()), like)
     check_people(prompts, tokens, local_vocabulary(args.model), args.negative_prompt)
+    if args.reference_image and (pipeline := local_pipeline(args.model)):
+        check_references(pipeline)
     photos = _photos(args, tokens)
     _check_best(args, people, photos)
     model = load_model(args, basis=args.basis)
@@ -193,10 +215,12 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
             for job in own:
                 drawn += _draw(args, model, job, people, regions, features, starts)
                 if not args.best:  # what is done is kept, whatever comes after it
-                    pictures += _save(args, drawn)
+                    pictures += _save(args, drawn, signer)
                     drawn = []
             if args.best:
-                pictures += _save(args, sorted(drawn, key=lambda picture: picture.score, reverse=True)[: args.best])
+                pictures += _save(
+                    args, sorted(drawn, key=lambda picture: picture.score, reverse=True)[: args.best], signer
+                )
     return {
         **({"prompts": str(args.prompts)} if args.prompts else {"prompt": prompts[0]}),
         "seed": args.seed,
@@ -229,7 +253,7 @@ def _draw(
     people: Mapping[str, Identity],
     regions: Mapping[str, Box],
     features: Mapping[str, Tensor],
-    starts: Mapping[str, Image.Image],
+    starts: Mapping[str, Any],
 ) -> list[Picture]:
     """Draw the pictures of a job, and compare those in them with what is known of their faces."""
     from ..image_files import likeness_text
@@ -261,7 +285,7 @@ def _draw(
     return found
 
 
-def _starts(args: argparse.Namespace) -> dict[str, Image.Image]:
+def _starts(args: argparse.Namespace) -> dict[str, Any]:
     """Return the pictures from which drawing starts. Raises PromptError for options that need one."""
     from ..faces.photo import open_photo
 
@@ -270,10 +294,11 @@ def _starts(args: argparse.Namespace) -> dict[str, Image.Image]:
         raise PromptError("--mask-image and --image-strength are for --image: give that too")
     if args.image_strength == 0:
         raise PromptError("--image-strength 0 draws nothing anew: give a number above 0")
-    return {name: open_photo(file) for name, file in given.items()}
+    references = [open_photo(file) for file in args.reference_image]
+    return {name: open_photo(file) for name, file in given.items()} | {"reference_image": references}
 
 
-def _save(args: argparse.Namespace, pictures: Sequence[Picture]) -> list[Picture]:
+def _save(args: argparse.Namespace, pictures: Sequence[Picture], signer: Signer | None) -> list[Picture]:
     """Write pictures, where no other one is lost; return where they are."""
     from ..image_files import free_path, save_image
 
@@ -281,7 +306,7 @@ def _save(args: argparse.Namespace, pictures: Sequence[Picture]) -> list[Picture
     for picture in pictures:
         make_folder(picture.file.parent)
         file = picture.file if picture.file == args.out else free_path(picture.file, picture.image)
-        save_image(picture.image, file)
+        save_image(picture.image, file, signer=signer)
         written.append(replace(picture, file=file))
     return written
 

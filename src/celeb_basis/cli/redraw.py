@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OPTIONS = {"loras": "lora"}  # where an option is called otherwise than the fact in a picture
+OPTIONS = {"loras": "lora", "reference_image": "reference"}  # otherwise than the fact in a picture
 
 
 def find_people(like: Drawn, prompt: str, given: Container[str]) -> dict[str, Identity]:
@@ -39,7 +39,7 @@ def take_settings(args: argparse.Namespace, like: Drawn, prompt: str, tokens: Se
         if getattr(args, name) is None:
             setattr(args, name, getattr(like, name))
     for name, value in like.others.items():
-        if not getattr(args, OPTIONS.get(name, name), None):
+        if not getattr(args, name, None) and not getattr(args, OPTIONS.get(name, name), None):
             option = OPTIONS.get(name, name).replace("_", "-")
             raise PromptError(
                 f"{args.like} was drawn with {name.replace('_', ' ')} {excerpt(value)}: give --{option} too"

@@ -19,6 +19,6 @@ def _without_proxies() -> Iterator[None]:
 
 with _without_proxies():
     from .server import serve
-    from .session import Studio
+    from .studio import Studio
 
 __all__ = ["Studio", "serve"]

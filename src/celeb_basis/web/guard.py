@@ -43,6 +43,7 @@ HOST = re.compile(r"([a-z0-9._-]{1,255}|\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?"
 VISITOR = "celeb_basis_visitor"
 COOKIE = re.compile(rf"{VISITOR}|access-token-[A-Za-z0-9_-]{{1,100}}")
 TOO_LARGE = f"an upload may have {MAX_UPLOAD_MB} MB"
+NOBODY = "'none'"  # in a policy
 SLOWEST = 5.0  # seconds that an attempt takes after many wrong ones
 
 
@@ -52,6 +53,7 @@ class Guard:
     functions: of the page, by number.
     host: the name or address that the page listens on. domains: names of proxies before it. The page may also be opened
         by any address and by this machine's own names; other names that point here are refused.
+    framed_by: sites that may show the page in a frame.
     logged_in: whether a token of a cookie is known; None without a password.
     is_ours: whether a path names a file that visitors uploaded, or that the page made for them.
     has_room: whether uploads still fit on the disk. waiting: the sessions whose jobs are in the queue.
@@ -65,6 +67,7 @@ class Guard:
         *,
         host: str,
         domains: Iterable[str] = (),
+        framed_by: Iterable[str] = (),
         logged_in: Callable[[str], bool] | None = None,
         is_ours: Callable[[str], bool],
         has_room: Callable[[], bool] = lambda: True,
@@ -74,6 +77,7 @@ class Guard:
         own = socket.gethostname().lower()
         self._domains = {domain.lower() for domain in domains}
         self._hosts = {"localhost", own, f"{own}.local", host.lower(), *self._domains}
+        self._frames = f"frame-ancestors {' '.join(framed_by) or NOBODY}".encode()
         self._logged_in, self._is_ours = logged_in, is_ours
         self._has_room, self._waiting_sessions = has_room, waiting
         self._door = asyncio.Lock()
@@ -110,7 +114,7 @@ class Guard:
             await self._at_the_door(scope, receive, send)
             return
         visitor = cookies.get(VISITOR) or (tokens[0] if tokens else "")
-        send = _own_cookies(send, None if cookies.get(VISITOR) else secrets.token_urlsafe(24))
+        send = self._own_answers(send, None if cookies.get(VISITOR) else secrets.token_urlsafe(24))
         if path.startswith(f"{API}/upload") and method == "POST":
             await self._uploaded(scope, receive, send, headers)
         elif method == "POST":
@@ -180,7 +184,7 @@ class Guard:
                     await send(message)
 
                 body = await _read(receive, MAX_LOGIN_BYTES)
-                await self._app(scope, _again(body, receive), _own_cookies(watched, None))
+                await self._app(scope, _again(body, receive), self._own_answers(watched, None))
         finally:
             self._waiting -= 1
 
@@ -237,6 +241,29 @@ class Guard:
                 present.enter_context(self._visitors.listening(session))
             await self._app(scope, receive, send)
 
+    def _own_answers(self, send: Send, visitor: str | None) -> Send:
+        """Return a `send` that keeps cookies and answers to this site; a new visitor gets a cookie of this value."""
+
+        async def sending(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                headers = []
+                for name, value in message.get("headers", []):
+                    if name.lower().startswith(b"access-control-"):
+                        continue
+                    if name.lower() == b"set-cookie":
+                        value = re.sub(rb";\s*(samesite=\w+|httponly)", b"", value, flags=re.I)
+                        value += b"; HttpOnly; SameSite=Strict"
+                    headers.append((name, value))
+                if visitor is not None:
+                    cookie = f"{VISITOR}={visitor}; Path=/; HttpOnly; SameSite=Strict"
+                    headers.append((b"set-cookie", cookie.encode()))
+                headers += [(b"cross-origin-resource-policy", b"same-origin"), (b"x-content-type-options", b"nosniff")]
+                headers += [(b"content-security-policy", self._frames), (b"referrer-policy", b"same-origin")]
+                message["headers"] = headers
+            await send(message)
+
+        return sending
+
 
 def _split(netloc: str) -> tuple[str, int | None]:
     """Return the name and the port of a host, in lower case; an empty name for what is none."""
@@ -258,30 +285,6 @@ def _cookies(header: str) -> dict[str, str]:
     """Return the page's own cookies, by name; others, which may take Python's own parser minutes, are left out."""
     pairs = (part.strip().partition("=") for part in header.split(";"))
     return {name: value for name, _, value in pairs if COOKIE.fullmatch(name) and SESSION.fullmatch(value)}
-
-
-def _own_cookies(send: Send, visitor: str | None) -> Send:
-    """Return a `send` that keeps cookies and answers to this site; a new visitor gets a cookie of this value."""
-
-    async def sending(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            headers = []
-            for name, value in message.get("headers", []):
-                if name.lower().startswith(b"access-control-"):
-                    continue
-                if name.lower() == b"set-cookie":
-                    value = re.sub(rb";\s*(samesite=\w+|httponly)", b"", value, flags=re.I)
-                    value += b"; HttpOnly; SameSite=Strict"
-                headers.append((name, value))
-            if visitor is not None:
-                cookie = f"{VISITOR}={visitor}; Path=/; HttpOnly; SameSite=Strict"
-                headers.append((b"set-cookie", cookie.encode()))
-            headers += [(b"cross-origin-resource-policy", b"same-origin"), (b"x-content-type-options", b"nosniff")]
-            headers += [(b"x-frame-options", b"DENY"), (b"referrer-policy", b"same-origin")]
-            message["headers"] = headers
-        await send(message)
-
-    return sending
 
 
 async def _read(receive: Receive, most: int) -> bytes:

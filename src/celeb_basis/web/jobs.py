@@ -36,6 +36,17 @@ def where(uploaded: Any) -> Any:
     return [file.path for file in uploaded] if isinstance(uploaded, ListFiles) else uploaded.path
 
 
+def picture_of(event: gr.SelectData) -> int:
+    """Return which picture of a gallery was clicked, counted from 0; -1 where the event says no such thing."""
+    return event.index if isinstance(event.index, int) else -1
+
+
+def pixel_of(event: gr.SelectData) -> tuple[int, int]:
+    """Return at which pixel a picture was clicked, from its left and top; the first where the event does not say."""
+    x, y = event.index if isinstance(event.index, list | tuple) else (0, 0)
+    return x, y
+
+
 def spelling(name: str, token: str) -> str:
     """Return how prompts write a name, where that is not how the visitor wrote it."""
     written = name.strip()
@@ -84,9 +95,7 @@ def errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except SeveralFacesError as error:
-        raise as_shown(
-            f"{error.count} faces were found: cut the photo to one person, or tick “take the largest of several faces”"
-        ) from None
+        raise as_shown(f"{error.count} faces were found: click the person, or cut the photo to one") from None
     except Stopped:
         raise as_shown(STOPPED) from None
     except CelebBasisError as error:

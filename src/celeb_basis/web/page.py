@@ -8,14 +8,24 @@ from typing import Any
 
 import gradio as gr
 
-from ..backend.card import DEFAULT_MODEL
+from ..limits import MAX_PAGE_SIDE
 from . import theme
-from .jobs import PRIVATE, errors_in_one_line, run_as_job, spelling, where
+from .jobs import PRIVATE, errors_in_one_line, picture_of, pixel_of, run_as_job, spelling, where
 from .people_tab import lay_out_model, lay_out_people
-from .session import MAX_RESUMED, Session, Studio, default_sampling, describe
+from .placing import lay_out_boxes, read_boxes, written
+from .session import MAX_RESUMED, Session
+from .studio import Sampling, Studio, default_sampling, describe
 from .visitors import Visitors
 
 MODELS_OWN = "the model's own"
+NO_PHOTO = "Add a photo of one person."
+# What a drawing asks of the model, in the order of `default_sampling`.
+NUMBERS: dict[str, dict[str, Any]] = {
+    "Steps": {"precision": 0},
+    "Guidance": {"step": 0.5},
+    "Width": {"precision": 0, "step": 64, "maximum": MAX_PAGE_SIDE},
+    "Height": {"precision": 0, "step": 64, "maximum": MAX_PAGE_SIDE},
+}
 
 
 def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
@@ -25,20 +35,23 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
         title = gr.HTML(theme.title(studio.first.name, describe(studio.first)))
         with gr.Tabs() as tabs:
             with gr.Tab("Learn", id="learn"):
-                learnt, stranger, fit_steps, draw_them = _learn(session, visitors, studio.first.default_train_steps)
+                learnt, examples, fit_steps, draw_them = _learn(session, visitors, studio)
             with gr.Tab("Draw", id="draw"):
-                chips, prompt, sampling, history = _draw(session, visitors, default_sampling(studio.first))
+                chips, prompt, sampling, who, history = _draw(session, visitors, default_sampling(studio.first))
             with gr.Tab("People", id="people"):
                 changed, faces, files, dropdowns, both = lay_out_people(session, visitors)
+                dropdowns.append(who)
                 elsewhere = gr.HTML(theme.in_programs({}))
             with gr.Tab("Model", id="model"):
                 chosen = lay_out_model(session, studio)
 
-        def everybody(first: str | None, second: str | None, who: str | None, session: Session) -> tuple[Any, ...]:
+        def everybody(
+            first: str | None, second: str | None, who: str | None, placed: str | None, session: Session
+        ) -> tuple[Any, ...]:
             tokens = list(session.people)
             if not {first, second} <= set(tokens):
                 first, second = (*tokens[-2:], None, None)[:2]
-            chosen = (first, second, who if who in tokens else None)
+            chosen = (first, second, who if who in tokens else None, placed if placed in tokens else (*tokens, None)[0])
             return theme.chips(tokens), *(gr.Dropdown(choices=tokens, value=each) for each in chosen)
 
         def portraits(session: Session) -> tuple[list[tuple[Path, str]], list[str]]:
@@ -67,59 +80,82 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
             return to_draw(f"a photo of {first} and {second} on the beach")
 
         def model_facts(session: Session) -> tuple[Any, ...]:
-            model = session.model
-            is_miniature = model.name == DEFAULT_MODEL
+            model, photos = session.model, session.studio.examples(session.model)
             head = theme.title(model.name, describe(model))
-            return head, gr.Button(visible=is_miniature), model.default_train_steps, *default_sampling(model)
+            shown = gr.Gallery(photos, visible=bool(photos))
+            return head, shown, model.default_train_steps, *default_sampling(model)
 
         draw_them.click(draw_last, session, [tabs, prompt], **PRIVATE)
         # Errors are shown of what goes through the queue.
         both.click(draw_both, [*dropdowns[:2], session], [tabs, prompt], **PRIVATE | {"queue": True})
-        chosen.success(model_facts, session, [title, stranger, fit_steps, *sampling], **PRIVATE)
+        chosen.success(model_facts, session, [title, examples, fit_steps, *sampling], **PRIVATE)
     return page
 
 
-def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[Any, gr.Button, gr.Number, gr.Button]:
-    """Lay out photo, face, name and fit; return the fit, the button for a photo, the steps, and the way to Draw."""
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=3, min_width=320):
+def _learn(session: gr.State, visitors: Visitors, studio: Studio) -> tuple[Any, gr.Gallery, gr.Number, gr.Button]:
+    """Lay out photo, face, name and fit; return the fit, the example photos, the steps, and the way to Draw."""
+    with gr.Row(equal_height=False, elem_classes="sides"):
+        with gr.Column(min_width=300, elem_classes="what"):
             with gr.Row():
-                photo = gr.Image(label="Photo", type="filepath", height=300, min_width=150, buttons=[])
-                found = gr.Image(
-                    label="The face in it", height=300, min_width=150, buttons=[], interactive=False, format="png"
+                photo = gr.Image(
+                    label="Photo", type="filepath", height=260, min_width=140, buttons=[], elem_classes="photo"
                 )
-            with gr.Accordion("More photos of the same person", open=False):
-                more = gr.File([], show_label=False, file_count="multiple", file_types=["image"], height=140)
-            with gr.Row():
-                stranger = gr.Button("No photo at hand? Take a stranger", size="md")
-                largest_face = gr.Checkbox(label="Take the largest of several faces", container=False)
-        with gr.Column(scale=2, min_width=300):
-            name = gr.Textbox(
-                "", label="Name", placeholder="Annika", info="Prompts write Annika as <annika>, Zoë Łuk as <zoe-luk>."
+                faces = theme.pictures("The face in it", "faces", min_width=140, height=260)
+            # Which of several faces, counted from 1: what a click on one sets, and programs say.
+            which = gr.Number(None, label="Which face", precision=0, minimum=1, maximum=1000, visible="hidden")
+            examples = theme.pictures(
+                "No photo at hand? Take one of these", "tiny", value=studio.examples(studio.first)
             )
-            steps = gr.Number(default_steps, label="Steps", info="0 is instant.", precision=0, minimum=0, maximum=400)
+        with gr.Column(min_width=300, elem_classes="out"):
+            with gr.Row():
+                name = gr.Textbox(
+                    "", label="Name", placeholder="Annika", info="Zoë Łuk becomes <zoe-luk>.", scale=2, min_width=150
+                )
+                steps = gr.Number(
+                    studio.first.default_train_steps, label="Steps", info="0 is instant.", precision=0, minimum=0,
+                    maximum=400, min_width=100,
+                )  # fmt: skip
             with gr.Row():
                 start = gr.Button("Fit", variant="primary", min_width=120)
                 stop = gr.Button("Cancel", interactive=False, min_width=120)
-            line = gr.HTML(theme.status("Add a photo of one person."))
+            line = gr.HTML(theme.status(NO_PHOTO))
+            strip = theme.pictures("How the identity forms", "five")
             with gr.Row():
                 draw_them = gr.Button("Draw pictures →", interactive=False, min_width=120)
                 download = gr.DownloadButton("Download identity", interactive=False, min_width=120)
-    strip = theme.pictures("How the identity forms", "five")
+        with gr.Column(min_width=300, elem_classes="how"):
+            with gr.Accordion("More photos of the same person", open=False):
+                more = gr.File([], show_label=False, file_count="multiple", file_types=["image"], height=140)
     photo.preprocess = more.preprocess = where
 
-    def find(photo: str | None, largest_face: bool, session: Session) -> tuple[Any, str]:
+    def find(photo: str | None, session: Session) -> tuple[Any, None, str]:
         if photo is None:
-            return None, theme.status("Add a photo of one person.")
+            return [], None, theme.status(NO_PHOTO)
         with errors_in_one_line():
-            upright, face = session.find_face(photo, largest_face=largest_face)
-            return theme.boxed(upright, face.box), theme.status("Found the face. Name the person, then fit.")
+            found = session.find_faces(photo)
+        said = "Found the face. Name the person, then fit."
+        if len(found) > 1:
+            said = f"{len(found)} faces were found: click the person, here or in the photo."
+        return [face.crop for face in found], None, theme.status(said)
+
+    def pick(event: gr.SelectData, session: Session) -> tuple[int | None, str]:
+        number = picture_of(event) + 1
+        if not 1 <= number <= len(session.faces) or len(session.faces) == 1:
+            return None, gr.skip()
+        return number, theme.status(f"Face {number} of {len(session.faces)}. Name the person, then fit.")
+
+    def point(event: gr.SelectData, session: Session) -> tuple[Any, ...]:
+        number = session.face_at(*pixel_of(event))
+        if number is None or len(session.faces) == 1:
+            return gr.skip(), gr.skip(), gr.skip()
+        said = theme.status(f"Face {number} of {len(session.faces)}. Name the person, then fit.")
+        return number, gr.Gallery(selected_index=number - 1), said
 
     def fit(
         photo: str | None,
         name: str,
         steps: int | None,
-        largest_face: bool,
+        which: int | None,
         more: list[str] | None,
         session: Session,
         request: gr.Request,
@@ -128,7 +164,7 @@ def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[A
         with errors_in_one_line():
             check = visitors.watch(request.session_hash)
             begun = "instant" if session.model.instant_map else "mean person"
-            progress = session.fit(photo, name, steps, more_photos=more or (), largest_face=largest_face, check=check)
+            progress = session.fit(photo, name, steps, more_photos=more or (), which=which, check=check)
             for at in progress:
                 if at.preview:
                     shown.append((at.preview, {0: begun, 1: "1 step"}.get(at.step, f"{at.step} steps")))
@@ -144,67 +180,74 @@ def _learn(session: gr.State, visitors: Visitors, default_steps: int) -> tuple[A
                     str(at.person.file) if at.person else gr.skip(),
                 )
 
-    finding = gr.on(
-        [photo.change, largest_face.change],
-        find,
-        [photo, largest_face, session],
-        [found, line],
-        api_name="find_face",
-        show_progress="minimal",
-        show_progress_on=found,
+    def offer(photo: str | None, session: Session) -> gr.Gallery:
+        return gr.Gallery(visible=photo is None and bool(session.studio.examples(session.model)))
+
+    photo.change(offer, [photo, session], examples, **PRIVATE)  # room for what comes out, on a phone
+    found = [faces, which, line]
+    finding = photo.change(
+        find, [photo, session], found, api_name="find_face", show_progress="minimal", show_progress_on=faces
     )
-    finding.failure(lambda: (None, theme.status("Choose another photo.")), None, [found, line], **PRIVATE)
-    stranger.click(_stranger, session, photo, api_name="stranger", show_progress="hidden")
+    finding.failure(lambda: ([], None, theme.status("Choose another photo.")), None, found, **PRIVATE)
+    faces.select(pick, session, [which, line], **PRIVATE)
+    photo.select(point, session, [which, faces, line], **PRIVATE)
+    examples.select(_take_example, session, photo, **PRIVATE | {"queue": True})
     learnt = run_as_job(
         [start.click, name.submit], stop, line, fit,
-        [photo, name, steps, largest_face, more, session], [line, strip, download], api_name="fit",
+        [photo, name, steps, which, more, session], [line, strip, download], api_name="fit",
     )  # fmt: skip
     go_on = [draw_them, download]
     learnt.success(lambda: [gr.Button(interactive=True), gr.DownloadButton(interactive=True)], None, go_on, **PRIVATE)
-    return learnt, stranger, steps, draw_them
+    return learnt, examples, steps, draw_them
 
 
-def _stranger(session: Session) -> str:
+def _take_example(event: gr.SelectData, session: Session) -> str:
     with errors_in_one_line():
-        return str(session.save_stranger())
+        return str(session.save_example(picture_of(event)))
 
 
 def _draw(
-    session: gr.State, visitors: Visitors, sampling: tuple[int, float]
-) -> tuple[gr.HTML, gr.Textbox, tuple[gr.Number, gr.Number], gr.Gallery]:
-    """Lay out prompt and pictures; return the names to click on, the prompt, its steps and guidance, the history."""
-    prompt = gr.Textbox(
-        "", label="Prompt", lines=2, elem_id="prompt", placeholder="a photo of <annika> on the beach", render=False
-    )
-    chips = gr.HTML(theme.chips([]), js_on_load=theme.INSERT)
-    prompt.render()
-    with gr.Row():
-        count = gr.Slider(1, 8, 2, step=1, precision=0, label="Pictures", min_width=150)
-        with gr.Column(min_width=140):
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53)
-            keep = gr.Checkbox(label="Keep this seed", container=False)
-        strength = gr.Slider(
-            0, 1.25, 1, step=0.05, label="Strength", info="0: the mean person. 1: as learnt.", min_width=150
-        )
-    with gr.Accordion("More settings", open=False):
-        negative = gr.Textbox("", label="Negative prompt", placeholder="what the pictures should not show")
-        with gr.Row():
-            steps = gr.Number(sampling[0], label="Steps", precision=0, minimum=0, min_width=140, placeholder=MODELS_OWN)
-            guidance = gr.Number(
-                sampling[1], label="Guidance", minimum=0, step=0.5, min_width=140, placeholder=MODELS_OWN
+    session: gr.State, visitors: Visitors, sampling: Sampling
+) -> tuple[gr.HTML, gr.Textbox, list[gr.Number], gr.Dropdown, gr.Gallery]:
+    """Lay out prompt and pictures; return the names to click, the prompt, its numbers, who has a box, the history."""
+    with gr.Row(equal_height=False, elem_classes="sides"):
+        with gr.Column(min_width=300, elem_classes="what"):
+            prompt = gr.Textbox(
+                "", label="Prompt", lines=2, elem_id="prompt", placeholder="a photo of <annika> on the beach",
+                render=False,
+            )  # fmt: skip
+            chips = gr.HTML(theme.chips([]), js_on_load=theme.INSERT)
+            prompt.render()
+            with gr.Row():
+                start = gr.Button("Draw", variant="primary", min_width=120)
+                stop = gr.Button("Cancel", interactive=False, min_width=120)
+            line = gr.HTML(theme.status("Click a name to put it in the prompt."))
+        with gr.Column(min_width=300, elem_classes="out"):
+            gallery = theme.pictures(
+                "Pictures", "large", allow_preview=True, buttons=["download", "download_all", "fullscreen"]
             )
-    apart = gr.Checkbox(label="Keep people apart, each on the side that the prompt says", container=False)
-    with gr.Row():
-        start = gr.Button("Draw", variant="primary", min_width=120)
-        stop = gr.Button("Cancel", interactive=False, min_width=120)
-    line = gr.HTML(theme.status("Click a name to put it in the prompt."))
-    gallery = theme.pictures(
-        "Pictures", "large", allow_preview=True, buttons=["download", "download_all", "fullscreen"]
-    )
-
-    again = gr.Button("Again with the settings of the chosen picture", interactive=False)
-    with gr.Accordion("History", open=False):
-        history = theme.pictures("Click a picture to choose it", "small")
+            again = gr.Button("Again with the settings of the chosen picture", interactive=False)
+            with gr.Accordion("History", open=False):
+                history = theme.pictures("Click a picture to choose it", "small")
+        with gr.Column(min_width=300, elem_classes="how"):
+            with gr.Row():
+                count = gr.Slider(1, 8, 2, step=1, precision=0, label="Pictures", min_width=140)
+                strength = gr.Slider(
+                    0, 1.25, 1, step=0.05, label="Strength", info="0: the mean person. 1: as learnt.", min_width=140
+                )
+            with gr.Row():
+                seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53, min_width=140)
+                keep = gr.Checkbox(label="Keep this seed", min_width=140)
+            apart = gr.Checkbox(label="Keep people apart, each on the side that the prompt says", container=False)
+            with gr.Accordion("More settings", open=False):
+                negative = gr.Textbox("", label="Negative prompt", placeholder="what the pictures should not show")
+                with gr.Row():
+                    numbers = [
+                        gr.Number(value, label=label, minimum=0, min_width=120, placeholder=MODELS_OWN, **more)
+                        for label, value, more in zip(NUMBERS, sampling, NUMBERS.values(), strict=True)
+                    ]
+            with gr.Accordion("Where people stand", open=False):
+                boxes, who, show_boxes = lay_out_boxes(session, *numbers[2:])
 
     def draw(
         prompt: str,
@@ -215,16 +258,19 @@ def _draw(
         apart: bool,
         strength: float,
         negative: str,
+        boxes: str,
+        width: int | None,
+        height: int | None,
         session: Session,
         request: gr.Request,
     ) -> Iterator[tuple[str, Any]]:
         pictures: list[tuple[Path, str]] = []
         with errors_in_one_line():
-            check = visitors.watch(request.session_hash)
-            numbers = count, steps or None, guidance, seed or 0
             drawn = session.draw(
-                prompt, *numbers, apart=apart, strength=strength, negative_prompt=negative, check=check
-            )
+                prompt, count, steps or None, guidance, seed or 0, apart=apart, strength=strength,
+                negative_prompt=negative, boxes=read_boxes(boxes), width=width, height=height,
+                check=visitors.watch(request.session_hash),
+            )  # fmt: skip
             for drawing in drawn:
                 pictures.append((drawing.file, drawing.caption))
                 text = f"{len(pictures)} of {count} pictures"
@@ -233,9 +279,11 @@ def _draw(
                     text += _absence(session, prompt)
                 yield theme.status(text, len(pictures) / count, done=done), list(pictures)
 
+    steps, guidance, width, height = numbers
     drawn = run_as_job(
         [start.click, prompt.submit], stop, line, draw,
-        [prompt, count, steps, guidance, seed, apart, strength, negative, session], [line, gallery], api_name="draw",
+        [prompt, count, steps, guidance, seed, apart, strength, negative, boxes, width, height, session],
+        [line, gallery], api_name="draw",
         seed=seed, keep_seed=keep,
     )  # fmt: skip
     for event in (drawn.success, drawn.failure):
@@ -243,29 +291,29 @@ def _draw(
     drawn.success(lambda: gr.Button(interactive=True), None, again, **PRIVATE)
 
     def choose(event: gr.SelectData, session: Session) -> gr.Button:
-        session.choose(session.shown, event.index)
+        session.choose(session.shown, picture_of(event))
         return gr.Button(interactive=True)
 
     def choose_earlier(event: gr.SelectData, session: Session) -> gr.Button:
-        session.choose(session.history, event.index)
+        session.choose(session.history, picture_of(event))
         return gr.Button(interactive=True)
 
     def settings(session: Session) -> tuple[Any, ...]:
         with errors_in_one_line():
             how = session.settings()
         strengths = [*how.strengths.values(), 1.0]
-        numbers = how.num_inference_steps, how.guidance_scale, how.seed
-        return how.prompt, *numbers, True, bool(how.regions), strengths[0], how.negative_prompt or ""
+        asked = how.num_inference_steps, how.guidance_scale, how.width, how.height, how.seed
+        return how.prompt, *asked, True, False, strengths[0], how.negative_prompt or "", written(how.regions)
 
     gallery.select(choose, session, again, **PRIVATE)
     history.select(choose_earlier, session, again, **PRIVATE)
     again.click(
         settings,
         session,
-        [prompt, steps, guidance, seed, keep, apart, strength, negative],
+        [prompt, *numbers, seed, keep, apart, strength, negative, boxes],
         **PRIVATE | {"queue": True},
-    )
-    return chips, prompt, (steps, guidance), history
+    ).success(**show_boxes, **PRIVATE)
+    return chips, prompt, numbers, who, history
 
 
 def _history(session: Session) -> list[tuple[Path, str]]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import gradio as gr
 
-from ..backend.card import DEFAULT_MODEL
 from . import theme
 from .jobs import JOB, PRIVATE, errors_in_one_line, run_as_job, spelling, where
-from .session import Person, Session, Studio, missing_parts
+from .session import Person, Session
+from .studio import Studio, missing_parts
 from .visitors import Visitors
 
 
@@ -128,7 +128,7 @@ def lay_out_model(session: gr.State, studio: Studio) -> Any:
     )
     name = gr.Dropdown(
         studio.models_here(),
-        value=DEFAULT_MODEL,
+        value=studio.first.name,
         label="Model",
         info="one that is on this machine, or owner/model, a folder, or a .safetensors file",
         allow_custom_value=True,
@@ -138,7 +138,7 @@ def lay_out_model(session: gr.State, studio: Studio) -> Any:
         instant_map = gr.File(label="Instant map (optional)", file_types=[".safetensors"], height=140)
     basis.preprocess = instant_map.preprocess = where
     use = gr.Button("Use this model", variant="primary")
-    line = gr.HTML(theme.status(f"{DEFAULT_MODEL} is in use.", done=True))
+    line = gr.HTML(theme.status(f"{studio.first.name} is in use.", done=True))
     made = gr.DownloadButton("Download its basis", interactive=False)
 
     def choose(name: str, basis: str | None, instant_map: str | None, session: Session) -> tuple[str, str]:

@@ -70,14 +70,19 @@ def check_call(
             raise Wrong("the page does not have this file, or not any more: upload it again")
     call = {"fn_index": number, "data": list(map(_checked, data)), "session_hash": content["session_hash"]}
     event = content.get("event_data")
-    if isinstance(event, dict) and type(event.get("index")) is int:  # which picture of a gallery was chosen
-        call["event_data"] = {"index": event["index"], "value": None}
-    return call
+    index = event.get("index") if isinstance(event, dict) else None
+    return call | {"event_data": {"index": index if _is_index(index) else -1, "value": None}}
 
 
 FILES = {"Image", "File", "UploadButton", "DownloadButton"}
 OPTIONAL = {*FILES, "Number", "Dropdown", "State", "BrowserState"}
 FILE_MARK = {"_type": "gradio.FileData"}
+
+
+def _is_index(value: Any) -> bool:
+    """Return whether this says which picture of a gallery was clicked, or at which pixel a picture was."""
+    places = value if isinstance(value, list) and len(value) == 2 else [value]
+    return all(type(place) is int and abs(place) < 2**31 for place in places)
 
 
 def _fits(component: Any, value: Any) -> bool:

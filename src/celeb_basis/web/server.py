@@ -22,7 +22,7 @@ from .. import OutputError
 from ..limits import MAX_CONNECTIONS, MAX_QUEUE, MAX_UPLOAD_MB
 from .guard import Guard
 from .page import build
-from .session import Studio
+from .studio import Studio
 from .theme import CSS, THEME
 from .visitors import Visitors
 
@@ -39,6 +39,7 @@ def serve(
     port: int | None = None,
     password: str | None = None,
     domains: Sequence[str] = (),
+    framed_by: Sequence[str] = (),
 ) -> Iterator[str]:
     """Serve the page while the block runs; yield its address.
 
@@ -46,6 +47,7 @@ def serve(
     port: None takes the first that is free from 7860 on.
     domains: names under which the page may be opened, beside its address and this machine's own name, such as those
         of proxies before it.
+    framed_by: sites that may show the page in a frame of theirs, such as https://huggingface.co; by default none may.
     password: asked of everybody who opens the page, under any user name.
 
     Raises OutputError for a host or a port on which the page cannot listen.
@@ -94,6 +96,7 @@ def serve(
             page.fns,
             host=host,
             domains=domains,
+            framed_by=framed_by,
             logged_in=inner.tokens.__contains__ if password else None,
             is_ours=studio.has_file,
             has_room=studio.has_room,

@@ -1,19 +1,15 @@
-"""What visitors of the page have: Studio, the models and the disk that all share; Session, one visitor's own."""
+"""Session: what one visitor of the page has, and no other sees."""
 
 from __future__ import annotations
 
 import os
-import re
 import secrets
-import shutil
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 from PIL import Image
 from torch import Tensor
@@ -24,158 +20,26 @@ from .. import (
     Identity,
     IdentityError,
     Model,
-    ModelError,
     OutputError,
     PhotoError,
     PromptError,
-    miniature,
     open_photo,
     save_image,
 )
-from ..backend.card import DEFAULT_MODEL
-from ..backend.defaults import drawing_defaults
-from ..backend.known_models import models_here
 from ..backend.pipeline import pipeline_lock
 from ..backend.text_encoders import vocabulary
 from ..embedding_io import in_prompts, name_advice
 from ..faces.face import mean_feature
 from ..image_files import Drawn, file_stem, how_drawn, likeness_text
-from ..limits import MAX_DISK_BYTES
-from ..notation import placeholder_token, slugify
+from ..notation import Box, placeholder_token, slugify
+from ..regions import mentions
+from .studio import Studio
 
 Check = Callable[[], None]
 PORTRAIT = "a close up photo of {} in a studio"
 ROW = (0.0, 0.25, 0.5, 0.75, 1.0)  # weights of the pictures between two people
 MAX_RESUMED = 100  # people, and pictures, that come back when the page is loaded again
-FOLDER = re.compile(r"\d{4}-\d{2}-\d{2}-\d{6}-[0-9a-f]{16}")
 DISK_FULL = "the page's disk is full: try again later"
-
-
-class Studio:
-    """The models of one machine, and the folders of the page's visitors.
-
-    out: the folder in which every visitor gets a folder of their own.
-    models: those that visitors may choose beside the miniature; None lets them choose any.
-    keep: whether a visitor's folder stays after they left. max_bytes: what all folders may hold.
-    folders: of the visitors so far. uploads: the folders for what visitors send.
-    """
-
-    def __init__(
-        self,
-        out: Path,
-        device: str | None = None,
-        *,
-        models: Sequence[str] | None = None,
-        keep: bool = True,
-        max_bytes: int = MAX_DISK_BYTES,
-    ) -> None:
-        self.out = Path(os.path.realpath(out))
-        self.folders: list[Path] = []
-        self.uploads: list[Path] = []
-        self.models = None if models is None else (DEFAULT_MODEL, *models)
-        self.keep, self._max_bytes = keep, max_bytes
-        self._device = device
-        self._pipelines: WeakValueDictionary[str, Any] = WeakValueDictionary()  # while a visitor uses them
-        self.first = self.load(DEFAULT_MODEL)
-        self.first.generate("a photo of a person")  # the first picture takes longer: let nobody wait for it
-
-    def load(self, name: str, basis_file: str | None = None, map_file: str | None = None) -> Model:
-        """Load a model, or share the one that another visitor uses; see `Model.load`.
-
-        Raises ModelError for a model that this page does not offer, and what `Model.load` raises.
-        """
-        if self.models is not None and name not in self.models:
-            raise ModelError(f"this page offers {', '.join(self.models)}: choose one of these")
-        files = {"basis": basis_file, "instant_map": map_file}
-        pipe = self._pipelines.get(name)
-        if pipe is not None:
-            return Model.from_pipeline(pipe, **files)
-        model = Model.load(name, device=self._device, **files)
-        self._pipelines[name] = model.pipe
-        return model
-
-    def models_here(self) -> list[tuple[str, str]]:
-        """Return the models that visitors find in the list, each with how it is shown: its name and its size."""
-        sizes = models_here()
-        names = list(sizes) if self.models is None else list(self.models)
-        return [(f"{name} ({_size(sizes[name])})" if name in sizes else name, name) for name in names]
-
-    def find_folder(self, name: str) -> Path | None:
-        """Return the folder of a visitor who was here before, by its name, which nobody else knows."""
-        folder = self.out / name
-        return folder if FOLDER.fullmatch(name) and folder.is_dir() and not folder.is_symlink() else None
-
-    def has_file(self, path: str) -> bool:
-        """Return whether a path names a regular file that visitors uploaded, or that the page made for them."""
-        folders = [*self.folders, *self.uploads]
-
-        def is_inside(file: str) -> bool:
-            return any(Path(file).is_relative_to(folder) for folder in folders)
-
-        try:
-            return (
-                is_inside(os.path.abspath(path))  # what lies elsewhere is not even looked for
-                and is_inside(os.path.realpath(path, strict=True))
-                and stat.S_ISREG(os.stat(path).st_mode)
-            )
-        except (OSError, ValueError):
-            return False
-
-    def has_room(self) -> bool:
-        """Return whether what visitors have on the disk is below the limit."""
-        return sum(map(_count_bytes, [*self.folders, *self.uploads])) < self._max_bytes
-
-    def leave(self, folder: Path) -> None:
-        """Forget a visitor's folder; remove it unless it is to be kept."""
-        with suppress(ValueError):
-            self.folders.remove(folder)
-        if not self.keep and folder not in self.folders:  # the same visitor may have come back
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def close(self) -> None:
-        """Forget all visitors."""
-        for folder in list(self.folders):
-            self.leave(folder)
-
-
-def _size(count: int) -> str:
-    """Return bytes as 4.3 GB or 21 MB."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-def _count_bytes(folder: Path) -> int:
-    """Return the bytes of the files in a folder, which others may be removing."""
-    total = 0
-    for place, _, files in os.walk(folder):
-        for file in files:
-            with suppress(OSError):
-                total += os.stat(os.path.join(place, file)).st_size
-    return total
-
-
-def missing_parts(model: Model) -> list[str]:
-    """Return a line for each thing that a model lacks."""
-    notes = []
-    if model.instant_map is None:
-        notes.append("no instant map: fits start from the mean person, and need steps")
-    try:
-        assert model.face_reader
-    except ModelError as error:
-        notes.append(f"photos cannot be read: {error.message}")
-    return notes
-
-
-def describe(model: Model) -> str:
-    """Return what a model draws and reads, in a few words."""
-    if model.name == DEFAULT_MODEL:
-        return "a small model of drawn people. It finds drawn faces only: real photographs need another model."
-    return f"people are learnt among {len(model.basis.names)} celebrities whom it knows."
-
-
-def default_sampling(model: Model) -> tuple[int, float]:
-    """Return the steps and the guidance with which a model draws where nobody asks for others."""
-    defaults = drawing_defaults(model.pipe)
-    return defaults.num_inference_steps, defaults.guidance_scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,6 +95,8 @@ class Session:
         self.history: list[Path] = []  # the pictures, the newest first
         self.shown: list[Path] = []  # those of the last drawing
         self.chosen: Path | None = None  # the one to draw again
+        self.faces: list[Face] = []  # in the photo on the page
+        self.corner: tuple[float, float] | None = None  # of a box that is being drawn, in shares of the picture
         self._drawn = 0
 
     def __deepcopy__(self, memo: Any) -> Session:
@@ -292,17 +158,26 @@ class Session:
 
     def choose_model(self, name: str, basis_file: str | None, map_file: str | None) -> Path:
         """Use another model from now on; return the file of its basis."""
-        self.model = self.studio.load(name.strip() or DEFAULT_MODEL, basis_file, map_file)
+        self.model = self.studio.load(name.strip() or self.studio.first.name, basis_file, map_file)
         file = self._file("basis.safetensors")
         self.model.basis.save(file)
         return file
 
-    def find_face(self, photo: str | None, *, largest_face: bool = False) -> tuple[Image.Image, Face]:
-        """Return a photo, upright, and the face in it."""
+    def find_faces(self, photo: str | None) -> list[Face]:
+        """Return the faces in a photo, the largest first. Raises NoFaceError where there is none."""
+        self.faces = []
         upright = open_photo(_given(photo))
         with pipeline_lock(self.model.pipe):
-            [face] = self.model.find_faces(upright, largest_face=largest_face)
-        return upright, face
+            self.faces = self.model.face_reader.read([upright])[0] or self.model.find_faces(upright)
+        return self.faces
+
+    def face_at(self, x: float, y: float) -> int | None:
+        """Return which face of the photo lies at a point of it, counted from 1; None where there is none."""
+        for number, face in enumerate(self.faces, start=1):
+            left, top, right, bottom = face.box
+            if left <= x <= right and top <= y <= bottom:
+                return number
+        return None
 
     def fit(
         self,
@@ -311,18 +186,24 @@ class Session:
         steps: int | None,
         *,
         more_photos: Sequence[str] = (),
-        largest_face: bool = False,
+        which: int | None = None,
         check: Check = go_on,
     ) -> Iterator[FitProgress]:
         """Learn a person from one or several photos; nothing is kept unless the fit comes to its end.
 
         steps: None takes the default from the model's start.
+        which: of the faces in the first photo, counted from 1; None where there is one, or where the others tell.
         check: called before every step; what it raises ends the fit.
         """
-        photos = [_given(photo), *more_photos]
+        photos: list[str | Face] = [_given(photo), *more_photos]
         token, model = self._new_token(name), self.model
+        if which is not None:
+            seen = self.find_faces(photo)
+            if not 1 <= which <= len(seen):
+                raise PhotoError(f"there is no face {which} in this photo: click one")
+            photos[0] = seen[which - 1]
         with pipeline_lock(model.pipe):
-            faces = model.find_faces(photos, largest_face=largest_face)
+            faces = model.find_faces(photos)
         start, likeness = 0.0, None
         # With the default left open, a GPU's time limit counts.
         asked = None if steps == model.default_train_steps else steps
@@ -361,11 +242,14 @@ class Session:
         apart: bool = False,
         strength: float = 1.0,
         negative_prompt: str = "",
+        boxes: Mapping[str, Box] | None = None,
+        width: int | None = None,
+        height: int | None = None,
         check: Check = go_on,
     ) -> Iterator[Drawing]:
         """Draw pictures one after the other, so that they can be seen in between; yield each.
 
-        apart: each person in a column of their own.
+        apart: each person in a column of their own, where nobody whom the prompt names has one of the boxes.
         strength: of everybody, between the mean person and themselves, or a little beyond.
         check: called after every step; what it raises ends the drawing.
         """
@@ -377,13 +261,15 @@ class Session:
         identities = [person.identity for person in named]
         if strength != 1:
             identities = [identity.scaled(self.model.basis, strength) for identity in identities]
+        placed = {self._written(name): box for name, box in (boxes or {}).items()}
+        placed = {name: box for name, box in placed.items() if mentions(prompt, name)}
         for number in range(seed, seed + count):
             self._drawn += 1
             stem = f"{self._drawn:03}-{file_stem(prompt, number)}"
             [image] = self.model.generate(
                 prompt, identities, seed=number, num_inference_steps=steps, guidance_scale=guidance,
                 between_steps=check, negative_prompt=negative_prompt.strip() or None,
-                regions="auto" if apart else None,
+                regions=placed or ("auto" if apart else None), width=width or None, height=height or None,
             )  # fmt: skip
             with pipeline_lock(self.model.pipe):
                 alike = self.model.likeness(image, known) if known else {}
@@ -391,6 +277,11 @@ class Session:
             self.history.insert(0, picture)
             self.shown.append(picture)
             yield Drawing(picture, number, alike)
+
+    def _written(self, name: str) -> str:
+        """Return a name as the prompt has it: <annika> for one of the visitor's people, other words as they are."""
+        token = f"<{name.strip('<>').lower()}>"
+        return token if token in self.people else name
 
     def choose(self, shown: Sequence[Path], index: int | None) -> None:
         """Remember which of the pictures shown is the one to draw again."""
@@ -442,11 +333,13 @@ class Session:
                 texts[token]["Note"] = advice
         return texts
 
-    def save_stranger(self) -> Path:
-        """Save the photo of somebody whom the miniature was not trained on."""
-        seed = 5000 + secrets.randbelow(1_000_000)
-        file = self._file(f"stranger-{seed}.png")
-        miniature.person(seed).save(file)
+    def save_example(self, index: int) -> Path:
+        """Save one of the example photographs as if the visitor had sent it. Raises PhotoError where there is none."""
+        photos = self.studio.examples(self.model)
+        if not 0 <= index < len(photos):
+            raise PhotoError("there is no such example: click another one")
+        file = self._file(f"example-{index + 1}.png")
+        photos[index].save(file)
         return file
 
     def _new_token(self, name: str) -> str:
@@ -474,7 +367,7 @@ class Session:
         [image] = self.model.generate(PORTRAIT.format(identity.placeholder_token), [identity])
         return self._save(image, stem)
 
-    def _save(self, image: Image.Image, stem: str, **details: str) -> Path:
+    def _save(self, image: Image.Image, stem: str, **details: Any) -> Path:
         """Save a picture in the visitor's folder."""
         file = self._file(f"{stem}.png")
         save_image(image, file, **details)

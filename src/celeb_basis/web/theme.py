@@ -7,7 +7,6 @@ from html import escape
 from typing import Any
 
 import gradio as gr
-from PIL import Image, ImageDraw
 
 # Fonts of the visitor's own machine: Gradio's default fonts would be downloaded.
 THEME = gr.themes.Default(
@@ -45,6 +44,25 @@ CSS = """
 .pictures .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(7.5rem, 28%), 1fr)) !important; }
 .large .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(14rem, 45%), 1fr)) !important; }
 @media (min-width: 640px) { .five .grid-container { grid-template-columns: repeat(5, 1fr) !important; } }
+.tiny .grid-container { grid-template-columns: repeat(6, minmax(0, 1fr)) !important; }
+.faces .grid-container { grid-template-columns: repeat(auto-fit, minmax(4rem, 1fr)) !important; }
+.faces .grid-wrap { max-height: 100% !important; }
+.tiny .grid-container, .faces .grid-container { grid-template-rows: auto !important; grid-auto-rows: auto !important; }
+.tiny .thumbnail-lg, .faces .thumbnail-lg { width: 100%; min-width: 0; height: auto; aspect-ratio: 1; }
+.tiny .grid-wrap { min-height: 4rem; }
+/* What comes out stands beside what goes in; on a phone below it, and the settings below both. */
+.sides { display: grid !important; grid-template: "what" "out" "how" / minmax(0, 1fr); align-items: start; }
+.sides > .what { grid-area: what; } .sides > .out { grid-area: out; } .sides > .how { grid-area: how; }
+@media (min-width: 900px) { .sides { grid-template: "what out" auto "how out" 1fr / minmax(0, 5fr) minmax(0, 6fr); } }
+@media (max-width: 640px) {
+  .gradio-container main { padding: .75rem !important; }
+  #title p { font-size: .85rem; line-height: 1.3; }
+  #title p + p { margin-top: .3rem; }
+  .chips { flex-wrap: nowrap; overflow-x: auto; padding-bottom: .3rem; }
+  .chips > * { flex-shrink: 0; }
+  .photo, .faces { height: 190px !important; }
+  .status { min-height: 2rem; }
+}
 .pictures .empty { min-height: 7rem !important; height: 7rem !important; }
 .pictures .caption-label { white-space: normal; overflow: visible; max-width: 100%; }
 .programs td { padding: .1rem .75rem .1rem 0; overflow-wrap: anywhere; }
@@ -117,16 +135,6 @@ def pictures(label: str, size: str, **more: Any) -> gr.Gallery:
     return gr.Gallery(
         label=label, interactive=False, fit_columns=False, object_fit="cover", elem_classes=["pictures", size], **more
     )
-
-
-def boxed(photo: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
-    """Return a photo, at most 640 pixels long, with a frame around the face."""
-    shown = photo.copy()
-    shown.thumbnail((640, 640))
-    zoom = shown.width / photo.width
-    width = max(2, round(max(shown.size) / 120))
-    ImageDraw.Draw(shown).rectangle([side * zoom for side in box], outline=ACCENT, width=width)
-    return shown
 
 
 def duration(seconds: float) -> str:
