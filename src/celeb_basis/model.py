@@ -140,9 +140,9 @@ class Model:
             return get_face_reader(self.pipe, self._given_reader)
         return self._given_reader
 
-    def get_judge(self, identities: Sequence[Identity], *, reader: str | None = None, clip: str | None = None) -> Judge:
-        """Return who measures pictures of these identities; see `evaluation.judge.get_judge`."""
-        return get_judge(self.pipe, identities, reader=reader, clip=clip)
+    def get_judge(self, identities: Sequence[Identity], **options: Any) -> Judge:
+        """Return who measures pictures of these identities; options are those of `evaluation.judge.get_judge`."""
+        return get_judge(self.pipe, identities, **options)
 
     def find_faces(self, photos: Photos, *, largest_face: bool = False, mixed: bool = False) -> list[Face]:
         """Find one person's face in each of their photos.

@@ -276,7 +276,7 @@ import sys
 from celeb_basis.evaluation import evaluate, protocols
 from functools import partialmethod
 from celeb_basis.miniature import demo
-evaluate.CELEBRITIES, protocols.PROTOCOLS["short"] = 1, {"scene": evaluate.PROMPTS[:1]}
+evaluate.CELEBRITIES, protocols.PROTOCOLS["short"] = 1, protocols.Protocol({"scene": evaluate.PROMPTS[:1]})
 demo.SCENES = {}
 demo.Model.fit = partialmethod(demo.Model.fit, max_train_steps=1)
 from celeb_basis.cli import main
