@@ -226,14 +226,22 @@ class Model:
             settings,
             method=method,
             instant_map=self.instant_map,
-            face_reader=self.face_reader if has_face_loss(self.pipe, method, settings) else None,
+            face_reader=self._fits_reader(faces, method, settings),
         )
         num_milestones = settings.completed(method.name, self.card).num_milestones
-        reader = self._milestones_reader(faces) if num_milestones else None
+        reader = (
+            self._reader_of(faces, "no milestones are drawn, and the last step is kept") if num_milestones else None
+        )
         return keep_best(self.pipe, steps, faces, reader, num_milestones) if reader and num_milestones else steps
 
-    def _milestones_reader(self, people: Sequence[Sequence[Face]]) -> FaceReader | None:
-        """Return who can compare pictures with these faces; where nobody can, the log says so."""
+    def _fits_reader(self, people: Sequence[Sequence[Face]], method: Method, recipe: Recipe) -> FaceReader | None:
+        """Return the reader that a fit needs, if it needs one."""
+        if has_face_loss(self.pipe, method, recipe):
+            return self.face_reader
+        return self._reader_of(people, "training images are not read") if method.reads_images else None
+
+    def _reader_of(self, people: Sequence[Sequence[Face]], without: str) -> FaceReader | None:
+        """Return who can compare pictures with these faces; where nobody can, the log says what follows."""
         readers = {face.face_reader for faces in people for face in faces}
         try:
             reader = self.face_reader
@@ -242,7 +250,7 @@ class Model:
             why = f"the photos were read by {excerpt(' and '.join(sorted(readers)))}, not by {reader.name}"
         except ModelError as error:
             why = error.message
-        logger.info(f"no milestones are drawn, and the last step is kept: {why}")
+        logger.info(f"{without}: {why}")
         return None
 
     def generate(

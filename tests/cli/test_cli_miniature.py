@@ -287,6 +287,16 @@ sys.exit(main(sys.argv[1:]))
     assert done.returncode == 0 and done.stderr == ""
 
 
+def test_a_basis_of_names_of_any_length(tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("\n".join([*Model.load("miniature").basis.names[:9], "person", "a photo of a"]))
+    words = ["--names", tmp_path / "names.txt", "--n-components", 3, "-o", tmp_path / "any.safetensors"]
+    assert answer(capsys, "basis", *words)["names"] == 9
+    report = answer(capsys, "basis", "--any-length", *words)
+    assert report["names"] == 11 and not report["dropped"]
+    assert main(["basis", "--any-length", "--filter"]) == 2
+    assert "must be two tokens" in capsys.readouterr().err
+
+
 def test_a_basis_that_is_not_there_is_said_of_the_basis(tmp_path):
     with pytest.raises(BasisError, match="no such file"):
         CelebBasis.load(tmp_path / "nothing.safetensors")
