@@ -175,7 +175,7 @@ REGIONS: dict[str, Contender] = {
     "celebrities, in regions": Celebrities(regions=True),
     "Celeb Basis, refined, in regions": replace(OURS, regions=True),
 }
-# Who is drawn in threes.
+# Who is drawn in threes, and who is not drawn in pictures of so many people.
 THREE_PEOPLE = (
     "celebrities",
     "Celeb Basis, refined",
@@ -183,3 +183,4 @@ THREE_PEOPLE = (
     "Celeb Basis, refined, in regions",
     "Textual Inversion",
 )
+NOT_DRAWN = {1: set(REGIONS), 2: set[str](), 3: (CONTENDERS | REGIONS).keys() - set(THREE_PEOPLE)}

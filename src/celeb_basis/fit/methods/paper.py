@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,17 +43,20 @@ class Paper(Method):
         check_momentum(self.momentum)
 
     def start(self, context: FitContext) -> Parametrization:
-        features = context.features()
-        shape = (context.basis.sigma.numel(), features.shape[1])
-        weight = torch.randn(shape, generator=context.generator())
+        return unit_layer(context, context.basis.sigma.numel(), context.basis.inverse_transform)
 
-        def coefficients(free: Tensor, seen: Tensor) -> Tensor:
-            layer = linear(seen, free[0, :, :-1], free[0, :, -1])
-            return normalize(leaky_relu(layer, 0.2).unflatten(-1, (2, -1)), dim=-1)
 
-        return Parametrization(
-            torch.cat([weight, torch.zeros(len(weight), 1)], dim=1)[None],
-            lambda free, who: coefficients(free, features[who]),
-            context.basis.inverse_transform,
-            of_images=coefficients,
-        )
+def unit_layer(context: FitContext, width: int, vectors: Callable[[Tensor], Tensor]) -> Parametrization:
+    """Return one layer for everybody, from face feature to `width` numbers: leaky ReLU, unit norm for each token.
+
+    vectors: of these numbers (n, 2, width / 2).
+    """
+    features = context.features()
+    weight = torch.randn(width, features.shape[1], generator=context.generator())
+
+    def numbers(free: Tensor, seen: Tensor) -> Tensor:
+        layer = linear(seen, free[0, :, :-1], free[0, :, -1])
+        return normalize(leaky_relu(layer, 0.2).unflatten(-1, (2, -1)), dim=-1)
+
+    start = torch.cat([weight, torch.zeros(width, 1)], dim=1)[None]
+    return Parametrization(start, lambda free, who: numbers(free, features[who]), vectors, of_images=numbers)
