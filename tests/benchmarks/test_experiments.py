@@ -2,6 +2,7 @@
 
 import ablations
 import compare
+import courses
 import experiment
 import interaction
 import joint
@@ -13,6 +14,7 @@ from record import read
 from work import TUNED, Work
 
 from celeb_basis.backend.text_encoders import name_rows
+from celeb_basis.fit.recipe import DEFAULTS
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,23 @@ def test_noise_lies_around_the_mean(model, work):
     vectors = next(ablations.ABLATIONS["noise of 0.1"].learn(model, work.people)).vectors
     coefficients = model.basis.transform(vectors)
     assert coefficients.std() == pytest.approx(0.1, rel=0.15) and not torch.equal(vectors[0], vectors[1])
+
+
+def test_a_course_has_the_published_setting_and_is_not_done_twice(tmp_path, monkeypatch, capsys):
+    for name, rates in courses.RATES.items():
+        contender, steps = courses.candidates(name)
+        published = DEFAULTS[contender.method.name]
+        assert published.max_train_steps in steps and published.learning_rate in rates
+        assert contender.batch == published.train_batch_size
+    monkeypatch.setattr(courses, "STEPS", (1, 2))
+    monkeypatch.setattr(courses, "SHORT", courses.SHORT[:1])
+    words = ["--people", "1", "--longest", "2", "--out", str(tmp_path / "courses.jsonl"), "--only", "StableIdentity"]
+    monkeypatch.setattr("sys.argv", ["courses", *words])
+    courses.main()
+    text, before = capsys.readouterr().out, (tmp_path / "courses.jsonl").read_text()
+    assert text.count("StableIdentity") == 3 * 2
+    courses.main()
+    assert capsys.readouterr().out == text and (tmp_path / "courses.jsonl").read_text() == before
+    monkeypatch.setattr("sys.argv", ["courses", "--first", "4999", "--people", "2"])
+    with pytest.raises(SystemExit):
+        courses.main()

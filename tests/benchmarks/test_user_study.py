@@ -1,16 +1,14 @@
 """The user study: pairs that hide who drew them, answers of raters, Bradley-Terry scores."""
 
 import csv
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import user_study
 from PIL import Image
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "comparison"))
-import user_study
-
+CHROMIUM = Path("/usr/bin/chromium")
 COLOURS = {"ours": "red", "theirs": "blue", "third": "green"}
 
 
@@ -90,3 +88,25 @@ def test_what_cannot_be_compared_or_scored_is_one_line(page, tmp_path):
     (tmp_path / "one" / "ours" / "1").mkdir(parents=True)
     with pytest.raises(SystemExit, match="two or more are compared"):
         user_study.pairs_in(tmp_path / "one", 1, 0)
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
+def test_a_rater_answers_in_the_browser_and_saves(page, tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as session:
+        browser = session.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        shown = browser.new_page()
+        shown.goto((page / "index.html").as_uri())
+        for k in range(12):
+            assert shown.inner_text("#count") == f"pair {k + 1} of 12"
+            shown.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+            shown.check("input[name=identity][value=left]")
+            shown.check("input[name=prompt][value=neither]")
+            shown.click("button")
+            if k == 5:  # what was answered is still there
+                shown.reload()
+        with shown.expect_download() as download:
+            shown.click("#save")
+        download.value.save_as(tmp_path / "answers.csv")
+        browser.close()
+    assert "24 answers of 1 raters" in user_study.score(page, [tmp_path / "answers.csv"])
