@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -226,22 +227,23 @@ class Model:
             settings,
             method=method,
             instant_map=self.instant_map,
-            face_reader=self._fits_reader(faces, method, settings),
+            face_reader=self._fits_reader(method, settings),
         )
         num_milestones = settings.completed(method.name, self.card).num_milestones
-        reader = (
-            self._reader_of(faces, "no milestones are drawn, and the last step is kept") if num_milestones else None
-        )
+        reader = self._milestones_reader(faces) if num_milestones else None
         return keep_best(self.pipe, steps, faces, reader, num_milestones) if reader and num_milestones else steps
 
-    def _fits_reader(self, people: Sequence[Sequence[Face]], method: Method, recipe: Recipe) -> FaceReader | None:
-        """Return the reader that a fit needs, if it needs one."""
+    def _fits_reader(self, method: Method, recipe: Recipe) -> FaceReader | None:
+        """Return the face reader if a fit needs it; reading training images is done without where there is none."""
         if has_face_loss(self.pipe, method, recipe):
             return self.face_reader
-        return self._reader_of(people, "training images are not read") if method.reads_images else None
+        if method.reads_images:
+            with suppress(ModelError):
+                return self.face_reader
+        return None
 
-    def _reader_of(self, people: Sequence[Sequence[Face]], without: str) -> FaceReader | None:
-        """Return who can compare pictures with these faces; where nobody can, the log says what follows."""
+    def _milestones_reader(self, people: Sequence[Sequence[Face]]) -> FaceReader | None:
+        """Return who can compare pictures with these faces; where nobody can, the log says so."""
         readers = {face.face_reader for faces in people for face in faces}
         try:
             reader = self.face_reader
@@ -250,7 +252,7 @@ class Model:
             why = f"the photos were read by {excerpt(' and '.join(sorted(readers)))}, not by {reader.name}"
         except ModelError as error:
             why = error.message
-        logger.info(f"{without}: {why}")
+        logger.info(f"no milestones are drawn, and the last step is kept: {why}")
         return None
 
     def generate(

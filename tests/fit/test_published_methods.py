@@ -240,8 +240,9 @@ def test_the_paper_reads_the_face_of_every_image(sd1, basis, monkeypatch, caplog
 def test_where_no_network_reads_images_the_log_says_so(sd1, basis, monkeypatch, caplog):
     caplog.set_level("INFO", "celeb_basis")
     for face, reader, says in (
-        (make_face(1), None, "no face reader was given"),
-        (make_face(1), Reader(16), "did not say where in these faces it looked"),
+        (make_face(1), None, "no face reader is at hand"),
+        (make_face(1), Reader(16), "does not say where in these faces it looked"),
+        (replace(make_face(1), face_reader="another"), Reader(16), "the photos were read by another, not by test"),
     ):
         caplog.clear()
         steps, _ = recorded_fit(sd1, basis, [[face]], "paper", monkeypatch, face_reader=reader)

@@ -16,6 +16,7 @@ from ..backend.denoiser import Denoiser
 from ..errors import IdentityError, ModelError
 from ..faces.face import Face, FaceReader, Square
 from ..faces.network import FaceNetwork
+from ..notation import excerpt
 from .recipe import SCALES
 
 logger = logging.getLogger(__name__)
@@ -68,16 +69,20 @@ class TrainingImage:
 
 def image_network(reader: FaceReader | None, people: Sequence[Sequence[Face]]) -> FaceNetwork | None:
     """Return the network that is to describe the faces of training images; where there is none, the log says why."""
+    faces = [face for own in people for face in own]
+    network = None
     try:
         network = getattr(reader, "network", None)
-        why = f"{reader.name} has no network of torch" if reader else "no face reader was given"
+        why = f"{reader.name} has no network of torch" if reader else "no face reader is at hand"
     except ModelError as error:
-        network, why = None, error.message
-    faces = [face for own in people for face in own]
-    if isinstance(network, FaceNetwork) and reader is not None:
-        if {face.face_reader for face in faces} == {reader.name} and all(face.crop_square for face in faces):
+        why = error.message
+    if reader and isinstance(network, FaceNetwork):
+        if others := sorted({face.face_reader for face in faces} - {reader.name}):
+            why = f"the photos were read by {excerpt(', '.join(others))}, not by {reader.name}"
+        elif not all(face.crop_square for face in faces):
+            why = f"{reader.name} does not say where in these faces it looked"
+        else:
             return network
-        why = f"{reader.name} did not say where in these faces it looked"
     logger.info(f"training images count with the face feature of the photograph, not with their own: {why}")
     return None
 
