@@ -22,7 +22,7 @@ from .judge import Judge
 from .scores import estimate, prompt_scores
 
 EPSILON = 1e-6
-# Of Xu et al. (2025), with the means of three recognisers; copy_paste and blending by theirs.
+# Of Xu et al. (2025).
 PUBLISHED = {
     "one person": {
         "InstantID": {"sim_gt": 0.464, "copy_paste": 0.337},
