@@ -18,6 +18,7 @@ class Crop:
     face_reader: str = "test"
     weight: float = 1.0
     inside: Image.Image | None = None
+    crop_square: tuple[float, float, float, float] | None = None
 
 
 def make_face(seed: int) -> Crop:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from contenders import CONTENDERS, REGIONS, THREE_PEOPLE, Celebrities, Contender, learnt_alike, settings, tuned
+from contenders import CONTENDERS, NOT_DRAWN, REGIONS, Celebrities, Contender, learnt_alike, settings, tuned
 from cost import peak, synchronise
 from model import Learnt, Model, digest, worn
 from record import STORED, Record, read, weights_of
@@ -106,7 +106,7 @@ class Comparison:
 
     def _groups(self, which: Sequence[int], size: int) -> list[tuple[int, ...]]:
         """Who stands with whom in pictures of `size` people, as many as the contender is drawn."""
-        if (size == 1 and self.name not in CONTENDERS) or (size == 3 and self.name not in THREE_PEOPLE):
+        if self.name in NOT_DRAWN[size]:
             return []
         groups = [tuple(which[k : k + size]) for k in range(0, len(which) - size + 1, size)]
         return [group for group in groups if group[-1] < self.contender.people[size]]

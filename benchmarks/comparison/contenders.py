@@ -111,7 +111,7 @@ class WithFaceLoss(Fitted):
         return replace(super()._recipe(), face_loss=True)
 
 
-PROGRAM = ("weight_decay", "max_grad_norm", "independent_images", "joint", "augmentation")
+PROGRAM = ("weight_decay", "max_grad_norm", "independent_images", "reads_images", "joint", "augmentation")
 """What a method's program does beside its formula; what is as in our own method is not recorded."""
 OUTDATED = ("the paper's recipe", "Textual Inversion", "Cross Initialization", "StableIdentity")
 """Whose stored results are of an earlier version of the method, which did not follow its published program."""
@@ -175,7 +175,7 @@ REGIONS: dict[str, Contender] = {
     "celebrities, in regions": Celebrities(regions=True),
     "Celeb Basis, refined, in regions": replace(OURS, regions=True),
 }
-# Who is drawn in threes.
+# Who is drawn in threes, and who is not drawn in pictures of so many people.
 THREE_PEOPLE = (
     "celebrities",
     "Celeb Basis, refined",
@@ -183,3 +183,4 @@ THREE_PEOPLE = (
     "Celeb Basis, refined, in regions",
     "Textual Inversion",
 )
+NOT_DRAWN = {1: set(REGIONS), 2: set[str](), 3: (CONTENDERS | REGIONS).keys() - set(THREE_PEOPLE)}

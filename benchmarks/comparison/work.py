@@ -107,14 +107,26 @@ def counterpart(number: int) -> int:
 
 
 class Work:
-    """The people from number `first` on, and everybody they could be mistaken for, whatever the number of people."""
+    """The people from number `first` on, and everybody they could be mistaken for, whatever the number of people.
 
-    def __init__(self, people: int, first: int) -> None:
+    crowded: whether a face has to be told from the whole gallery, not from the others of the run alone. It takes
+    minutes to read.
+    """
+
+    def __init__(self, people: int, first: int, crowded: bool = True) -> None:
         self.first = first
-        everybody = [Person.of(first + i, miniature.person(first + i)) for i in range(max(people, GALLERY))]
+        rest = GALLERY if crowded else 0
+        everybody = [Person.of(first + i, miniature.person(first + i)) for i in range(max(people, rest))]
         self.people = everybody[:people]
-        self.stars = [find_face(celebrity(i), evaluation_reader()).feature for i in range(STARS)]
-        self.gallery = torch.stack([person.feature for person in everybody[:GALLERY]] + self.stars)
+        self._stars: dict[int, Tensor] = {}
+        stars = [self.star(i) for i in range(STARS if crowded else 0)]
+        self.gallery = torch.stack([person.feature for person in everybody[: rest or people]] + stars)
+
+    def star(self, i: int) -> Tensor:
+        """The feature of celebrity number `i`, read once."""
+        if i not in self._stars:
+            self._stars[i] = find_face(celebrity(i), evaluation_reader()).feature
+        return self._stars[i]
 
     @cached_property
     def celebrities(self) -> list[Person]:
@@ -144,7 +156,7 @@ class Work:
             # Odd celebrities stand beside people: the even ones are measured themselves, as the ceiling.
             star = (2 * (7 * people[0].number + i) + 1) % STARS
             called = [*TOKENS[: len(people)], celebrities()[star]]
-            known = [*(person.feature for person in people), self.stars[star]]
+            known = [*(person.feature for person in people), self.star(star)]
             texts.append(template.format(*called))
             sides.append([known[k] for k in from_left(template)])
         width = vectors.shape[-1]

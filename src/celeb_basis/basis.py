@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,15 @@ from .backend.card import ModelCard
 from .backend.known_models import shared_name
 from .backend.pipeline import Pipeline, model_name
 from .backend.sharing import BASIS, INSTANT_MAP, About, fetch, push
-from .backend.text_encoders import TOKENS, embedding_dims, fingerprint, made_for, name_rows, word_marks
+from .backend.text_encoders import (
+    TOKENS,
+    embedding_dims,
+    fingerprint,
+    first_and_second_rows,
+    made_for,
+    name_rows,
+    word_marks,
+)
 from .errors import BasisError
 from .io import load_safetensors, read_text, save_safetensors
 from .limits import MAX_BASIS_VALUE
@@ -106,11 +114,19 @@ class CelebBasis:
         return None
 
     @classmethod
-    def from_pipeline(cls, pipe: Pipeline, names: Sequence[str], n_components: int | None = None) -> CelebBasis:
-        """Make the basis of a pipeline from those of `names` that are exactly two tokens; see `fit`."""
-        rows, kept = name_rows(pipe, names)
+    def from_pipeline(
+        cls, pipe: Pipeline, names: Sequence[str], n_components: int | None = None, *, any_length: bool = False
+    ) -> CelebBasis:
+        """Make the basis of a pipeline from those of `names` that are exactly two tokens; see `fit`.
+
+        any_length: take the first and the second token of names of any number of tokens, as the released program of
+            Yuan et al. (2023) does.
+        """
+        rows: Tensor | Sequence[Tensor]
+        rows, kept = first_and_second_rows(pipe, names) if any_length else name_rows(pipe, names)
         if len(kept) < 3:
-            raise BasisError(f"{len(kept)} of {len(names)} names are two tokens in this model: at least 3 are needed")
+            what = "known" if any_length else "two tokens"
+            raise BasisError(f"{len(kept)} of {len(names)} names are {what} in this model: at least 3 are needed")
         return cls.fit(
             rows,
             kept,
@@ -124,7 +140,7 @@ class CelebBasis:
     @classmethod
     def fit(
         cls,
-        rows: Tensor,
+        rows: Tensor | Sequence[Tensor],
         names: Sequence[str],
         n_components: int | None = None,
         *,
@@ -135,6 +151,7 @@ class CelebBasis:
     ) -> CelebBasis:
         """Make a basis of the embedding rows (n, 2, dim) of n names.
 
+        rows: may also be rows (n1, dim) and (n2, dim), as many as there are at either position.
         n_components: how many directions to keep at each position; None keeps the rank, at most 512.
         encoder_dims: how many columns each text encoder has; None for one encoder.
         fingerprint, model, word_marks: of the text encoders that the rows come from.
@@ -144,39 +161,41 @@ class CelebBasis:
         """
         if len(names) < 3:
             raise BasisError(f"{len(names)} names: at least 3 are needed")
-        if rows.ndim != 3 or rows.shape[:2] != (len(names), TOKENS):
-            raise BasisError(f"rows of shape {tuple(rows.shape)}: ({len(names)}, {TOKENS}, dim) is needed")
-        if wrong := [name for name, own in zip(names, rows, strict=True) if not own.isfinite().all()]:
-            raise BasisError(
-                f"{len(wrong)} names, such as {excerpt(wrong[0])}, have embeddings that are no finite numbers: leave "
-                "them out, or get the model again"
-            )
-        dims = tuple(encoder_dims or (rows.shape[-1],))
-        rows = rows.double()
-        spread = [part.var(dim=0).sum().item() for part in rows.split(dims, dim=-1)]
+        if isinstance(rows, Tensor):
+            if rows.ndim != 3 or rows.shape[:2] != (len(names), TOKENS):
+                raise BasisError(f"rows of shape {tuple(rows.shape)}: ({len(names)}, {TOKENS}, dim) is needed")
+            if wrong := [name for name, own in zip(names, rows, strict=True) if not own.isfinite().all()]:
+                raise BasisError(
+                    f"{len(wrong)} names, such as {excerpt(wrong[0])}, have embeddings that are no finite numbers: "
+                    "leave them out, or get the model again"
+                )
+            rows = rows.unbind(1)
+        if len(rows) != TOKENS or min(map(len, rows)) < 3 or not all(own.isfinite().all() for own in rows):
+            raise BasisError(f"{TOKENS} tables of 3 or more rows of finite numbers are needed, one for each position")
+        dims = tuple(encoder_dims or (rows[0].shape[-1],))
+        rows = [own.double() for own in rows]
+        variances = torch.stack([own.var(dim=0) for own in rows]).sum(dim=0)
+        spread = [float(part.sum()) for part in variances.split(dims, dim=-1)]
         scale = tuple((sum(spread) / len(spread) / s) ** 0.5 if s > 0 else 1.0 for s in spread)
-        rows = rows * _per_column(scale, dims)
-        mean = rows.mean(dim=0)
-        centred = (rows - mean).transpose(0, 1)  # (2, n, dim)
-        _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
-        ranks = [_rank(position, s) for position, s in zip(rows.transpose(0, 1), singular, strict=True)]
+        rows = [own * _per_column(scale, dims) for own in rows]
+        positions = [_principal_components(own) for own in rows]
+        ranks = [each.rank for each in positions]
         k = min(*ranks, MAX_COMPONENTS) if n_components is None else n_components
         if not 1 <= k <= min(ranks):
             raise BasisError(
                 f"n_components={n_components} must be between 1 and {min(ranks)}, the rank of these "
                 f"{len(names)} names (first tokens {ranks[0]}, last tokens {ranks[1]})"
             )
-        # Signs as in sklearn: the entry of largest magnitude is positive.
-        largest = directions.gather(-1, directions.abs().argmax(-1, keepdim=True))
-        components = (directions * largest.sign())[:, :k]
-        variance = singular**2 / (len(names) - 1)
-        coefficients = torch.einsum("jnd,jkd->jnk", centred, components)
+        radii = [
+            ((own - each.mean) @ each.components[:k].T).norm(dim=-1).median()
+            for own, each in zip(rows, positions, strict=True)
+        ]
         return cls(
-            mean=mean.float(),
-            components=components.float(),
-            explained_variance=variance[:, :k].float(),
-            explained_variance_ratio=(variance / variance.sum(-1, keepdim=True))[:, :k].float(),
-            median_radius=coefficients.norm(dim=-1).median(dim=-1).values.float(),
+            mean=torch.stack([each.mean for each in positions]).float(),
+            components=torch.stack([each.components[:k] for each in positions]).float(),
+            explained_variance=torch.stack([each.variance[:k] for each in positions]).float(),
+            explained_variance_ratio=torch.stack([(v / v.sum())[:k] for _, _, v, _ in positions]).float(),
+            median_radius=torch.stack(radii).float(),
             rank=tuple(ranks),
             encoder_dims=dims,
             encoder_scale=scale,
@@ -310,6 +329,24 @@ class CelebBasis:
 
 def _per_column(scale: Sequence[float], dims: Sequence[int]) -> Tensor:
     return torch.cat([torch.full((dim,), s) for s, dim in zip(scale, dims, strict=True)])
+
+
+class _Position(NamedTuple):
+    """The principal components of the rows at one token position, most variance first."""
+
+    mean: Tensor  # (dim,)
+    components: Tensor  # (n, dim), orthonormal
+    variance: Tensor  # (n,)
+    rank: int
+
+
+def _principal_components(rows: Tensor) -> _Position:
+    """Return the PCA of rows (n, dim)."""
+    mean = rows.mean(dim=0)
+    _, singular, directions = torch.linalg.svd(rows - mean, full_matrices=False)
+    # Signs as in sklearn: the entry of largest magnitude is positive.
+    largest = directions.gather(-1, directions.abs().argmax(-1, keepdim=True))
+    return _Position(mean, directions * largest.sign(), singular**2 / (len(rows) - 1), _rank(rows, singular))
 
 
 def _rank(rows: Tensor, singular: Tensor) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -140,9 +141,9 @@ class Model:
             return get_face_reader(self.pipe, self._given_reader)
         return self._given_reader
 
-    def get_judge(self, identities: Sequence[Identity], *, reader: str | None = None, clip: str | None = None) -> Judge:
-        """Return who measures pictures of these identities; see `evaluation.judge.get_judge`."""
-        return get_judge(self.pipe, identities, reader=reader, clip=clip)
+    def get_judge(self, identities: Sequence[Identity], **options: Any) -> Judge:
+        """Return who measures pictures of these identities; options are those of `evaluation.judge.get_judge`."""
+        return get_judge(self.pipe, identities, **options)
 
     def find_faces(self, photos: Photos, *, largest_face: bool = False, mixed: bool = False) -> list[Face]:
         """Find one person's face in each of their photos.
@@ -226,11 +227,20 @@ class Model:
             settings,
             method=method,
             instant_map=self.instant_map,
-            face_reader=self.face_reader if has_face_loss(self.pipe, method, settings) else None,
+            face_reader=self._fits_reader(method, settings),
         )
         num_milestones = settings.completed(method.name, self.card).num_milestones
         reader = self._milestones_reader(faces) if num_milestones else None
         return keep_best(self.pipe, steps, faces, reader, num_milestones) if reader and num_milestones else steps
+
+    def _fits_reader(self, method: Method, recipe: Recipe) -> FaceReader | None:
+        """Return the face reader if a fit needs it; reading training images is done without where there is none."""
+        if has_face_loss(self.pipe, method, recipe):
+            return self.face_reader
+        if method.reads_images:
+            with suppress(ModelError):
+                return self.face_reader
+        return None
 
     def _milestones_reader(self, people: Sequence[Sequence[Face]]) -> FaceReader | None:
         """Return who can compare pictures with these faces; where nobody can, the log says so."""

@@ -88,6 +88,10 @@ def test_the_miniature_is_a_folder_with_a_card():
     ("content", "says"),
     [
         ("[1]", "one JSON object"),
+        ('{"methods": [1]}', "methods must be an object"),
+        ('{"methods": {"paper": 1}}', "methods of paper must be an object"),
+        ('{"methods": {"paper": {"rate": 1}}}', "methods of paper has 'rate'"),
+        ('{"methods": {"paper": {"learning_rate": 1e9}}}', "learning_rate=1000000000.0 must be a number"),
         ("{", "is no model card"),
         ("[" * 100_000, "is no model card"),
         ('{"steps": 3}', "'steps' is no field"),

@@ -25,7 +25,7 @@ def short(monkeypatch):
 
     monkeypatch.setattr(check, "NAMES", 2)
     monkeypatch.setattr(check, "CELEBRITIES", 1)
-    monkeypatch.setitem(protocols.PROTOCOLS, "short", {"scene": protocols.PROMPTS[:1]})
+    monkeypatch.setitem(protocols.PROTOCOLS, "short", protocols.Protocol({"scene": protocols.PROMPTS[:1]}))
 
 
 def stages_of(page):

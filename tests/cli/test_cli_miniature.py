@@ -276,7 +276,7 @@ import sys
 from celeb_basis.evaluation import evaluate, protocols
 from functools import partialmethod
 from celeb_basis.miniature import demo
-evaluate.CELEBRITIES, protocols.PROTOCOLS["short"] = 1, {"scene": evaluate.PROMPTS[:1]}
+evaluate.CELEBRITIES, protocols.PROTOCOLS["short"] = 1, protocols.Protocol({"scene": evaluate.PROMPTS[:1]})
 demo.SCENES = {}
 demo.Model.fit = partialmethod(demo.Model.fit, max_train_steps=1)
 from celeb_basis.cli import main
@@ -285,6 +285,16 @@ sys.exit(main(sys.argv[1:]))
 """
     done = subprocess.run([sys.executable, "-c", code, command, *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
+
+
+def test_a_basis_of_names_of_any_length(tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("\n".join([*Model.load("miniature").basis.names[:9], "person", "a photo of a"]))
+    words = ["--names", tmp_path / "names.txt", "--n-components", 3, "-o", tmp_path / "any.safetensors"]
+    assert answer(capsys, "basis", *words)["names"] == 9
+    report = answer(capsys, "basis", "--any-length", *words)
+    assert report["names"] == 11 and not report["dropped"]
+    assert main(["basis", "--any-length", "--filter"]) == 2
+    assert "must be two tokens" in capsys.readouterr().err
 
 
 def test_a_basis_that_is_not_there_is_said_of_the_basis(tmp_path):

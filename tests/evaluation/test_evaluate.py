@@ -9,16 +9,18 @@ from conftest import NAMES, make_pipeline
 from photographs import photograph
 from PIL import Image
 
-from celeb_basis import CelebBasis, CelebBasisError, Identity, ModelError
+from celeb_basis import CelebBasis, CelebBasisError, Identity, ModelCard, ModelError
 from celeb_basis.cli import main
+from celeb_basis.cli.evaluate import PROTOCOL_NAMES
+from celeb_basis.errors import PhotoError
 from celeb_basis.evaluation import evaluate as module
 from celeb_basis.evaluation.clip import Clip
-from celeb_basis.evaluation.evaluate import Person, evaluate, evaluate_people
+from celeb_basis.evaluation.evaluate import Person, evaluate, evaluate_people, without_celebrities
 from celeb_basis.evaluation.image_cache import ImageCache, ImageRequest
 from celeb_basis.evaluation.judge import get_judge
 from celeb_basis.evaluation.people_table import read_people
 from celeb_basis.evaluation.plots import contact_sheet
-from celeb_basis.evaluation.protocols import PROTOCOLS
+from celeb_basis.evaluation.protocols import PROTOCOLS, Protocol
 from celeb_basis.faces.face import Face
 
 PROMPTS = {"plain": ("a photo of {}", "the face of {}"), "together": ("{} and {1}",)}
@@ -76,8 +78,8 @@ def test_people_are_measured_beside_the_names_of_the_basis(sd, sd_basis):
         Person(somebody(sd_basis, "<bo>", 2), [Image.new("RGB", (8, 8), "blue")]),
     ]
     report, measured = evaluate_people(
-        sd, people, judge=Colours(), basis=sd_basis, prompts=PROMPTS, seeds=2, celebrities=3, with_diversity=True,
-        image_cache=ImageCache(sd, num_inference_steps=2),
+        sd, people, judge=Colours(), basis=sd_basis, protocol=Protocol(PROMPTS), seeds=2, celebrities=3,
+        with_diversity=True, image_cache=ImageCache(sd, num_inference_steps=2),
     )  # fmt: skip
     assert report["n_images"] == 12 and [row["name"] for row in report["people"]] == ["<ada>", "<bo>"]
     assert report["celebrities"]["n_images"] == 18
@@ -105,8 +107,8 @@ def test_names_without_a_face_are_counted(sd, sd_basis):
     judge = Colours()
     judge.read = lambda images: [[judge._face(image)] * (1 if image.size == (8, 8) else 2) for image in images]
     report, _ = evaluate_people(
-        sd, [person], judge=judge, basis=sd_basis, prompts={"plain": ("a photo of {}",)}, seeds=1, celebrities=2,
-        image_cache=ImageCache(sd, num_inference_steps=1),
+        sd, [person], judge=judge, basis=sd_basis, protocol=Protocol({"plain": ("a photo of {}",)}), seeds=1,
+        celebrities=2, image_cache=ImageCache(sd, num_inference_steps=1),
     )  # fmt: skip
     assert report["celebrities_without_a_face"] == 2 and "celebrities" not in report
     assert report["detection"]["mean"] == 0
@@ -148,7 +150,7 @@ def test_what_cannot_be_measured_is_one_line(sd, sd_basis):
     for options, says in (
         ({"with_diversity": True, "seeds": 1}, "draw 2 or more of each"),
         ({"celebrities": 3}, "those of a basis"),
-        ({"prompts": PROTOCOLS["paper"]}, "whom a basis names"),
+        ({"protocol": PROTOCOLS["paper"]}, "whom a basis names"),
     ):
         with pytest.raises(ModelError, match=says):
             evaluate_people(sd, [person], judge=Colours(), **options)
@@ -203,9 +205,11 @@ def test_a_stable_diffusion_is_evaluated_end_to_end(
     sd_basis.save("basis.safetensors")
     somebody(sd_basis).save("ada.safetensors")
     somebody(sd_basis, "<bo>", 3).save("bo.safetensors")
+    somebody(sd_basis, "<star>", 4).save("star.safetensors")
     (tmp_path / "prompts.txt").write_text("a photo of {}\nthe face of {}\n")
     (tmp_path / "people.csv").write_text(
-        f"identity,photo\nada.safetensors,{hopper_file}\nbo.safetensors,{hopper_file}\n"
+        f"identity,photo,name\nada.safetensors,{hopper_file},\nbo.safetensors,{hopper_file},Bo\n"
+        f"star.safetensors,{hopper_file},{sd_basis.names[2]}\n"
     )
     common = ["--model", "sd", "--device", "cpu", "--basis", "basis.safetensors", "--clip", str(tiny_clip)]
     common += ["--prompts", "prompts.txt", "--steps", "1", "--celebrities", "1", "--json"]
@@ -222,7 +226,7 @@ def test_a_stable_diffusion_is_evaluated_end_to_end(
     assert Image.open(sheet).width > 500 and json.loads((tmp_path / "evaluation/report.json").read_text())
     both = answer("--people", "people.csv")
     assert [row["name"] for row in both["people"]] == ["<ada>", "<bo>"] and len(both["contact_sheets"]) == 2
-    assert both["people"][0]["prompt"] == one["prompt"]
+    assert both["people"][0]["prompt"] == one["prompt"] and both["left_out"] == [sd_basis.names[2]]
 
 
 @pytest.mark.parametrize(
@@ -277,19 +281,78 @@ def test_prompts_that_cannot_be_drawn_are_one_line(content, says, sd_basis, hopp
 def test_evaluating_takes_an_identity_and_a_photo(sd, sd_basis):
     report = evaluate(
         sd, somebody(sd_basis), Image.new("RGB", (8, 8), "red"), judge=Colours(), seeds=1,
-        prompts={"plain": ("a photo of {}",)}, image_cache=ImageCache(sd, num_inference_steps=1),
+        protocol=Protocol({"plain": ("a photo of {}",)}), image_cache=ImageCache(sd, num_inference_steps=1),
     )  # fmt: skip
     assert report["n_images"] == 1 and report["judge"] == "colours"
 
 
 def test_protocols_have_the_prompts_they_promise():
-    assert {kind: len(texts) for kind, texts in PROTOCOLS["stable-identity"].items()} == dict.fromkeys(
+    assert PROTOCOL_NAMES == tuple(PROTOCOLS)
+    counts = {name: {kind: len(texts) for kind, texts in PROTOCOLS[name].prompts.items()} for name in PROTOCOLS}
+    assert counts["stable-identity"] == dict.fromkeys(
         ("decoration", "action", "expression", "surroundings", "style"), 8
     )
-    assert len(PROTOCOLS["paper"]) == 4
-    everything = [text for kinds in PROTOCOLS.values() for texts in kinds.values() for text in texts]
-    assert all(text.count("{}") == 1 for text in everything)
-    assert len({text for texts in PROTOCOLS["stable-identity"].values() for text in texts}) == 40
+    assert counts["paper"]["expression"] == 6 and len(counts["paper"]) == 5
+    assert sum(counts["celeba-hq"].values()) == 20 and counts["celeba-hq"]["style"] == 5
+    for protocol in PROTOCOLS.values():
+        texts = [text for texts in protocol.prompts.values() for text in texts]
+        assert len(set(texts)) == len(texts) and all(text.count("{}") == 1 for text in texts)
+        assert set(protocol.negative_prompts) <= set(protocol.prompts)
+        assert bool(protocol.published) == bool(protocol.source) == bool(protocol.differs)
+
+
+def test_the_name_is_deleted_from_what_the_paper_scores():
+    paper = PROTOCOLS["paper"]
+    assert paper.scored("a sketch of {} person") == "a sketch of person"
+    assert paper.scored("{} person hugging {1} person in a park") == "person hugging another person in a park"
+    assert PROTOCOLS["short"].scored("a photo of {} and {1}") == "a photo of a person and another person"
+
+
+def test_the_papers_pictures_are_drawn_as_published(sd, sd_basis, monkeypatch):
+    """Guidance, sampler and negative prompts are the protocol's, unless the caller or the model's card has others."""
+    asked = []
+
+    def notes(pipe, texts, identities, **options):
+        asked.append((tuple(texts), options))
+        return [Image.new("RGB", (8, 8), "red")] * len(texts)
+
+    monkeypatch.setattr("celeb_basis.evaluation.image_cache.generate", notes)
+    person = Person(somebody(sd_basis), [Image.new("RGB", (8, 8), "red")])
+
+    def report(pipe, basis, **options):
+        asked.clear()
+        return evaluate_people(
+            pipe, [person], judge=Colours(), basis=basis, protocol=PROTOCOLS["paper"], seeds=1, celebrities=1,
+            image_cache=ImageCache(pipe, **options),
+        )[0]  # fmt: skip
+
+    found = report(sd, sd_basis)
+    how = found["drawn_with"]
+    assert (how["num_inference_steps"], how["guidance_scale"], how["scheduler"]) == (50, 10.0, "DDIMScheduler")
+    assert how["negative_prompts"] == PROTOCOLS["paper"].negative_prompts
+    of_styles = [options for texts, options in asked if any("sketch of <ada> person" in text for text in texts)]
+    assert [options["negative_prompt"] for options in of_styles] == [PROTOCOLS["paper"].negative_prompts["style"]]
+    texts = {text for texts, _ in asked for text in texts}
+    assert f"a pencil sketch of {sd_basis.names[0]}" in texts, "a celebrity's name stands alone"
+    assert found["any_face"]["mean"] == 1 and found["identity_where_found"]["mean"] == pytest.approx(
+        found["identity"]["mean"]
+    )
+    assert found["published"]["Celeb Basis"]["identity"] == 20.72 and found["published_differs"]
+    own = report(sd, sd_basis, guidance_scale=2.0, sampler="euler", negative_prompt="")["drawn_with"]
+    assert own == {"num_inference_steps": 50, "guidance_scale": 2.0, "scheduler": "EulerDiscreteScheduler"}
+    assert report(sd, sd_basis, negative_prompt="fog")["drawn_with"]["negative_prompts"]["style"] == "fog"
+    monkeypatch.setattr(sd, "card", ModelCard(num_inference_steps=7, guidance_scale=3.0), raising=False)
+    assert report(sd, sd_basis)["drawn_with"]["guidance_scale"] == 3.0
+    assert {options["negative_prompt"] for _, options in asked} == {None}
+
+
+def test_people_in_the_basis_are_left_out_and_named(sd_basis):
+    people = [Person(somebody(sd_basis), [], name) for name in ("Nobody Known", sd_basis.names[1].upper(), "")]
+    kept, left_out = without_celebrities(people, sd_basis.names)
+    assert kept == [people[0], people[2]] and left_out == [sd_basis.names[1].upper()]
+    assert without_celebrities(people, ()) == (people, [])
+    with pytest.raises(PhotoError, match="everybody is in the basis"):
+        without_celebrities(people[1:2], sd_basis.names)
 
 
 def test_the_sheet_holds_every_picture():

@@ -14,6 +14,7 @@ from celeb_basis.evaluation.face_verification import check_reader, people_in
 from celeb_basis.evaluation.judge import PhotoJudge
 from celeb_basis.evaluation.multiid_bench import copy_paste, evaluate_samples, pairs
 from celeb_basis.evaluation.people_table import read_people
+from celeb_basis.faces.face import Face
 from celeb_basis.faces.reader import PhotoReader
 
 
@@ -56,9 +57,46 @@ def test_pictures_of_another_program_are_scored(tmp_path):
     photograph("astronaut").save(sample / "ref_1.jpg")
     other = evaluate_samples(tmp_path, judge)
     assert other["sim_ref"]["mean"] < 0.91 and other["copy_paste"]["mean"] < -0.9
+    (sample / "meta.json").write_text(json.dumps({"prompt": "", "name": ["A Star"]}))
+    with pytest.raises(PhotoError, match="people of the basis"):
+        evaluate_samples(tmp_path, judge, celebrities=["a star"])
+    assert evaluate_samples(tmp_path, judge, celebrities=["Another Star"])["left_out"] == []
     (sample / "meta.json").write_text("{}")
     with pytest.raises(PhotoError, match=r"meta\.json must be"):
         evaluate_samples(tmp_path, judge)
+
+
+class Listed:
+    """A reader that knows the faces of each picture by its colour."""
+
+    name = "listed"
+
+    def __init__(self, faces):
+        self._faces = faces
+
+    def read(self, images):
+        return [self._faces[image.getpixel((0, 0))] for image in images]
+
+
+def test_blending_is_the_wrong_person_in_the_right_persons_place(tmp_path):
+    """Two people at right angles; in the picture the second one's face has moved towards the first one's."""
+    black, white, grey, red = ((v, v, v) for v in (0, 255, 128, 64))
+
+    def face(degrees):
+        return Face(Image.new("RGB", (8, 8)), (0, 0, 8, 8), unit(degrees), "listed")
+
+    faces = {black: [face(0), face(60)], white: [face(90), face(0)], grey: [face(0)], red: [face(90)]}
+    sample = tmp_path / "0001"
+    sample.mkdir()
+    (sample / "meta.json").write_text(json.dumps({"prompt": "two people"}))
+    for name, colour in (("out", black), ("ori", white), ("ref_1", grey), ("ref_2", red)):
+        Image.new("RGB", (8, 8), colour).save(sample / f"{name}.png")
+    report = evaluate_samples(tmp_path, PhotoJudge(Listed(faces), None))
+    assert report["blending"]["mean"] == pytest.approx((0.0 + 0.5) / 2, abs=1e-6)
+    assert report["sim_gt"]["mean"] == pytest.approx((1 + 3**0.5 / 2) / 2, abs=1e-6)
+    assert report["published"]["two people"]["WithAnyone"]["blending"] == 0.079
+    (sample / "ref_2.png").unlink()
+    assert "blending" not in evaluate_samples(tmp_path, PhotoJudge(Listed(faces), None))
 
 
 def test_a_table_of_people(tmp_path):

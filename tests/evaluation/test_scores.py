@@ -31,15 +31,16 @@ def test_a_certain_value_has_no_spread():
 
 
 def test_a_summary_counts_its_pictures():
-    scores = Scores(np.array([0.0, 1.0]), np.array([1.0, 1.0]), np.array([0.0, 1.0]))
+    scores = Scores(np.array([0.0, 1.0]), np.array([1.0, 1.0]), np.array([0.0, 1.0]), np.ones(2))
     summary = scores.summary()
     assert summary["n_images"] == 2
     assert summary["identity"]["mean"] == 0.5 and summary["prompt"]["interval"] == (1.0, 1.0)
 
 
 def test_what_is_not_measured_is_left_out():
-    assert "prompt" not in Scores(np.ones(2), np.full(2, np.nan), np.ones(2)).summary()
-    partly = Scores(np.ones((2, 2)), np.array([[0.2, np.nan], [0.4, 0.6]]), np.ones((2, 2))).summary()
+    assert "prompt" not in Scores(np.ones(2), np.full(2, np.nan), np.ones(2), np.ones(2)).summary()
+    ones = np.ones((2, 2))
+    partly = Scores(ones, np.array([[0.2, np.nan], [0.4, 0.6]]), ones, ones).summary()
     assert partly["prompt"]["mean"] == pytest.approx(0.4) and partly["prompt"]["interval"] == pytest.approx((0.2, 0.5))
 
 
@@ -49,6 +50,17 @@ def test_the_largest_face_counts_alone_and_the_likest_in_company():
     assert identity_scores(pictures, person).tolist() == pytest.approx([0.0, 0.0, 0.6])
     assert identity_scores(pictures, person, [1, 1, 1]).tolist() == pytest.approx([1.0, 0.0, 0.6])
     assert detected(pictures).tolist() == [0, 0, 1] and detected(pictures, [1, 0, 0]).tolist() == [1, 0, 1]
+
+
+def test_missing_faces_can_be_left_out_as_published():
+    """Three prompts of two pictures: one face missing, no face at all, and a mean that is not above 0."""
+    identity = np.array([0.5, 0.0, 0.0, 0.0, -0.3, 0.1])
+    faces = np.array([1.0, 0.0, 0.0, 0.0, 1.0, 1.0])
+    scores = Scores(identity, np.ones(6), faces, faces)
+    by_prompt = scores.identity_where_found(2)
+    assert by_prompt[0] == 0.5 and np.isnan(by_prompt[1:]).all()
+    summary = scores.summary()
+    assert summary["identity"]["mean"] == pytest.approx(0.05) and summary["any_face"]["mean"] == 0.5
 
 
 def test_diversity_of_hand_made_pictures():

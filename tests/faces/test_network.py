@@ -40,6 +40,7 @@ def test_sface_is_opencvs(reader, name):
         theirs = torch.from_numpy(reader._describe(photo, landmarks)).ravel()
         assert (ours - theirs).abs().max() < 1e-3 and theirs.abs().max() > 1
         assert reader.network.features(pixels_of(photo), [face.square])[0] @ face.feature > 0.99
+        assert reader.network.features(pixels_of(face.crop), [face.crop_square])[0] @ face.feature > 0.97
 
 
 @pytest.mark.parametrize("of", [fitting_reader, evaluation_reader])
@@ -49,6 +50,7 @@ def test_the_miniatures_recognisers_are_their_own(of, size):
     [face] = of().read([picture])[0]
     with torch.no_grad():
         assert of().network.features(pixels_of(picture), [face.square])[0] @ face.feature > 0.98
+        assert of().network.features(pixels_of(face.crop), [face.crop_square])[0] @ face.feature > 0.98
 
 
 def residual_network(path, width=8):

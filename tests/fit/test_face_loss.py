@@ -199,7 +199,7 @@ def test_who_cannot_have_it_is_told_in_one_line(model, faces):
 
 
 def test_no_prompt_of_it_is_one_of_evaluations():
-    evaluated = {text for protocol in PROTOCOLS.values() for texts in protocol.values() for text in texts}
+    evaluated = {text for protocol in PROTOCOLS.values() for texts in protocol.prompts.values() for text in texts}
     evaluated |= {re.sub(r"\{\d\}", "{}", text) for texts in COMPARED.values() for text in texts}
     drawn = {*SCENES, *cb.Model.load("miniature").card.scenes}
     assert not drawn & evaluated and len(drawn) >= 2 * 12 and len(drawn) < MAX_TEMPLATES

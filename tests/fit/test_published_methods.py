@@ -14,6 +14,7 @@ from torch.nn.functional import leaky_relu, mse_loss, normalize, pairwise_distan
 from celeb_basis import CelebBasis, IdentityError, ModelCard, Recipe
 from celeb_basis.backend.families import get_denoiser
 from celeb_basis.backend.text_encoders import name_rows
+from celeb_basis.faces.network import FaceNetwork, cut_squares
 from celeb_basis.fit.captions import PHRASES
 from celeb_basis.fit.data import Augmentation, face_weights, training_image
 from celeb_basis.fit.loop import fit_steps
@@ -38,7 +39,7 @@ class Drawn:
     timesteps: torch.Tensor
 
 
-def recorded_fit(pipe, basis, people, method, monkeypatch, **recipe):
+def recorded_fit(pipe, basis, people, method, monkeypatch, face_reader=None, **recipe):
     """Fit people, and return every step with what chance gave it."""
     denoiser, drawn = type(get_denoiser(pipe)), []
     encode, predict = denoiser.encode_prompts, denoiser.predict
@@ -58,11 +59,8 @@ def recorded_fit(pipe, basis, people, method, monkeypatch, **recipe):
     monkeypatch.setattr(denoiser, "encode_prompts", encode_prompts)
     monkeypatch.setattr(denoiser, "predict", spy)
     tokens = [f"<person{i}>" for i in range(len(people))]
-    steps = list(
-        fit_steps(
-            pipe, basis, people, tokens, Recipe(max_train_steps=STEPS, templates=CAPTIONS, **recipe), method=method
-        )
-    )
+    recipe = Recipe(max_train_steps=STEPS, templates=CAPTIONS, **recipe)
+    steps = list(fit_steps(pipe, basis, people, tokens, recipe, method=method, face_reader=face_reader))
     monkeypatch.undo()
     return steps, drawn
 
@@ -188,6 +186,134 @@ def whose(steps, drawn, people, basis, vectors_of, layer, optimizer, pipe):
         assert error < 2e-5, f"step {n}: no people explain where the layer went (off by {error})"
         found.append(pair)
     return found
+
+
+class Looks(nn.Module):
+    """A recogniser that is one linear layer on the pixels it sees."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.layer = nn.Linear(3 * size * size, 8)
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.randn(8, 3 * size * size, generator=torch.Generator().manual_seed(5)))
+
+    def forward(self, pixels):
+        return self.layer(pixels.flatten(1))
+
+
+class Reader:
+    name, read = "test", None
+
+    def __init__(self, size):
+        self.network = FaceNetwork(Looks(size), size)
+
+
+def test_the_paper_reads_the_face_of_every_image(sd1, basis, monkeypatch, caplog):
+    """The recogniser sees the crop as jittered and mirrored in each step; the face it was given does not matter."""
+    whole = (0.0, 0.0, 16.0, 0.0)
+    face, reader = replace(make_face(1), crop_square=whole), Reader(16)
+    caplog.set_level("INFO", "celeb_basis")
+    steps, drawn = recorded_fit(sd1, basis, [[face]], Paper(momentum=0.0), monkeypatch, seed=3, face_reader=reader)
+    assert steps[-1].provenance[0]["features"] == "of each image" and "training images" not in caplog.text
+    k = basis.n_components
+    start = Paper().start(context(sd1, basis, [[face]], seed=3)).free[0]
+    layer = nn.Linear(8, 2 * k)
+    with torch.no_grad():
+        layer.weight.copy_(start[:, :-1])
+        layer.bias.zero_()
+
+    def vectors_of(i_or_feature):
+        feature = face.feature if isinstance(i_or_feature, int) else i_or_feature
+        coefficients = normalize(leaky_relu(layer(feature), 0.2).view(2, k), dim=-1)
+        return basis.mean + torch.einsum("jk,jkd->jd", coefficients, basis.components)
+
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=5e-3 * 2, weight_decay=0.01)
+    seen = faces_of_a_fit(sd1, face, Paper, "paper", images=2, seed=3)
+    for n, (step, pixels) in enumerate(zip(drawn, seen, strict=True), start=1):
+        pixels = torch.stack(pixels)
+        assert not torch.equal(pixels[0], pixels[1])
+        features = normalize(reader.network.module(pixels * 2 - 1), dim=-1).detach()
+        [expected] = replay(sd1, [step], vectors_of, plain_error, optimizer, who=[features])
+        assert torch.allclose(steps[n].vectors[0], expected, atol=2e-5), f"step {n}"
+
+
+def test_where_no_network_reads_images_the_log_says_so(sd1, basis, monkeypatch, caplog):
+    caplog.set_level("INFO", "celeb_basis")
+    for face, reader, says in (
+        (make_face(1), None, "no face reader is at hand"),
+        (make_face(1), Reader(16), "does not say where in these faces it looked"),
+        (replace(make_face(1), face_reader="another"), Reader(16), "the photos were read by another, not by test"),
+    ):
+        caplog.clear()
+        steps, _ = recorded_fit(sd1, basis, [[face]], "paper", monkeypatch, face_reader=reader)
+        assert says in caplog.text and steps[-1].provenance[0]["features"] == "of the photograph"
+
+
+def test_a_mirrored_face_is_read_where_it_went():
+    """The square lies askew; what a recogniser sees of the mirrored crop is the mirror image of what it saw."""
+    square = (3.0, 1.0, 9.0, 2.0)
+    face = replace(make_face(1), crop_square=square)
+    plain = Augmentation(continuous=True, scales=(1.0,), colour=0.0)
+    images = [
+        training_image(
+            [face], size=16, vae_scale_factor=1, augmentation=plain, generator=torch.Generator().manual_seed(seed)
+        )
+        for seed in range(8)
+    ]
+    first = next(image for image in images if image.square == square)
+    other = next(image for image in images if image.square != square)
+    a, b = (cut_squares([image.face], [image.square], 8) for image in (first, other))
+    assert torch.allclose(a, b.flip(-1), atol=1e-5)
+
+
+def faces_of_a_fit(pipe, face, method, name, *, images, seed):
+    """Return the faces (3, side, side) in the images of each step of a fit, before they lie on black."""
+    g, denoiser, found = torch.Generator().manual_seed(seed), get_denoiser(pipe), []
+    torch.randint(2**53, (), generator=g)  # where timesteps would begin if they were spread evenly
+    for _ in range(STEPS):
+        seeds = torch.randint(2**62, (images,), generator=g).tolist()
+        torch.rand(images, generator=g)
+        torch.randint(len(CAPTIONS), (images,), generator=g)
+        made = [
+            training_image(
+                [face],
+                size=denoiser.resolution,
+                vae_scale_factor=denoiser.vae_scale_factor,
+                augmentation=replace(method.augmentation, scales=DEFAULTS[name].scales),
+                generator=torch.Generator().manual_seed(each),
+            )
+            for each in seeds
+        ]
+        found.append([image.face for image in made])
+        # Images of one step are encoded one at a time, as each has a caption of its own.
+        for image in made:
+            denoiser.encode(image.pixels[None], g)
+        for _ in made:
+            torch.randn(1, denoiser.in_channels, *made[0].weights.shape[1:], generator=g)
+    return found
+
+
+def test_the_papers_basis_is_of_the_first_and_second_rows_of_every_name(sd1):
+    """As the released program: a table of first and one of second tokens, whatever else follows in a name."""
+    names = [*NAMES, "ada", "photo of person", "beach face", "left person on", "a"]
+    own = CelebBasis.from_pipeline(sd1, names, any_length=True)
+    table = sd1.text_encoder.get_input_embeddings().weight.detach().double()
+    ids = [sd1.tokenizer(f" {name}", add_special_tokens=False).input_ids for name in names]
+    assert {len(each) for each in ids} >= {1, 2, 3}
+    for j in range(2):
+        rows = torch.stack([table[each[j]] for each in ids if len(each) > j])
+        mean = rows.mean(0)
+        _, singular, components = torch.linalg.svd(rows - mean)
+        assert torch.allclose(own.mean[j].double(), mean, atol=1e-7)
+        cosines = (own.components[j].double() @ components[: own.n_components].T).abs().diagonal()
+        distinct = singular[: own.n_components].diff().abs() > 1e-4 * singular[0]
+        assert (cosines[1:-1][distinct[:-1] & distinct[1:]] > 0.9999).all()
+        assert torch.allclose(own.explained_variance[j].double(), (singular**2)[: own.n_components] / (len(rows) - 1))
+    assert own.names == tuple(names)
+    steps = list(
+        fit_steps(sd1, own, [[make_face(1)]], ["<a>"], Recipe(max_train_steps=1, templates=CAPTIONS), method="paper")
+    )
+    assert steps[-1].vectors.isfinite().all()
 
 
 def test_the_papers_average_is_over_images(sd1, basis, monkeypatch):

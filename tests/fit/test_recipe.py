@@ -2,7 +2,7 @@
 
 import pytest
 
-from celeb_basis import IdentityError, Recipe
+from celeb_basis import IdentityError, ModelError, Recipe
 from celeb_basis.backend.card import ModelCard
 from celeb_basis.fit.recipe import (
     DEFAULTS,
@@ -47,6 +47,12 @@ def test_other_methods_keep_their_own_rate_and_steps(method):
     found = Recipe().completed(method, card)
     assert (found.learning_rate, found.num_milestones) == (DEFAULTS[method].learning_rate, 0)
     assert steps_from_mean(method, card) == DEFAULTS[method].max_train_steps
+    card = ModelCard(methods={method: {"max_train_steps": 9, "learning_rate": 0.3, "train_batch_size": 5}})
+    found = Recipe().completed(method, card)
+    assert (found.learning_rate, found.train_batch_size, steps_from_mean(method, card)) == (0.3, 5, 9)
+    assert Recipe().completed("celeb-basis", card).learning_rate == DEFAULTS["celeb-basis"].learning_rate
+    with pytest.raises(ModelError, match="there are celeb-basis, paper"):
+        Recipe().completed(method, ModelCard(methods={"papers": {}}))
 
 
 def test_a_card_holds_the_whole_recipe():

@@ -11,6 +11,7 @@ from PIL import Image
 from celeb_basis import CelebBasis, Identity, InstantMap, Model, Recipe, open_photo
 from celeb_basis.backend.card import ModelCard
 from celeb_basis.backend.load import load_pipeline
+from celeb_basis.evaluation.protocols import Protocol
 from celeb_basis.faces.face import find_person
 from celeb_basis.fleet import storage
 from celeb_basis.fleet.jobs import EvaluateJob, FitJob, GenerateJob
@@ -135,9 +136,9 @@ def test_fitted_people_are_drawn_and_measured(photos, model, tmp_path):
     assert found[0]["pictures"] == ["ada/a-photo-of-ada-3.png", "ada/a-photo-of-ada-4.png"]
     assert all((tmp_path / "pictures" / file).exists() for line in found[:2] for file in line["pictures"])
     assert "there is no such file" in found[2]["error"]
-    plain = {"plain": ["a photo of {}"]}
+    plain = Protocol({"plain": ("a photo of {}",)})
     judged = EvaluateJob(
-        MINIATURE, None, None, None, str(tmp_path), plain, 1, 0, 2, None, None, None, None, False
+        MINIATURE, None, None, None, str(tmp_path), plain, 1, 0, 2, None, None, None, None, None, False
     )  # fmt: skip
     found = lines(judged, model, [*fitted, missing])
     assert all(-1 <= line["figures"]["identity"] <= 1 and line["figures"]["n_images"] == 1 for line in found[:2])

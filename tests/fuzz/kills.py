@@ -28,6 +28,7 @@ from stops import improper
 
 from celeb_basis import CelebBasis, Identity
 from celeb_basis.cli import main
+from celeb_basis.evaluation.protocols import Protocol
 from celeb_basis.io import remove_abandoned
 from celeb_basis.miniature import demo
 
@@ -117,7 +118,7 @@ def _hasten() -> None:
     demo.CELEBRITIES = 1
     demo.Model.fit = partialmethod(demo.Model.fit, max_train_steps=2, num_train_images=8)
     demo.Model.generate = partialmethod(demo.Model.generate, num_inference_steps=1)
-    demo.Model.evaluate = partialmethod(demo.Model.evaluate, prompts={"scene": ("a photo of {}",)})
+    demo.Model.evaluate = partialmethod(demo.Model.evaluate, protocol=Protocol({"scene": ("a photo of {}",)}))
 
 
 def commands(folder: Path) -> dict[str, list[str]]:

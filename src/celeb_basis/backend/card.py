@@ -29,6 +29,7 @@ SHIPPED = {
     for name, world in (("miniature", "drawn"), ("portraits", "portraits"))
 }
 FILE = "celeb_basis.json"
+METHOD_FIELDS = ("max_train_steps", "learning_rate", "train_batch_size")  # that a card may hold of a method
 # Schedulers, as module:class.
 SAMPLERS = {
     "ddim": "diffusers:DDIMScheduler",
@@ -50,6 +51,8 @@ class ModelCard:
     scales: sizes of the face in a training picture, as shares of its side.
     max_train_steps, learning_rate, num_milestones: of a fit by the default method; the steps are those from the mean
         person, of which a fit from an instant map takes fewer.
+    methods: max_train_steps, learning_rate and train_batch_size of other methods, by their names, where the published
+        ones do not suit the model.
     face_loss: whether a fit goes on with the face loss.
     scenes: prompts in which the model draws the person for it, with {} for the name.
     portraits: prompts that show what the model knows of a name, with {} for the name.
@@ -69,6 +72,7 @@ class ModelCard:
     max_train_steps: int | None = None
     learning_rate: float | None = None
     num_milestones: int | None = None
+    methods: Mapping[str, Mapping[str, float]] | None = None
     face_loss: bool | None = None
     scenes: tuple[str, ...] | None = None
     portraits: tuple[str, ...] | None = None
@@ -101,13 +105,11 @@ class ModelCard:
             _is_list(scales) and all(_is_number(s) and MIN_FACE_SCALE <= s <= 1 for s in scales)
         ):
             raise ModelError(f"scales must be shares of the picture, from {MIN_FACE_SCALE} to 1")
-        for name, least, most in (("max_train_steps", 1, MAX_COUNT), ("num_milestones", 0, MAX_MILESTONES)):
-            count = getattr(self, name)
-            if count is not None and not (type(count) is int and least <= count <= most):
-                raise ModelError(f"{name}={count!r} must be a whole number from {least} to {most}")
-        rate = self.learning_rate
-        if rate is not None and not (_is_number(rate) and 0 < rate <= MAX_LEARNING_RATE):
-            raise ModelError(f"learning_rate={rate!r} must be a number above 0, up to {MAX_LEARNING_RATE}")
+        _check_fit({name: getattr(self, name) for name in ("max_train_steps", "learning_rate", "num_milestones")})
+        for method, values in ({} if self.methods is None else _mapping("methods", self.methods)).items():
+            if others := sorted(set(_mapping(f"methods of {method}", values)) - set(METHOD_FIELDS)):
+                raise ModelError(f"methods of {method} has {others[0]!r}: there are {', '.join(METHOD_FIELDS)}")
+            _check_fit(values)
         for name in ("face_reader", "judge"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
@@ -172,6 +174,28 @@ def _values(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             raise ValueError(f"there is no {folder / name}, which it names as {key}")
         values[key] = folder / name
     return values
+
+
+def _check_fit(values: Mapping[str, object]) -> None:
+    """Raise ModelError for settings of a fit that cannot be meant; None leaves the default."""
+    for name, least, most in (
+        ("max_train_steps", 1, MAX_COUNT),
+        ("train_batch_size", 1, MAX_COUNT),
+        ("num_milestones", 0, MAX_MILESTONES),
+    ):
+        count = values.get(name)
+        if count is not None and not (type(count) is int and least <= count <= most):
+            raise ModelError(f"{name}={count!r} must be a whole number from {least} to {most}")
+    rate = values.get("learning_rate")
+    if rate is not None and not (isinstance(rate, int | float) and _is_number(rate) and 0 < rate <= MAX_LEARNING_RATE):
+        raise ModelError(f"learning_rate={rate!r} must be a number above 0, up to {MAX_LEARNING_RATE}")
+
+
+def _mapping(name: str, value: object) -> Mapping[str, Any]:
+    """Return a value that must be an object of JSON. Raises ModelError for another one."""
+    if not isinstance(value, Mapping):
+        raise ModelError(f'{name} must be an object such as {{"paper": {{"max_train_steps": 200}}}}')
+    return value
 
 
 def _is_list(value: object) -> bool:

@@ -76,6 +76,34 @@ def name_rows(pipe: Pipeline, names: Sequence[str]) -> tuple[Tensor, list[str]]:
     return torch.cat(rows, dim=-1), list(kept.values())
 
 
+def first_and_second_rows(pipe: Pipeline, names: Sequence[str]) -> tuple[list[Tensor], list[str]]:
+    """Look up the embedding rows of the first token of every name, and of the second of every name that has one.
+
+    Returns rows (n1, dim) and (n2, dim), float32 on the CPU, dim concatenated over text encoders, and the n1 names.
+    Names with a token that the model does not know are left out.
+    """
+    names = [name for name in dict.fromkeys(names) if len(name) <= MAX_NAME_LENGTH]
+    parts = text_encoders(pipe)
+    with pipeline_lock(pipe):
+        ids = [_name_ids(tokenizer, names) for _, tokenizer, _ in parts]
+    unknown = [tokenizer.unk_token_id for _, tokenizer, _ in parts]
+    kept = [
+        i
+        for i, pieces in enumerate(zip(*ids, strict=True))
+        if all(piece and unk not in piece for piece, unk in zip(pieces, unknown, strict=True))
+    ]
+    rows = []
+    for position in range(TOKENS):
+        those = [i for i in kept if all(len(own[i]) > position for own in ids)]
+        found = []
+        for own, (_, _, encoder) in zip(ids, parts, strict=True):
+            with embedding_table(encoder) as table:
+                index = torch.tensor([own[i][position] for i in those], dtype=torch.long)
+                found.append(table[index.to(table.device)].float().cpu())
+        rows.append(torch.cat(found, dim=-1))
+    return rows, [names[i] for i in kept]
+
+
 def word_rows(pipe: Pipeline, word: str) -> Tensor:
     """Look up the embedding row (1, dim) of a word in a sentence, float32 on the CPU, over all text encoders.
 

@@ -60,6 +60,7 @@ def add_commands(commands: Any) -> None:
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter --minutes 20 -o sd15
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter --fleet -o sd15
         basis --from OWNER/REPOSITORY -o sd15
+        basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --any-length -o paper.safetensors
         basis --n-components 32 --json""",
         "Names that are not exactly two of the model's tokens are left out. With --filter the model draws every name "
         "twice in few steps, and again where that leaves a doubt. Names whose pictures do not show one and the same "
@@ -75,6 +76,11 @@ def add_commands(commands: Any) -> None:
         help="download a basis, with its instant map if it has one, instead of making it",
     )
     basis.add_argument("--names", type=Path, metavar="FILE", help="one name per line (default: the list that ships)")
+    basis.add_argument(
+        "--any-length",
+        action="store_true",
+        help="take the first two tokens of names of any length, as the paper's program does for its method",
+    )
     basis.add_argument(
         "--n-components", type=positive_int, metavar="K", help="components per token (default: the rank, up to 512)"
     )
@@ -167,7 +173,7 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
     model = load_model(args)
     pipe = model.pipe
     people = (listed or model.names)[: args.num_names]
-    dropped = unusable_names(pipe, people)
+    dropped = {} if args.any_length else unusable_names(pipe, people)
     people = [name for name in people if name not in dropped]
     unknown: dict[str, str] = {}
     instant_map: InstantMap | None = None
@@ -198,7 +204,9 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
             "pictures": int(faces.num_images.sum()),
         }
     else:
-        basis = CelebBasis.from_pipeline(pipe, people, args.n_components)
+        basis = CelebBasis.from_pipeline(pipe, people, args.n_components, any_length=args.any_length)
+        known = set(basis.names)
+        dropped |= {name: "a token the model does not know" for name in people if name not in known}
     files.save(basis, instant_map, recipe)
     dropped |= unknown
     reasons = list(dropped.values())
@@ -225,7 +233,7 @@ def _download(args: argparse.Namespace, files: Files) -> dict[str, Any]:
     from ..basis import CelebBasis
     from ..instant_map import InstantMap
 
-    for name in ("names", "n_components", "num_names", "filter", "spectrum"):
+    for name in ("names", "any_length", "n_components", "num_names", "filter", "spectrum"):
         if getattr(args, name):
             raise BasisError(f"--from takes a basis as it is: leave out --{name.replace('_', '-')}")
     with at_once():
@@ -257,6 +265,8 @@ def _check_filter_options(args: argparse.Namespace) -> None:
     given = [name for name in options if getattr(args, name) is not None]
     if given and not args.filter:
         raise BasisError(f"--{given[0].replace('_', '-')} is for --filter: add --filter, or leave it out")
+    if args.filter and args.any_length:
+        raise BasisError("names that are drawn must be two tokens: leave --any-length or --filter out")
     if args.filter and args.num_images == 1:
         raise BasisError("images of one name are compared: draw at least 2", argument="num_images")
 

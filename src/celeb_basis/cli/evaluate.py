@@ -26,8 +26,9 @@ from .signals import at_once
 
 if TYPE_CHECKING:
     from ..evaluation.evaluate import Measured, Person
+    from ..evaluation.protocols import Protocol
 
-PROTOCOL_NAMES = ("short", "paper", "stable-identity")
+PROTOCOL_NAMES = ("short", "paper", "stable-identity", "celeba-hq", "ffhq-100")
 SHEET_PICTURES = 80  # pictures on a contact sheet at most
 
 
@@ -43,14 +44,15 @@ def add_commands(commands: Any) -> None:
         evaluate --identity annika.safetensors --photo me.jpg --seeds 4 --diversity --json
         evaluate --identity annika.safetensors --photo me.jpg --model sd15 --basis sd15.safetensors
         evaluate --people people.csv --protocol stable-identity --model sd15 -o results
-        evaluate --multiid-bench outputs --clip none
+        evaluate --people people.csv --protocol paper --guidance 7.5 --negative-prompt "" --model sd15
+        evaluate --multiid-bench outputs --clip none --basis sd15.safetensors
         evaluate --reader-check my-photos""",
         "Likeness is the cosine of two faces in a network that the fit did not use. The pictures are kept: the same "
         "command continues where it was stopped, and draws nothing twice.",
     )
     what = evaluate.add_argument_group("what is measured (one of these)")
     what.add_argument("--identity", type=Path, metavar="FILE|NAME", help="a fitted person, with --photo")
-    what.add_argument("--people", type=Path, metavar="TABLE", help="many: a CSV file with the columns identity,photo")
+    what.add_argument("--people", type=Path, metavar="TABLE", help="many: a CSV file of identity,photo[,name]")
     what.add_argument(
         "--multiid-bench", type=Path, metavar="DIR", help="pictures of any program, in the folders of MultiID-Bench"
     )
@@ -66,7 +68,10 @@ def add_commands(commands: Any) -> None:
     )
     add_model(evaluate, default=None, described="that of the identities, or miniature")
     evaluate.add_argument(
-        "--basis", type=Path, metavar="FILE|DIR", help="whose names are drawn too (default: the model's)"
+        "--basis",
+        type=Path,
+        metavar="FILE|DIR",
+        help="whose names are drawn too; people of these names are left out (default: the model's)",
     )
     how = add_measuring(evaluate)
     how.add_argument(
@@ -83,18 +88,27 @@ def add_commands(commands: Any) -> None:
 def add_measuring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add which pictures are drawn to measure somebody, and who judges them; return their group."""
     how = parser.add_argument_group("how it is measured")
-    how.add_argument("--protocol", choices=PROTOCOL_NAMES, help="which prompts (default: short, ten of them)")
+    how.add_argument(
+        "--protocol", choices=PROTOCOL_NAMES, help="which prompts, drawn as published (default: short, ten of them)"
+    )
     how.add_argument("--prompts", type=Path, metavar="FILE", help="your own: one a line, {} where the name stands")
     how.add_argument("--seeds", type=positive_int, default=2, metavar="N", help="pictures per prompt (default: 2)")
     how.add_argument(
         "--seed", type=nonnegative_int, default=0, help="picture i of a prompt starts from seed + i (default: 0)"
     )
-    add_sampling(how)
+    add_sampling(how, "the protocol's, or the model's")
+    how.add_argument(
+        "--negative-prompt",
+        metavar="TEXT",
+        help='what pictures should not show (default: the protocol\'s; "" for none)',
+    )
     how.add_argument(
         "--judge", choices=FACE_READERS, help="face reader of photographs (default: dlib, or one that fitted nobody)"
     )
     how.add_argument(
-        "--clip", metavar="MODEL", help="folder or hub id of the CLIP for prompts (default: OpenAI's ViT-L/14), or none"
+        "--clip",
+        metavar="MODEL",
+        help="folder or hub id of the CLIP for prompts (default: the protocol's, or OpenAI's ViT-L/14), or none",
     )
     return how
 
@@ -136,49 +150,61 @@ def _check_readers(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure_bench(args: argparse.Namespace) -> dict[str, Any]:
+    from ..basis import CelebBasis
     from ..evaluation.clip import Clip
     from ..evaluation.judge import PhotoJudge
     from ..evaluation.multiid_bench import evaluate_samples
     from ..faces.reader import PhotoReader
 
+    celebrities = CelebBasis.load(args.basis).names if args.basis else ()
     with at_once():
         clip = None if args.clip == "none" else Clip.load(args.clip)
         judge = PhotoJudge(PhotoReader(args.judge or "dlib"), clip)
     with Progress(quiet=args.quiet) as progress:
-        return evaluate_samples(args.multiid_bench, judge, progress)
+        return evaluate_samples(args.multiid_bench, judge, progress, celebrities=celebrities)
 
 
 def _measure_people(args: argparse.Namespace) -> dict[str, Any]:
-    from ..evaluation.evaluate import evaluate_people
+    from ..evaluation.evaluate import evaluate_people, without_celebrities
     from ..evaluation.image_cache import ImageCache
     from ..model import model_of_identities, resolve_basis
 
     check_folder(args.out)
     people = _people(args)
-    prompts = prompts_of(args)
+    protocol = protocol_of(args)
     args.model = args.model or model_of_identities([person.identity for person in people])
     basis, _ = resolve_basis(args.model, args.basis)
     model = load_model(args, basis=basis)
+    people, left_out = without_celebrities(people, basis.names if basis else ())
     with at_once():
-        judge = model.get_judge([person.identity for person in people], reader=args.judge, clip=args.clip)
+        judge = model.get_judge(
+            [person.identity for person in people], reader=args.judge, clip=args.clip, default_clip=protocol.clip
+        )
     with Progress(quiet=args.quiet) as progress:
         report, measured = evaluate_people(
             model.pipe,
             people,
             judge=judge,
             basis=basis,
-            prompts=prompts,
+            protocol=protocol,
             seeds=args.seeds,
             seed=args.seed,
             celebrities=args.celebrities,
             with_diversity=args.diversity,
             image_cache=ImageCache(
-                model.pipe, args.num_inference_steps, args.guidance_scale, args.out / "pictures", args.sampler
+                model.pipe,
+                args.num_inference_steps,
+                args.guidance_scale,
+                args.out / "pictures",
+                args.sampler,
+                args.negative_prompt,
             ),
             largest_face=args.largest_face,
             progress=progress,
         )
     make_folder(args.out)
+    if left_out:
+        report["left_out"] = left_out
     report["pictures"] = str(args.out / "pictures")
     report["contact_sheets"] = _sheets(args, people, measured)
     report["file"] = _write(args.out / "report.json", report)
@@ -198,9 +224,9 @@ def _people(args: argparse.Namespace) -> list[Person]:
     return [Person(Identity.load(find_identity(args.identity)), photos)]
 
 
-def prompts_of(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:
-    """Return the prompts asked for, by kind."""
-    from ..evaluation.protocols import PROTOCOLS
+def protocol_of(args: argparse.Namespace) -> Protocol:
+    """Return the protocol asked for, or one of the user's prompts."""
+    from ..evaluation.protocols import PROTOCOLS, Protocol
 
     if args.prompts is None:
         return PROTOCOLS[args.protocol or PROTOCOL_NAMES[0]]
@@ -209,7 +235,7 @@ def prompts_of(args: argparse.Namespace) -> Mapping[str, Sequence[str]]:
     prompts = read_prompts(args.prompts)
     if any(prompt.count("{}") != 1 for prompt in prompts):
         raise PromptError(f"{args.prompts} must hold one prompt a line, with {{}} once where the name stands")
-    return {"yours": prompts}
+    return Protocol({"yours": tuple(prompts)})
 
 
 def _sheets(args: argparse.Namespace, people: Sequence[Person], measured: Sequence[Measured]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from .evaluate import add_measuring, prompts_of
+from .evaluate import add_measuring, protocol_of
 from .fit import add_fitting, method_and_recipe, resolve
 from .options import (
     Progress,
@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 SAY_EVERY = 60  # seconds, where no bar can be drawn
 ERRORS = 3  # in the report; all of them are in the manifest
-SCORES = ("identity", "prompt", "detection")
 
 
 def add_commands(commands: Any) -> None:
@@ -172,17 +171,19 @@ def evaluate_table(args: argparse.Namespace) -> dict[str, Any]:
     from .. import fleet
     from ..basis import CelebBasis
     from ..evaluation.scores import estimate
+    from ..fleet.jobs import FIGURES
 
     steps = fleet.evaluate(
         args.table,
         args.out,
         basis=CelebBasis.load(args.basis) if args.basis else None,
-        prompts=prompts_of(args),
+        protocol=protocol_of(args),
         seeds=args.seeds,
         seed=args.seed,
         num_inference_steps=args.num_inference_steps,
         guidance_scale=args.guidance_scale,
         sampler=args.sampler,
+        negative_prompt=args.negative_prompt,
         judge=args.judge,
         clip=args.clip,
         largest_face=args.largest_face,
@@ -194,7 +195,7 @@ def evaluate_table(args: argparse.Namespace) -> dict[str, Any]:
         with closing(steps):  # type: ignore[type-var]
             for step in steps:
                 for key, value in step.line.get("figures", {}).items():
-                    if key in SCORES and isinstance(value, int | float):
+                    if key in FIGURES and isinstance(value, int | float):
                         found.setdefault(key, []).append(value)
                 yield step
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,15 @@ from PIL import Image
 from torch import Tensor
 
 from ..backend.pipeline import Pipeline, model_card
+from ..backend.schedulers import drawn_with
 from ..basis import CelebBasis
-from ..errors import ModelError
+from ..errors import ModelError, PhotoError
 from ..faces.face import find_face
 from ..identity import Identity
 from .image_cache import ImageCache, ImageRequest
 from .judge import Judge, get_judge
-from .protocols import DEFAULT_PROTOCOL, PROMPTS, PROTOCOLS
-from .scores import Scores, detected, diversity, estimate, identity_scores, interval, prompt_scores, score
+from .protocols import DEFAULT_PROTOCOL, PROMPTS, PROTOCOLS, Protocol
+from .scores import Scores, detected, diversity, estimate, identity_scores, interval, prompt_scores, score, with_face
 
 __all__ = ["CELEBRITIES", "PROMPTS", "Person", "Scores", "evaluate", "evaluate_people", "interval", "score"]
 
@@ -32,10 +33,14 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """Somebody to measure: a fitted identity, and the photographs to compare its pictures with."""
+    """Somebody to measure: a fitted identity, and the photographs to compare its pictures with.
+
+    name: by which a model may know them, if it is known.
+    """
 
     identity: Identity
     photos: Sequence[Image.Image]
+    name: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,7 @@ class Measured:
 
     scores: Scores
     kinds: Sequence[str]
+    seeds: int
     prompts: Sequence[str]
     pictures: Sequence[Image.Image]
     impostor_similarity: (
@@ -53,7 +59,7 @@ class Measured:
 
     def summary(self) -> dict[str, Any]:
         """Return means and 95% intervals over pictures, of each kind too where there are several."""
-        found = self.scores.summary()
+        found = self._of_pictures(self.scores)
         if self.impostor_similarity is not None:
             found["impostor_similarity"] = estimate(self.impostor_similarity)
         if self.diversity is not None:
@@ -62,12 +68,18 @@ class Measured:
             found["identity_x_diversity"] = estimate(of_prompts * self.diversity)
         if len(set(self.kinds)) > 1:
             found["kinds"] = {
-                kind: Scores(
-                    *(values[[own == kind for own in self.kinds]] for values in vars(self.scores).values())
-                ).summary()
+                kind: self._of_pictures(
+                    Scores(*(values[[own == kind for own in self.kinds]] for values in vars(self.scores).values()))
+                )
                 for kind in dict.fromkeys(self.kinds)
             }
         return found
+
+    def _of_pictures(self, scores: Scores) -> dict[str, Any]:
+        """Return the means of some of the pictures, missing faces counted in both ways."""
+        where_found = scores.identity_where_found(self.seeds)
+        means = {} if np.isnan(where_found).all() else {"identity_where_found": estimate(where_found)}
+        return scores.summary() | means
 
 
 def evaluate(
@@ -95,7 +107,7 @@ def evaluate_people(
     *,
     judge: Judge | None = None,
     basis: CelebBasis | None = None,
-    prompts: Mapping[str, Sequence[str]] | None = None,
+    protocol: Protocol | None = None,
     seeds: int = 2,
     seed: int = 0,
     celebrities: int | None = None,
@@ -108,16 +120,16 @@ def evaluate_people(
 
     judge: by default the one of the model's card, or one of photographs that fitted none of them.
     basis: whose names are drawn beside them; by default the model's own.
-    prompts: kinds of prompts, as in PROTOCOLS, {} for the person and {1} for somebody else.
+    protocol: what is drawn, and how; by default ten prompts.
     seeds: pictures of each prompt, from the noise of `seed` on.
     celebrities: how many names of the basis are drawn, 10 by default where there is a basis.
     with_diversity: also measure how different pictures of one prompt are; takes 2 seeds or more.
 
     Raises ModelError where nobody can judge, PhotoError for a photograph without a face or with several.
     """
-    prompts = PROTOCOLS[DEFAULT_PROTOCOL] if prompts is None else prompts
+    protocol = protocol or PROTOCOLS[DEFAULT_PROTOCOL]
     if judge is None:
-        judge = get_judge(pipe, [each.identity for each in people])
+        judge = get_judge(pipe, [each.identity for each in people], default_clip=protocol.clip)
     if basis is None and (own := model_card(pipe).basis):
         basis = CelebBasis.load(own)
     if with_diversity and seeds < 2:
@@ -126,14 +138,15 @@ def evaluate_people(
         raise ModelError(
             "the names drawn for comparison are those of a basis: give one, or draw no celebrities", argument="basis"
         )
-    if basis is None and any("{1}" in text for texts in prompts.values() for text in texts):
+    if basis is None and protocol.has_company:
         raise ModelError(
             "this protocol draws people together with celebrities, whom a basis names: give one", argument="basis"
         )
     persons = [_reference(each, judge, largest_face) for each in people]
     names = _chosen(basis, CELEBRITIES if celebrities is None else celebrities)
     total = len(people) + len(names)
-    work = _Work(image_cache or ImageCache(pipe), judge, prompts, seeds, with_diversity, basis)
+    image_cache = (image_cache or ImageCache(pipe)).following(protocol)
+    work = _Work(image_cache, judge, protocol, seeds, with_diversity, basis)
 
     def report(done: int) -> None:
         if progress:
@@ -158,10 +171,24 @@ def evaluate_people(
         report(len(names) + 1 + i)
     result = measured[0].summary() if len(people) == 1 else _over_people(measured, people)
     if known:
-        result["celebrities"] = _stacked(known).summary()
+        result["celebrities"] = _together(known)
     if len(known) < len(names):
         result["celebrities_without_a_face"] = len(names) - len(known)
-    return result | {"judge": judge.reader.name, "prompt_measure": judge.measure}, measured
+    result |= {"judge": judge.reader.name, "prompt_measure": judge.measure, "drawn_with": work.drawn_with()}
+    return result | _beside(protocol, len(people)), measured
+
+
+def without_celebrities(people: Sequence[Person], names: Iterable[str]) -> tuple[list[Person], list[str]]:
+    """Return the people whom the names are not of, and the names of the others, whom the model knows already.
+
+    Raises PhotoError where nobody is left.
+    """
+    known = {name.casefold() for name in names}
+    others = [each for each in people if each.name.casefold() not in known]
+    left_out = sorted({each.name for each in people if each.name.casefold() in known})
+    if people and not others:
+        raise PhotoError(f"everybody is in the basis ({', '.join(left_out[:3])}): measure people whom it does not name")
+    return others, left_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +197,7 @@ class _Work:
 
     image_cache: ImageCache
     judge: Judge
-    prompts: Mapping[str, Sequence[str]]
+    protocol: Protocol
     seeds: int
     with_diversity: bool
     basis: CelebBasis | None
@@ -185,19 +212,29 @@ class _Work:
         impostor_similarity: Sequence[Tensor],
     ) -> Measured:
         """Draw a person, called `name` in prompts, in the protocol, and score the pictures against a feature (d,)."""
-        rows = [(kind, text) for kind, texts in self.prompts.items() for text in texts for _ in range(self.seeds)]
+        prompts = self.protocol.prompts
+        rows = [(kind, text) for kind, texts in prompts.items() for text in texts for _ in range(self.seeds)]
         company, drawn = self._company(name)
+        negative = self.image_cache.negative_prompts(self.protocol)
+        # A celebrity is called by the name alone, as in the captions that the model learnt it from.
+        person = "{}" if identities else "{} person"
         wanted = [
-            ImageRequest(text.replace("{}", name).replace("{1}", company.get(kind, "")), seed + i % self.seeds)
+            ImageRequest(
+                text.replace(person, name).replace("{}", name).replace("{1}", company.get(kind, "")),
+                seed + i % self.seeds,
+                negative[kind],
+            )
             for i, (kind, text) in enumerate(rows)
         ]
         pictures = self.image_cache.draw(wanted, [*identities, *drawn])
         others = [text.count("{1}") for _, text in rows]
         faces = self.judge.reader.read(pictures)
-        # What is scored is what the prompt asks for beside the name, which would favour people whom a CLIP knows.
-        asked = [text.replace("{}", "a person").replace("{1}", "another person") for _, text in rows]
+        asked = [self.protocol.scored(text) for _, text in rows]
         scores = Scores(
-            identity_scores(faces, feature, others), prompt_scores(pictures, asked, self.judge), detected(faces, others)
+            identity_scores(faces, feature, others),
+            prompt_scores(pictures, asked, self.judge),
+            detected(faces, others),
+            with_face(faces),
         )
         mean = (
             np.mean([identity_scores(faces, other, others) for other in impostor_similarity], axis=0)
@@ -206,7 +243,18 @@ class _Work:
         )
         kinds = [kind for kind, _ in rows]
         return Measured(
-            scores, kinds, asked, pictures, mean, self._diversity(pictures) if self.with_diversity else None
+            scores, kinds, self.seeds, asked, pictures, mean, self._diversity(pictures) if self.with_diversity else None
+        )
+
+    def drawn_with(self) -> dict[str, Any]:
+        """Return how the pictures are drawn, for the report."""
+        cache = self.image_cache
+        steps, guidance, scheduler = drawn_with(
+            cache.pipe, cache.num_inference_steps, cache.guidance_scale, cache.sampler
+        )
+        negative = {kind: text for kind, text in cache.negative_prompts(self.protocol).items() if text}
+        return {"num_inference_steps": steps, "guidance_scale": guidance, "scheduler": scheduler} | (
+            {"negative_prompts": negative} if negative else {}
         )
 
     def portrait(self, name: str) -> Tensor | None:
@@ -224,11 +272,11 @@ class _Work:
 
     def _company(self, name: str) -> tuple[dict[str, str], list[Identity]]:
         """Return who stands where a prompt says {1}, by kind of prompt, and the identities that are needed for it."""
-        if self.basis is None or not any("{1}" in text for texts in self.prompts.values() for text in texts):
+        if self.basis is None or not self.protocol.has_company:
             return {}, []
         celebrity = next(each for each in self.basis.names[len(self.basis.names) // 2 :] if each != name)
         other = Identity.sample(self.basis, FICTION, torch.Generator().manual_seed(0))
-        return {kind: FICTION if kind == NEW else celebrity for kind in self.prompts}, [other]
+        return {kind: FICTION if kind == NEW else celebrity for kind in self.protocol.prompts}, [other]
 
     def _diversity(self, pictures: Sequence[Image.Image]) -> NDArray[np.float64]:
         features = self.judge.features(pictures)
@@ -260,15 +308,30 @@ def _stacked(people: Sequence[Measured]) -> Scores:
 
 def _over_people(measured: Sequence[Measured], people: Sequence[Person]) -> dict[str, Any]:
     """Return the means of all people, with intervals over people, and a row for each."""
-    found = _stacked(measured).summary()
-    impostor_similarity = [each.impostor_similarity.mean() for each in measured if each.impostor_similarity is not None]
-    if impostor_similarity:
-        found["impostor_similarity"] = estimate(np.array(impostor_similarity))
     rows = [
         {"name": person.identity.placeholder_token} | own.summary()
         for person, own in zip(people, measured, strict=True)
     ]
-    for key in ("diversity", "identity_x_diversity"):
-        if all(key in row for row in rows):
-            found[key] = estimate(np.array([row[key]["mean"] for row in rows]))
-    return found | {"people": rows}
+    return _together(measured) | {"people": rows}
+
+
+def _together(measured: Sequence[Measured]) -> dict[str, Any]:
+    """Return the means of several people, with intervals over people."""
+    found, each = _stacked(measured).summary(), [own.summary() for own in measured]
+    for key in ("identity_where_found", "impostor_similarity", "diversity", "identity_x_diversity"):
+        if means := [own[key]["mean"] for own in each if key in own]:
+            found[key] = estimate(np.array(means))
+    return found
+
+
+def _beside(protocol: Protocol, people: int) -> dict[str, Any]:
+    """Return the published figures that a protocol's stand beside, for the report."""
+    if not protocol.published:
+        return {}
+    of = f"{people} of the published {protocol.people}" if protocol.people else str(people)
+    return {
+        "published": {name: dict(row) for name, row in protocol.published.items()},
+        "published_by": protocol.source,
+        "published_differs": list(protocol.differs),
+        "measured_people": of,
+    }

@@ -108,12 +108,18 @@ class CheckedJudge:
 
 
 def get_judge(
-    pipe: Pipeline, identities: Sequence[Identity], *, reader: str | None = None, clip: str | None = None
+    pipe: Pipeline,
+    identities: Sequence[Identity],
+    *,
+    reader: str | None = None,
+    clip: str | None = None,
+    default_clip: str | None = None,
 ) -> Judge:
     """Return the judge that the model's card names, or one of photographs whose face reader fitted nobody here.
 
     reader: one of RECOGNISERS; by default the first that is independent and can be had of dlib, AuraFace and SFace.
-    clip: hub id or folder of the CLIP for prompts; "none" leaves them unmeasured.
+    clip: hub id or folder of the CLIP for prompts; "none" leaves them unmeasured. default_clip: where none is named and
+        the model brings no judge, instead of OpenAI's ViT-L/14.
 
     Raises ModelError where the reader fitted somebody, or none can be had.
     """
@@ -125,7 +131,9 @@ def get_judge(
             raise ModelError(f"{model_name(pipe)} brings its own judge: leave out {reader or clip}", argument=argument)
         judge: Judge = CheckedJudge(load_plugin("judges", own, JUDGE), own)
     else:
-        judge = PhotoJudge(_independent(fitted_with, reader), None if clip == "none" else Clip.load(clip))
+        judge = PhotoJudge(
+            _independent(fitted_with, reader), None if clip == "none" else Clip.load(clip or default_clip)
+        )
     for token, name in fitted_with.items():
         if _family(name) == _family(judge.reader.name):
             raise ModelError(

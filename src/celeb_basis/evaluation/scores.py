@@ -14,6 +14,8 @@ from torch import Tensor
 from ..faces.face import Face
 from .judge import Judge
 
+LEAST_COSINE = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -21,17 +23,29 @@ class Scores:
 
     identity: cosine of the picture's largest face with the person, 0 where no face is found.
     prompt: how far the picture shows what the prompt asks for, in the judge's own measure; NaN where it cannot tell.
-    detection: 1 where exactly one face is found.
+    detection: 1 where as many faces are found as the prompt asks for.
+    any_face: 1 where a face is found at all.
     """
 
     identity: NDArray[np.float64]
     prompt: NDArray[np.float64]
     detection: NDArray[np.float64]
+    any_face: NDArray[np.float64]
 
     def summary(self) -> dict[str, Any]:
         """Return mean and 95% interval of each, over people where there are several, and the number of pictures."""
         means = {name: estimate(values) for name, values in vars(self).items() if not np.isnan(values).all()}
         return means | {"n_images": int(self.identity.size)}
+
+    def identity_where_found(self, seeds: int) -> NDArray[np.float64]:
+        """Return each prompt's mean identity `(prompts,)` over its pictures with a face; NaN where it does not count.
+
+        These must be scores of one person, `seeds` pictures of a prompt in a row. As the released program of Yuan et
+        al. (2023) counts, pictures without a face are left out, and so are prompts whose mean is not above 1e-6.
+        """
+        found, cosines = (x.reshape(-1, seeds) for x in (self.any_face, self.identity))
+        means = (found * cosines).sum(1) / found.sum(1).clip(min=1)
+        return np.where(means > LEAST_COSINE, means, np.nan)
 
 
 def estimate(values: NDArray[np.float64]) -> dict[str, Any]:
@@ -51,7 +65,7 @@ def score(images: Sequence[Image.Image], prompts: Sequence[str], people: Tensor,
     """Score pictures of one person each against the judge's own features `people (n, d)` and their prompts."""
     faces = judge.reader.read(images)
     identity = [identity_scores([found], person)[0] for found, person in zip(faces, people, strict=True)]
-    return Scores(np.array(identity), prompt_scores(images, prompts, judge), detected(faces))
+    return Scores(np.array(identity), prompt_scores(images, prompts, judge), detected(faces), with_face(faces))
 
 
 def identity_scores(
@@ -70,6 +84,11 @@ def identity_scores(
 def detected(faces: Sequence[Sequence[Face]], company: Sequence[int] | None = None) -> NDArray[np.float64]:
     """Return 1 for each image with exactly as many faces as its prompt asks for, else 0, (images,)."""
     return np.array([float(len(found) == 1 + n) for found, n in zip(faces, company or [0] * len(faces), strict=True)])
+
+
+def with_face(faces: Sequence[Sequence[Face]]) -> NDArray[np.float64]:
+    """Return 1 for each image with a face in it, else 0, (images,)."""
+    return np.array([float(len(found) > 0) for found in faces])
 
 
 def prompt_scores(images: Sequence[Image.Image], prompts: Sequence[str], judge: Judge) -> NDArray[np.float64]:

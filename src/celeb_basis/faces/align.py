@@ -65,6 +65,15 @@ def alignment(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([corner.real, corner.imag]), np.array([across.real, across.imag])
 
 
+def aligned_in_crop(landmarks: np.ndarray, size: int = 512) -> tuple[float, float, float, float]:
+    """Return where the square of `align_arcface` lies in what `align_ffhq` cuts out, as a `Square` in its pixels."""
+    (corner, across), (x, right) = (
+        [each @ (1, 1j) for each in part] for part in (frame(landmarks), alignment(landmarks))
+    )
+    top_left, top = (x - corner) / across * size, right / across * size
+    return (float(top_left.real), float(top_left.imag), float(top.real), float(top.imag))
+
+
 def cut_square(
     photo: Image.Image, corner: Any, across: Any, size: int, outside: tuple[int, int, int] = GREY
 ) -> Image.Image:

@@ -33,6 +33,7 @@ class Face:
     weight: what it counts among several of one person, above 0 and at most 1.
     inside: which part of the crop lies in the photograph: white, in mode L; None for all of it.
     square: what of the photograph the recogniser saw; None where the reader does not say.
+    crop_square: the same in pixels of the crop.
     """
 
     crop: Image.Image
@@ -43,6 +44,7 @@ class Face:
     weight: float = 1.0
     inside: Image.Image | None = None
     square: Square | None = None
+    crop_square: Square | None = None
 
 
 class FaceReader(Protocol):
@@ -50,7 +52,7 @@ class FaceReader(Protocol):
 
     A reader may say in an attribute `hint` what photos it can read, for the message where it finds nobody, and in
     `same_person` from which cosine on two faces are one person's. The loss on faces needs its `network`, a
-    `FaceNetwork`, and the `square` of each face.
+    `FaceNetwork`, and the `square` of each face; methods that read each training image need their `crop_square`.
     """
 
     name: str

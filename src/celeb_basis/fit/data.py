@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +13,13 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from ..backend.denoiser import Denoiser
-from ..errors import IdentityError
-from ..faces.face import Face
+from ..errors import IdentityError, ModelError
+from ..faces.face import Face, FaceReader, Square
+from ..faces.network import FaceNetwork
+from ..notation import excerpt
 from .recipe import SCALES
+
+logger = logging.getLogger(__name__)
 
 HAIR_WEIGHT = 0.1  # of the head around a face in the loss, where the face counts 1
 
@@ -51,11 +56,35 @@ class TrainingImage:
     pixels: (3, size, size) in -1..1.
     box: what the face covers: top, left, height, width in pixels.
     weights: of each latent in a loss on faces, (1, size / vae_scale_factor, size / vae_scale_factor).
+    face: the changed crop that lies on the black, (3, side, side) in 0..1.
+    square: what of it a recogniser is to see; None where the reader of the face did not say.
     """
 
     pixels: Tensor
     box: tuple[int, int, int, int]
     weights: Tensor
+    face: Tensor
+    square: Square | None
+
+
+def image_network(reader: FaceReader | None, people: Sequence[Sequence[Face]]) -> FaceNetwork | None:
+    """Return the network that is to describe the faces of training images; where there is none, the log says why."""
+    faces = [face for own in people for face in own]
+    network = None
+    try:
+        network = getattr(reader, "network", None)
+        why = f"{reader.name} has no network of torch" if reader else "no face reader is at hand"
+    except ModelError as error:
+        why = error.message
+    if reader and isinstance(network, FaceNetwork):
+        if others := sorted({face.face_reader for face in faces} - {reader.name}):
+            why = f"the photos were read by {excerpt(', '.join(others))}, not by {reader.name}"
+        elif not all(face.crop_square for face in faces):
+            why = f"{reader.name} does not say where in these faces it looked"
+        else:
+            return network
+    logger.info(f"training images count with the face feature of the photograph, not with their own: {why}")
+    return None
 
 
 class TrainingImages:
@@ -66,6 +95,7 @@ class TrainingImages:
     resolution: side of the images in pixels. Raises IdentityError unless it fits the denoiser.
     num_train_images: how many there are; None makes a new one whenever one is asked for, and takes a sample of the
         autoencoder's posterior instead of its mode.
+    network: describes the face of each image, before it is pasted on black.
     """
 
     def __init__(
@@ -77,6 +107,7 @@ class TrainingImages:
         augmentation: Augmentation,
         num_train_images: int | None,
         generator: torch.Generator,
+        network: FaceNetwork | None = None,
     ) -> None:
         if resolution % denoiser.size_multiple:
             raise IdentityError(
@@ -84,10 +115,11 @@ class TrainingImages:
                 argument="resolution",
             )
         self._denoiser, self._faces, self._resolution, self._augmentation = denoiser, faces, resolution, augmentation
-        self._generator, self._fresh = generator, num_train_images is None
+        self._generator, self._fresh, self._network = generator, num_train_images is None, network
         self._seeds = torch.randint(2**62, (num_train_images or 0,), generator=generator).tolist()
         self._latents: dict[int, Tensor] = {}
         self._weights: dict[int, Tensor] = {}
+        self._features: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._seeds)
@@ -96,8 +128,8 @@ class TrainingImages:
         """Return the numbers of n images taken at random, (n,)."""
         if not self._fresh:
             return torch.randint(len(self), (n,), generator=self._generator)
-        self._latents.clear()
-        self._weights.clear()
+        for made in (self._latents, self._weights, self._features):
+            made.clear()
         self._seeds = torch.randint(2**62, (n,), generator=self._generator).tolist()
         return torch.arange(n)
 
@@ -111,11 +143,17 @@ class TrainingImages:
             )
             self._latents |= zip(new, encoded, strict=True)
             self._weights |= zip(new, (image.weights for image in images), strict=True)
+            if self._network is not None:
+                self._features |= zip(new, _described(images, self._network), strict=True)
         return torch.stack([self._latents[i] for i in wanted])
 
     def face_weights(self, index: Tensor) -> Tensor:
         """Return the weights of the latents in a loss on faces, (n, 1, h, w), for images that were made before."""
         return torch.stack([self._weights[i] for i in index.tolist()])
+
+    def features(self, index: Tensor) -> Tensor | None:
+        """Return the features (n, d) of the faces in images that were made before, if a network describes them."""
+        return None if self._network is None else torch.stack([self._features[i] for i in index.tolist()])
 
     def _make(self, i: int) -> TrainingImage:
         return training_image(
@@ -125,6 +163,13 @@ class TrainingImages:
             augmentation=self._augmentation,
             generator=torch.Generator().manual_seed(self._seeds[i]),
         )
+
+
+@torch.no_grad()
+def _described(images: Sequence[TrainingImage], network: FaceNetwork) -> Tensor:
+    """Return the features (n, d) of the faces in some images, each as bright, coloured and mirrored as it is there."""
+    squares = [image.square for image in images if image.square is not None]
+    return network.features([image.face * 2 - 1 for image in images], squares).float().cpu()
 
 
 def training_image(
@@ -143,8 +188,13 @@ def training_image(
     face = _jitter(_to_tensor(chosen.crop), augmentation, generator)
     # What lies outside the photograph is grey, and not the person's.
     inside = torch.ones_like(face[:1]) if chosen.inside is None else _to_tensor(chosen.inside)[:1]
+    square = chosen.crop_square
     if _pick(2, generator):
         face, inside = face.flip(-1), inside.flip(-1)
+        if square is not None:
+            x, y, right, down = square
+            square = (face.shape[-1] - x - right, y + down, right, -down)
+    whole_face = face
     place = _anywhere if augmentation.continuous else _on_grid
     box = top, left, height, width = place(augmentation, size, unit, generator)
     whole = face.shape[-1]
@@ -160,7 +210,7 @@ def training_image(
     tall, wide = height * whole / part, width * whole / part
     head = (top - down * height / part, left - across * width / part, tall, wide)
     weights = face_weights(size // unit, *(length / unit for length in head)) * avg_pool2d(covered, unit)
-    return TrainingImage(pixels, box, weights)
+    return TrainingImage(pixels, box, weights, whole_face, square)
 
 
 def _on_grid(augmentation: Augmentation, size: int, unit: int, generator: torch.Generator) -> tuple[int, int, int, int]:

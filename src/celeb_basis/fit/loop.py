@@ -21,11 +21,12 @@ from ..backend.text_encoders import TOKENS, check_placeholder, placeholders
 from ..basis import CelebBasis
 from ..errors import IdentityError, ModelError
 from ..faces.face import Face, FaceReader
+from ..faces.network import FaceNetwork
 from ..identity import Identity
 from ..instant_map import InstantMap
 from ..limits import MAX_RADII
 from .captions import SCENES
-from .data import TrainingImages
+from .data import TrainingImages, image_network
 from .face_loss import GRADIENT_SCALE, FaceLoss, check_reader, minimize_face_loss
 from .methods import Method, get_method
 from .methods.method import FitContext, Parametrization
@@ -88,7 +89,7 @@ def fit_steps(
     method: "celeb-basis", "paper", "textual-inversion", "cross-initialization" or "stable-identity", each with its
     own defaults, or one of these classes with others.
     instant_map: where "celeb-basis" starts if it is given.
-    face_reader: who described the faces, for the face loss.
+    face_reader: who described the faces, for the face loss and for methods that read each training image.
     """
     return locked_steps(pipe, _steps(pipe, basis, people, placeholder_tokens, recipe, method, instant_map, face_reader))
 
@@ -133,6 +134,7 @@ def _steps(
     face_steps = min(steps, FaceLoss.max_train_steps) if has_face_loss(pipe, method, recipe) else 0
     if face_steps:
         check_reader(face_reader, people)
+    network = image_network(face_reader, people) if method.reads_images else None
     generators = [torch.Generator().manual_seed(recipe.seed) for _ in people]
     context = FitContext(pipe, basis, people, generators, templates, instant_map)
     parametrization = method.start(context)
@@ -146,6 +148,7 @@ def _steps(
         "train_batch_size": str(batch_size),
         **({"num_train_images": str(recipe.num_train_images)} if recipe.num_train_images else {}),
         "face_loss_steps": str(face_steps),
+        **({"features": "of each image" if network else "of the photograph"} if method.reads_images else {}),
         "seed": str(recipe.seed),
         **{name: str(value) for name, value in method.settings(instant_map).items()},
     }
@@ -178,7 +181,9 @@ def _steps(
     if steps == 0:
         return
     check_trainable(pipe)
-    images = [person_images(denoiser, faces, method, recipe, g) for faces, g in zip(people, generators, strict=True)]
+    images = [
+        person_images(denoiser, faces, method, recipe, g, network) for faces, g in zip(people, generators, strict=True)
+    ]
 
     def denoised(step: int) -> float:
         return share(step, steps / whole)
@@ -273,7 +278,12 @@ def _warn_if_far(reached: FitStep) -> None:
 
 
 def person_images(
-    denoiser: Denoiser, faces: Sequence[Face], method: Method, recipe: Recipe, generator: torch.Generator
+    denoiser: Denoiser,
+    faces: Sequence[Face],
+    method: Method,
+    recipe: Recipe,
+    generator: torch.Generator,
+    network: FaceNetwork | None = None,
 ) -> TrainingImages:
     """Return a person's training images, by a completed recipe; better photos are used for more of them."""
     least = min(face.weight for face in faces)
@@ -284,6 +294,7 @@ def person_images(
         augmentation=replace(method.augmentation, scales=recipe.scales or method.augmentation.scales),
         num_train_images=recipe.num_train_images,
         generator=generator,
+        network=network,
     )
 
 
@@ -348,9 +359,16 @@ def optimize(
     scale = GRADIENT_SCALE if half else 1.0
     everybody = torch.arange(len(images))
 
-    def named(who: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the people's averaged numbers, and their vectors under the tokens <0>, <1>, ..."""
-        averaged = parametrization.averaged(free, who)
+    def named(who: Tensor, seen: Sequence[Tensor | None] = ()) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the people's averaged numbers, and their vectors under the tokens <0>, <1>, ...
+
+        seen: features of their images, where each is read.
+        """
+        read = [each for each in seen if each is not None]
+        if read and parametrization.of_images is not None:
+            averaged = parametrization.of_images(free, torch.cat(read))
+        else:
+            averaged = parametrization.averaged(free, who)
         vectors = parametrization.vectors(averaged)
         return averaged, {f"<{i}>": own for i, own in enumerate(vectors)}
 
@@ -373,7 +391,10 @@ def optimize(
                     _stacked, [partial(images[task.person].face_weights, task.index) for task in group]
                 )
                 with torch.enable_grad(), frozen(weights):
-                    averaged, people = named(torch.tensor([task.person for task in group]))
+                    averaged, people = named(
+                        torch.tensor([task.person for task in group]),
+                        [images[task.person].features(task.index) for task in group],
+                    )
                     with placeholders(pipe, people):
                         captions = [
                             task.caption.replace("{}", token) for task, token in zip(group, people, strict=True)

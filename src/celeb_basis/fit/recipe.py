@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ..backend.card import ModelCard
-from ..errors import IdentityError
+from ..errors import IdentityError, ModelError
 from ..limits import MAX_COUNT, MAX_LEARNING_RATE, MAX_MILESTONES, MAX_SIDE
 from ..notation import is_template
 from .captions import FACE_TEMPLATES, NAME_TEMPLATES, TEMPLATES
@@ -124,15 +125,14 @@ class Recipe:
     def completed(self, method: str, card: ModelCard) -> Recipe:
         """Return this recipe with what it leaves open, but for the steps: as the card says, or else the method."""
         defaults = DEFAULTS[method]
-        own = card if method == DEFAULT_METHOD else ModelCard()
-
+        own = _of_method(method, card)
         filled = {
-            "learning_rate": (self.learning_rate, own.learning_rate, defaults.learning_rate),
-            "train_batch_size": (self.train_batch_size, defaults.train_batch_size),
+            "learning_rate": (self.learning_rate, own.get("learning_rate"), defaults.learning_rate),
+            "train_batch_size": (self.train_batch_size, own.get("train_batch_size"), defaults.train_batch_size),
             "templates": (self.templates, card.templates, defaults.templates),
             "scales": (self.scales, _known(method, card.scales), defaults.scales),
             "num_train_images": (self.num_train_images, defaults.num_train_images),
-            "num_milestones": (self.num_milestones, own.num_milestones, defaults.num_milestones),
+            "num_milestones": (self.num_milestones, own.get("num_milestones"), defaults.num_milestones),
         }
         chosen: dict[str, Any] = {
             name: next((value for value in values if value is not None), None) for name, values in filled.items()
@@ -149,7 +149,16 @@ def _known(method: str, scales: tuple[float, ...] | None) -> tuple[float, ...] |
 
 def steps_from_mean(method: str, card: ModelCard) -> int:
     """Return how many steps a fit takes from the mean person: as the card says, or else the method."""
-    return (card.max_train_steps if method == DEFAULT_METHOD else None) or DEFAULTS[method].max_train_steps
+    return _of_method(method, card).get("max_train_steps") or DEFAULTS[method].max_train_steps
+
+
+def _of_method(method: str, card: ModelCard) -> Mapping[str, Any]:
+    """Return what a card says of a method's fits. Raises ModelError where it names a method that there is not."""
+    if unknown := sorted(set(card.methods or ()) - set(DEFAULTS)):
+        raise ModelError(f"the model's card has settings of {unknown[0]!r}: there are {', '.join(DEFAULTS)}")
+    if method == DEFAULT_METHOD:
+        return {name: getattr(card, name) for name in ("max_train_steps", "learning_rate", "num_milestones")}
+    return (card.methods or {}).get(method, {})
 
 
 def recipe_for_card(card: ModelCard) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import Any
 from ..backend.card import DEFAULT_MODEL
 from ..basis import CelebBasis
 from ..errors import BasisError, FleetError, PhotoError
-from ..evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from ..evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 from ..fit.methods import Method
 from ..fit.recipe import Recipe
 from ..instant_map import InstantMap
@@ -116,12 +116,13 @@ def evaluate(
     *,
     model: Mapping[str, Any] | str = DEFAULT_MODEL,
     basis: CelebBasis | str | Path | None = None,
-    prompts: Mapping[str, Sequence[str]] = PROTOCOLS[DEFAULT_PROTOCOL],
+    protocol: Protocol = PROTOCOLS[DEFAULT_PROTOCOL],
     seeds: int = 2,
     seed: int = 0,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
     sampler: str | None = None,
+    negative_prompt: str | None = None,
     judge: str | None = None,
     clip: str | None = None,
     largest_face: bool = False,
@@ -132,14 +133,15 @@ def evaluate(
     """Measure the people of a table; yield each when they are measured. The figures are in the manifest.
 
     table: with the columns identity and photo or photos, such as the manifest of `fit`.
-    prompts, seeds, seed: see `evaluate_people`; the model's own celebrities are not measured.
+    protocol, seeds, seed: see `evaluate_people`; the model's own celebrities are not measured.
+    num_inference_steps, guidance_scale, sampler, negative_prompt: see `ImageCache`; None takes the protocol's.
     judge, clip: see `get_judge`. The rest is as in `fit`.
     """
     loading, out = loading_of(model), storage.absolute(out)
     basis, _ = resolve_basis(loading["model"], basis)
     job = EvaluateJob(
-        loading, basis, None, None, out, prompts, seeds, seed, num_inference_steps, guidance_scale, sampler, judge,
-        clip, largest_face,
+        loading, basis, None, None, out, protocol, seeds, seed, num_inference_steps, guidance_scale, sampler,
+        negative_prompt, judge, clip, largest_face,
     )  # fmt: skip
     return _steps(job, table, address=address, workers=workers, at_once=people_at_once)
 

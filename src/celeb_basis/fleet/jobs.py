@@ -19,6 +19,7 @@ from ..errors import OutputError, PromptError
 from ..evaluation.evaluate import Person
 from ..evaluation.image_cache import BATCH, ImageCache
 from ..evaluation.judge import Judge
+from ..evaluation.protocols import Protocol
 from ..faces.face import Face
 from ..faces.photo import open_photo
 from ..fit.methods import Method, get_method
@@ -197,21 +198,25 @@ class GenerateJob(Job):
             save_image(image, temporary)
 
 
+FIGURES = ("identity", "identity_where_found", "prompt", "detection", "any_face")
+
+
 @dataclass(frozen=True, eq=False)
 class EvaluateJob(Job):
     """Identity files and photos become figures; the model's own celebrities are not measured.
 
-    prompts, seeds, seed: see `evaluate_people`. judge, clip: see `get_judge`.
+    protocol, seeds, seed: see `evaluate_people`. judge, clip: see `get_judge`.
     """
 
     columns = ("identity", "photos")
 
-    prompts: Mapping[str, Sequence[str]]
+    protocol: Protocol
     seeds: int
     seed: int
     num_inference_steps: int | None
     guidance_scale: float | None
     sampler: str | None
+    negative_prompt: str | None
     judge: str | None
     clip: str | None
     largest_face: bool
@@ -221,8 +226,15 @@ class EvaluateJob(Job):
     def settings(self) -> Mapping[str, Any]:
         return {
             "basis": self.basis and self.basis.digest,
-            "prompts": dict(self.prompts),
-            "images": [self.seeds, self.seed, self.num_inference_steps, self.guidance_scale, self.sampler],
+            "protocol": asdict(self.protocol),
+            "images": [
+                self.seeds,
+                self.seed,
+                self.num_inference_steps,
+                self.guidance_scale,
+                self.sampler,
+                self.negative_prompt,
+            ],
             "judge": [self.judge, self.clip, self.largest_face],
         }
 
@@ -246,21 +258,23 @@ class EvaluateJob(Job):
     def _evaluate(self, row: Row, person: Person) -> Line:
         fitted_with = person.identity.provenance.get("face_reader", "")
         if fitted_with not in self._judges:
-            self._judges[fitted_with] = self.model.get_judge([person.identity], reader=self.judge, clip=self.clip)
+            self._judges[fitted_with] = self.model.get_judge(
+                [person.identity], reader=self.judge, clip=self.clip, default_clip=self.protocol.clip
+            )
         report = self.model.evaluate(
             person.identity,
             person.photos,
             judge=self._judges[fitted_with],
-            prompts=self.prompts,
+            protocol=self.protocol,
             seeds=self.seeds,
             seed=self.seed if row.seed is None else row.seed,
             celebrities=0,
             image_cache=ImageCache(
-                self.model.pipe, self.num_inference_steps, self.guidance_scale, sampler=self.sampler
+                self.model.pipe, self.num_inference_steps, self.guidance_scale, None, self.sampler, self.negative_prompt
             ),
             largest_face=self.largest_face,
         )
-        means = {key: round(report[key]["mean"], 4) for key in ("identity", "prompt", "detection") if key in report}
+        means = {key: round(report[key]["mean"], 4) for key in FIGURES if key in report}
         return {
             "identity": row.identity,
             "figures": means | {"n_images": report["n_images"], "judge": report["judge"]},

@@ -47,12 +47,15 @@ class Parametrization:
     averaged: free, and the numbers (n,) of the people wanted -> (n, ...), what is averaged over the steps.
     vectors: averaged -> (n, tokens, dim).
     penalty: vectors -> (n,), what is added to the loss.
+    of_images: free, and the features (n, d) of the faces in n images -> (n, ...), what is averaged of them instead,
+        where each image is read.
     """
 
     free: Tensor
     averaged: Callable[[Tensor, Tensor], Tensor]
     vectors: Callable[[Tensor], Tensor]
     penalty: Callable[[Tensor], Tensor] | None = None
+    of_images: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 def free_vectors(start: Tensor, people: int) -> Parametrization:
@@ -70,6 +73,8 @@ class Method(ABC):
     independent_images: whether every image of a step is made anew and has its own caption, timestep and sample of the
         autoencoder's posterior, as in most published programs; otherwise a step's images share a caption and are
         taken from a few, and a person's timesteps are spread evenly.
+    reads_images: whether the recogniser describes the face of each training image, instead of the photograph once;
+        such images are independent.
     joint: whether people are learnt jointly, from steps on images of anybody; there are then as many more steps.
     momentum: of the running average over the images that is the result; 0 takes the last step.
     has_face_loss: whether steps with the face loss may follow.
@@ -81,6 +86,7 @@ class Method(ABC):
     max_grad_norm: ClassVar[float | None] = None
     augmentation: ClassVar[Augmentation] = Augmentation()
     independent_images: ClassVar[bool] = False
+    reads_images: ClassVar[bool] = False
     joint: ClassVar[bool] = False
     momentum: float = 0.0
     has_face_loss: ClassVar[bool] = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,14 +23,17 @@ class Paper(Method):
 
     momentum: of that average, for each image.
 
-    Source: Yuan et al. (2023), section 3.3, and their released settings. What remains different: the face feature is
-    that of the photograph as it is, where they read the jittered image of each step; the average forgets its start
-    sooner; a basis has no more components than its names span; faces are resized with antialiasing.
+    Source: Yuan et al. (2023), section 3.3, and their released settings. What remains different: their basis is of
+    names of any length (`any_length` of `CelebBasis.from_pipeline`), ours by default of those of two tokens; a basis
+    has no more components than its names span; the recogniser is the reader's, and looks at the jittered face of each
+    image where its own landmarks were in the photograph, or at the photograph alone where it has no network of torch;
+    the average forgets its start sooner; faces are resized with antialiasing.
     """
 
     name: ClassVar[str] = "paper"
     weight_decay: ClassVar[float] = 0.01
     independent_images: ClassVar[bool] = True
+    reads_images: ClassVar[bool] = True
     joint: ClassVar[bool] = True
     augmentation: ClassVar[Augmentation] = Augmentation(continuous=True, aspect=0.1, hue=0.01)
 
@@ -39,13 +43,20 @@ class Paper(Method):
         check_momentum(self.momentum)
 
     def start(self, context: FitContext) -> Parametrization:
-        features = context.features()
-        shape = (context.basis.sigma.numel(), features.shape[1])
-        weight = torch.randn(shape, generator=context.generator())
+        return unit_layer(context, context.basis.sigma.numel(), context.basis.inverse_transform)
 
-        def averaged(free: Tensor, who: Tensor) -> Tensor:
-            coefficients = linear(features[who], free[0, :, :-1], free[0, :, -1])
-            return normalize(leaky_relu(coefficients, 0.2).unflatten(-1, (2, -1)), dim=-1)
 
-        layer = torch.cat([weight, torch.zeros(len(weight), 1)], dim=1)
-        return Parametrization(layer[None], averaged, context.basis.inverse_transform)
+def unit_layer(context: FitContext, width: int, vectors: Callable[[Tensor], Tensor]) -> Parametrization:
+    """Return one layer for everybody, from face feature to `width` numbers: leaky ReLU, unit norm for each token.
+
+    vectors: of these numbers (n, 2, width / 2).
+    """
+    features = context.features()
+    weight = torch.randn(width, features.shape[1], generator=context.generator())
+
+    def numbers(free: Tensor, seen: Tensor) -> Tensor:
+        layer = linear(seen, free[0, :, :-1], free[0, :, -1])
+        return normalize(leaky_relu(layer, 0.2).unflatten(-1, (2, -1)), dim=-1)
+
+    start = torch.cat([weight, torch.zeros(width, 1)], dim=1)[None]
+    return Parametrization(start, lambda free, who: numbers(free, features[who]), vectors, of_images=numbers)

@@ -198,6 +198,7 @@ class MiniatureReader:
                         nn.functional.normalize(feature, dim=0),
                         self.name,
                         square=(left - x, top - y, right - left, 0.0),
+                        crop_square=(0.0, 0.0, float(crop.width), 0.0),
                     )
                     for crop, (left, top, right, bottom), feature in zip(crops, pixels, features, strict=True)
                 ]

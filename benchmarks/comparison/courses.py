@@ -1,0 +1,124 @@
+"""Courses of rivals: identity and prompt after so many steps at each rate, on people for tuning.
+
+    python benchmarks courses --people 4 --only StableIdentity
+
+The published steps and rate are among the candidates. One line a person and rate in results/courses; the same command
+continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from contenders import CONTENDERS, Fitted
+from model import Model
+from record import STORED, kept, origin, short, weights_of
+from tables import table
+from work import REPORTED, SHORT, TUNED, Work
+
+from celeb_basis.fit.recipe import DEFAULTS
+
+RATES: Mapping[str, Sequence[float]] = {
+    "the paper's recipe": (3e-3, 1e-2, 3e-2),
+    "StableIdentity": (5e-5, 1e-3, 3e-3),
+    "Cross Initialization": (5e-3, 2e-2, 5e-2),
+    "Textual Inversion": (1e-2, 5e-3, 2e-3),
+}
+STEPS = (25, 50, 100, 200, 400, 800)
+COURSE_PEOPLE = 50  # of a report
+
+
+def candidates(name: str) -> tuple[Fitted, tuple[int, ...]]:
+    """A contender with its published batch, and after which steps it is looked at, the published ones among them."""
+    contender = CONTENDERS[name]
+    assert isinstance(contender, Fitted)
+    published = DEFAULTS[contender.method.name]
+    steps = sorted({*(step for step in STEPS if step < published.max_train_steps), published.max_train_steps})
+    return replace(contender, steps=steps[-1], batch=published.train_batch_size), tuple(steps)
+
+
+def follow(name: str, rate: float, model: Model, work: Work, number: int, longest: int) -> dict[str, Any]:
+    """Fit one person, and look at eight scenes after some of the steps: [step, seconds so far, identity, prompt]."""
+    contender, looked_at = candidates(name)
+    looked_at = tuple(step for step in looked_at if step <= longest)
+    contender = replace(contender, learning_rate=rate, steps=looked_at[-1])
+    person = work.people[number - work.first]
+    points, seconds, begun = [], 0.0, time.perf_counter()
+    for step, learnt in enumerate(contender.learn(model, [person])):
+        seconds += time.perf_counter() - begun
+        if step in looked_at:
+            _, rows = work.draw(model.pipe, learnt.vectors, [person], SHORT, 1, len(SHORT))
+            asked = [hit for row in rows for hit in row["asked"].values()]
+            means = float(np.mean([row["identity"] for row in rows])), float(np.mean(asked))
+            points.append([step, short(seconds, 1), *map(short, means)])
+        begun = time.perf_counter()
+    return {"name": name, "rate": rate, "person": number, "points": points, **origin()}
+
+
+def summary(lines: Sequence[Mapping[str, Any]]) -> str:
+    """A table in markdown of means over people, and what a report of all people would take."""
+    rows = []
+    for name, rates in RATES.items():
+        published = DEFAULTS[candidates(name)[0].method.name]
+        for rate in rates:
+            own = [line["points"] for line in lines if line["name"] == name and line["rate"] == rate]
+            for points in zip(*own, strict=False):
+                step, seconds = points[0][0], float(np.mean([point[1] for point in points]))
+                identity, prompt = (np.array([point[k] for point in points]) for k in (2, 3))
+                is_published = (step, rate) == (published.max_train_steps, published.learning_rate)
+                rows.append(
+                    [
+                        name + (", as published" if is_published else ""),
+                        f"{rate:g}",
+                        str(step),
+                        str(len(points)),
+                        f"{identity.mean():.3f} ({identity.min():.3f} to {identity.max():.3f})",
+                        f"{prompt.mean():.3f}",
+                        f"{seconds:.0f}",
+                        f"{seconds * COURSE_PEOPLE / 3600:.1f}",
+                    ]
+                )
+    head = ["contender", "rate", "steps", "people", "identity (least to most)", "prompt", "seconds a fit"]
+    return table([*head, f"hours for {COURSE_PEOPLE}"], rows) + "\n"
+
+
+def main() -> None:
+    """Follow what was not followed yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--people", type=int, default=4)
+    parser.add_argument("--first", type=int, default=TUNED)
+    parser.add_argument("--only", action="append", choices=RATES, metavar="CONTENDER")
+    parser.add_argument("--longest", type=int, default=max(STEPS), help="steps, %(default)s by default")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, default=STORED / "courses" / "courses.jsonl")
+    args = parser.parse_args()
+    if args.first + args.people > REPORTED:
+        parser.error(f"people from {REPORTED} on are for reports: follow others")
+    model, work = Model(args.device), Work(args.people, args.first, crowded=False)
+    header = {"weights": weights_of(model.pipe), "longest": args.longest}
+    lines = kept(args.out, header, "name")
+    if not lines:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(header) + "\n")
+    lines = lines[1:]
+    done = {(line["name"], line["rate"], line["person"]) for line in lines}
+    for number in range(args.first, args.first + args.people):
+        for name in args.only or RATES:
+            for rate in RATES[name]:
+                if (name, rate, number) not in done:
+                    lines.append(follow(name, rate, model, work, number, args.longest))
+                    with args.out.open("a") as file:
+                        file.write(json.dumps(lines[-1], separators=(",", ":")) + "\n")
+    print(summary(lines))
+
+
+if __name__ == "__main__":
+    main()
