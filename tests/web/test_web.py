@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -19,10 +20,12 @@ import pytest
 from conftest import NAMES, make_pipeline, state_of
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError, AuthenticationError
+from photographs import PHOTOS
 from PIL import Image
 
 import celeb_basis
-from celeb_basis import CelebBasis, Identity, OutputError, PromptError, miniature
+from celeb_basis import CelebBasis, Identity, NoFaceError, OutputError, PromptError, miniature
+from celeb_basis.backend.card import SHIPPED
 from celeb_basis.backend.pipeline import pipeline_lock
 from celeb_basis.cli import main
 from celeb_basis.fit.recipe import DEFAULTS
@@ -804,3 +807,43 @@ def test_the_page_fits_a_phone(browser, address):
         for gradios in ("Use via API", "Settings", "Built with Gradio"):
             assert not page.get_by_text(gradios, exact=True).count()
     page.close()
+
+
+def test_a_real_photo_brings_the_model_of_photographs_and_a_drawn_one_the_miniature(studio, tmp_path):
+    real, drawn = str(PHOTOS / "obama__senate.jpg"), tmp_path / "drawn.png"
+    miniature.person(7).save(drawn)
+    session = Session(studio)
+    assert len(session.find_faces(real)) == 1 and session.model.name == "portraits"
+    assert len(session.find_faces(str(drawn))) == 1 and session.model.name == "miniature"
+    session.find_faces(real)
+    *_, last = session.fit(real, "barry", 1)
+    assert last.person and last.person.identity.model == "portraits"
+    [picture] = session.draw("a photo of <barry> on the beach", 1, 2, None, 3)
+    assert picture.file.is_file()
+    with pytest.raises(NoFaceError):  # who has people stays with their model
+        session.find_faces(str(drawn))
+    assert session.model.name == "portraits"
+    back = Session(studio)
+    back.resume(session.folder.name)
+    assert list(back.people) == ["<barry>"] and back.model.name == "portraits"
+
+
+def test_a_page_of_chosen_models_uses_no_other(tmp_path):
+    shared = Studio(tmp_path, models=[])
+    assert shared.offers("portraits") and not shared.offers("somebody/else")
+    alone = Studio(tmp_path, first=str(shutil.copytree(SHIPPED["miniature"], tmp_path / "copy")), models=[])
+    assert not alone.offers("portraits")
+    session = Session(alone)
+    with pytest.raises(NoFaceError):
+        session.find_faces(str(PHOTOS / "obama__senate.jpg"))
+
+
+def test_the_page_says_which_model_took_over(page):
+    from playwright.sync_api import expect
+
+    expect(page.get_by_text("a small model of drawn people")).to_be_visible()
+    with page.expect_file_chooser() as choosing:
+        page.get_by_text("Click to Upload").locator("visible=true").first.click()
+    choosing.value.set_files(PHOTOS / "obama__senate.jpg")
+    page.get_by_text("Found the face").wait_for()
+    expect(page.get_by_text("a small model of photographed people")).to_be_visible()

@@ -35,7 +35,7 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
         title = gr.HTML(theme.title(studio.first.name, describe(studio.first)))
         with gr.Tabs() as tabs:
             with gr.Tab("Learn", id="learn"):
-                learnt, examples, fit_steps, draw_them = _learn(session, visitors, studio)
+                learnt, finding, photo, examples, fit_steps, draw_them = _learn(session, visitors, studio)
             with gr.Tab("Draw", id="draw"):
                 chips, prompt, sampling, who, history = _draw(session, visitors, default_sampling(studio.first))
             with gr.Tab("People", id="people"):
@@ -79,21 +79,32 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
                 session.pair(first, second)
             return to_draw(f"a photo of {first} and {second} on the beach")
 
-        def model_facts(session: Session) -> tuple[Any, ...]:
+        def model_facts(photo: str | None, session: Session) -> tuple[Any, ...]:
+            if session.presented is session.model:
+                return (gr.skip(),) * len(facts)
+            session.presented = session.model
             model, photos = session.model, session.studio.examples(session.model)
             head = theme.title(model.name, describe(model))
-            shown = gr.Gallery(photos, visible=bool(photos))
+            shown = gr.Gallery(photos, visible=photo is None and bool(photos))
             return head, shown, model.default_train_steps, *default_sampling(model)
 
         draw_them.click(draw_last, session, [tabs, prompt], **PRIVATE)
         # Errors are shown of what goes through the queue.
         both.click(draw_both, [*dropdowns[:2], session], [tabs, prompt], **PRIVATE | {"queue": True})
-        chosen.success(model_facts, session, [title, examples, fit_steps, *sampling], **PRIVATE)
+        facts = [title, examples, fit_steps, *sampling]
+        back.success(model_facts, [photo, session], facts, **PRIVATE)
+        chosen.success(model_facts, [photo, session], facts, **PRIVATE)
+        finding.success(model_facts, [photo, session], facts, **PRIVATE)
     return page
 
 
-def _learn(session: gr.State, visitors: Visitors, studio: Studio) -> tuple[Any, gr.Gallery, gr.Number, gr.Button]:
-    """Lay out photo, face, name and fit; return the fit, the example photos, the steps, and the way to Draw."""
+def _learn(
+    session: gr.State, visitors: Visitors, studio: Studio
+) -> tuple[Any, Any, gr.Image, gr.Gallery, gr.Number, gr.Button]:
+    """Lay out photo, face, name and fit.
+
+    Returns the fit, the finding of faces, the photo, the example photos, the steps, and the way to Draw.
+    """
     with gr.Row(equal_height=False, elem_classes="sides"):
         with gr.Column(min_width=300, elem_classes="what"):
             with gr.Row():
@@ -198,7 +209,7 @@ def _learn(session: gr.State, visitors: Visitors, studio: Studio) -> tuple[Any, 
     )  # fmt: skip
     go_on = [draw_them, download]
     learnt.success(lambda: [gr.Button(interactive=True), gr.DownloadButton(interactive=True)], None, go_on, **PRIVATE)
-    return learnt, examples, steps, draw_them
+    return learnt, finding, photo, examples, steps, draw_them
 
 
 def _take_example(event: gr.SelectData, session: Session) -> str:

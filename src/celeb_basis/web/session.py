@@ -23,9 +23,11 @@ from .. import (
     OutputError,
     PhotoError,
     PromptError,
+    miniature,
     open_photo,
     save_image,
 )
+from ..backend.card import SHIPPED
 from ..backend.pipeline import pipeline_lock
 from ..backend.text_encoders import vocabulary
 from ..embedding_io import in_prompts, name_advice
@@ -89,6 +91,7 @@ class Session:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
         self.model: Model = studio.first
+        self.presented: Model = studio.first  # whose facts the page shows
         self.people: dict[str, Person] = {}  # by placeholder token
         self.folder = studio.out / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{secrets.token_hex(8)}"  # not to be guessed
         studio.folders.append(self.folder)
@@ -109,14 +112,20 @@ class Session:
     def resume(self, ticket: str | None) -> str:
         """Take up what a visitor had before they loaded the page again; return the ticket for the next time.
 
-        ticket: what was returned the last time. People of another model than the page's first stay in their files.
+        ticket: what was returned the last time. The model is the shipped one of the newest person, or else the page's
+            first; people of other models stay in their files.
         """
         before = self.studio.find_folder(ticket or "")
         if before is not None and not self.people and not self.history:
             self.studio.folders.append(before)
             self.studio.leave(self.folder)
             self.folder = before
-            for file in sorted(before.glob("*.safetensors"), key=os.path.getmtime)[:MAX_RESUMED]:
+            files = sorted(before.glob("*.safetensors"), key=os.path.getmtime)[-MAX_RESUMED:]
+            for file in reversed(files):
+                with suppress(CelebBasisError):
+                    self._use_shipped(Identity.load(file).model)
+                    break
+            for file in files:
                 with suppress(CelebBasisError):
                     self._take_up(file)
             self.history = sorted(before.glob(f"{'[0-9]' * 3}-*.png"), reverse=True)[:MAX_RESUMED]
@@ -167,9 +176,20 @@ class Session:
         """Return the faces in a photo, the largest first. Raises NoFaceError where there is none."""
         self.faces = []
         upright = open_photo(_given(photo))
+        self._suit(upright)
         with pipeline_lock(self.model.pipe):
             self.faces = self.model.face_reader.read([upright])[0] or self.model.find_faces(upright)
         return self.faces
+
+    def _suit(self, photo: Image.Image) -> None:
+        """Use the shipped model that takes such a face; who has people already stays with the model they live in."""
+        if self.model.name in SHIPPED and not self.people:
+            self._use_shipped(miniature.model_for([photo]))
+
+    def _use_shipped(self, name: str) -> None:
+        """Go from one of the models that ship to the other."""
+        if name != self.model.name and {name, self.model.name} <= SHIPPED.keys() and self.studio.offers(name):
+            self.model = self.studio.load(name)
 
     def face_at(self, x: float, y: float) -> int | None:
         """Return which face of the photo lies at a point of it, counted from 1; None where there is none."""

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from PIL import Image
 
 from .. import CelebBasisError, Model, ModelError, miniature, open_photo
-from ..backend.card import DEFAULT_MODEL, local_path
+from ..backend.card import DEFAULT_MODEL, SHIPPED, local_path
 from ..backend.defaults import drawing_defaults
 from ..backend.families import get_denoiser
 from ..backend.known_models import models_here
@@ -52,7 +52,8 @@ class Studio:
         self.out = Path(os.path.realpath(out))
         self.folders: list[Path] = []
         self.uploads: list[Path] = []
-        self.models = None if models is None else (first, *models)
+        shipped = SHIPPED if first in SHIPPED else ()  # which of them is used depends on the photo
+        self.models = None if models is None else tuple(dict.fromkeys((first, *shipped, *models)))
         self.keep, self._max_bytes = keep, max_bytes
         self._device = device
         self._pipelines: WeakValueDictionary[str, Any] = WeakValueDictionary()  # while a visitor uses them
@@ -65,7 +66,8 @@ class Studio:
 
         Raises ModelError for a model that this page does not offer, and what `Model.load` raises.
         """
-        if self.models is not None and name not in self.models:
+        if not self.offers(name):
+            assert self.models is not None
             raise ModelError(f"this page offers {', '.join(self.models)}: choose one of these")
         files = {"basis": basis_file, "instant_map": map_file}
         pipe = self._pipelines.get(name)
@@ -75,6 +77,10 @@ class Studio:
         self._pipelines[name] = model.pipe
         return model
 
+    def offers(self, name: str) -> bool:
+        """Return whether visitors may use a model."""
+        return self.models is None or name in self.models
+
     def models_here(self) -> list[tuple[str, str]]:
         """Return the models that visitors find in the list, each with how it is shown: its name and its size."""
         sizes = models_here()
@@ -82,14 +88,14 @@ class Studio:
         return [(f"{name} ({_size(sizes[name])})" if name in sizes else name, name) for name in names]
 
     def examples(self, model: Model) -> list[Image.Image]:
-        """Return photographs that suit a model: drawn people for the miniature, else what its own folder has.
+        """Return photographs to try: drawn people for the models that ship, else what the model's own folder has.
 
         That is the folder `examples` in a model's folder.
         """
         if model.name not in self._examples:
             self._examples[model.name] = (
                 [miniature.person(seed, EXAMPLE_SIZE) for seed in EXAMPLES]
-                if model.name == DEFAULT_MODEL
+                if model.name in SHIPPED
                 else _photos_beside(model.name)
             )
         return self._examples[model.name]
@@ -172,7 +178,9 @@ def missing_parts(model: Model) -> list[str]:
 def describe(model: Model) -> str:
     """Return what a model draws and reads, in a few words."""
     if model.name == DEFAULT_MODEL:
-        return "a small model of drawn people. It finds drawn faces only: real photographs need another model."
+        return "a small model of drawn people. For a photo of a real person, the model portraits takes over."
+    if model.name == miniature.PORTRAITS:
+        return "a small model of photographed people. It is still learning: whose face it is can hardly be seen yet."
     return f"people are learnt among {len(model.basis.names)} celebrities whom it knows."
 
 
