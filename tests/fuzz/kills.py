@@ -335,7 +335,10 @@ def _visiting(address: str) -> Iterator[None]:
         upload = {"files": ("photo.jpg", bytes(100_000))}
         visitor.post(f"{api}/upload", files=upload).raise_for_status()
         functions = {each["api_name"]: each["id"] for each in visitor.get(f"{address}config").json()["dependencies"]}
-        calls = {"sample": ["eve", 1, None], "draw": ["a photo on the beach", 8, 2, 0, 1, False, 1, "", None]}
+        calls = {
+            "sample": ["eve", 1, None],
+            "draw": ["a photo on the beach", 8, 2, 0, 1, False, 1, "", "", None, None, None],
+        }
         for name, data in calls.items():
             call = {"fn_index": functions[name], "data": data, "session_hash": "s"}
             visitor.post(f"{api}/queue/join", json=call).raise_for_status()
