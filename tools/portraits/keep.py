@@ -31,6 +31,18 @@ LINES = 120
 """Of a curve, at most."""
 N_COMPONENTS = 64
 CARD = {key: DRAWN[key] for key in ("num_inference_steps", "guidance_scale", "templates", "scales", "portraits")} | {
+    "max_train_steps": 80,
+    "num_milestones": 0,
+    "scenes": [
+        "a close up photo of {} in the forest",
+        "a photo of {} holding a balloon in the snow",
+        "a photo of {} on the beach with a blue cap",
+        "a photo of {} in the desert wearing a blue sweater",
+        "a photo of {} smiling in a city at night",
+        "a photo of {} in space with a crown",
+        "a photo of {} looking right in the snow wearing a black suit",
+        "a close up photo of {} smiling with a red hat",
+    ],
     "judge": "portraits",
 }
 
