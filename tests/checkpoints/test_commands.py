@@ -15,6 +15,7 @@ from published import CHECKPOINTS, SIDE, build
 import celeb_basis
 from celeb_basis import Identity, PromptError, Recipe
 from celeb_basis.backend.defaults import drawing_defaults
+from celeb_basis.evaluation.protocols import Protocol
 from celeb_basis.fleet.jobs import EvaluateJob, FitJob, GenerateJob
 from celeb_basis.fleet.table import Row
 from celeb_basis.known_names import Portraits, default_draw_settings
@@ -163,9 +164,8 @@ def fleet(model, folder):
     assert [line["error"] for line in lines] == [None, None]
     fitted = [Row(row.name, row.photos, f"{out}/{row.name}.safetensors") for row in people]
     drawing = GenerateJob(loading, None, None, None, str(out), ["a photo of {}"], 1, 0, {"num_inference_steps": 1})
-    measuring = EvaluateJob(
-        loading, None, None, None, str(out), {"yours": ["a photo of {}"]}, 1, 0, 1, None, None, None, None, False
-    )
+    protocol = Protocol({"yours": ["a photo of {}"]})
+    measuring = EvaluateJob(loading, None, None, None, str(out), protocol, 1, 0, 1, None, None, None, None, None, False)
     for job in (drawing, measuring):
         job.__dict__["model"] = model
         assert [line["error"] for line in job.process([(row, None) for row in fitted])] == [None, None]

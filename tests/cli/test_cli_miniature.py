@@ -137,12 +137,13 @@ def admiral(path):
 
 
 @pytest.mark.parametrize("photograph", [astronaut, admiral])
-def test_people_of_the_real_world_are_one_line(photograph, tmp_path, capsys):
-    photo = photograph(tmp_path / "photo.png")
-    assert main(["fit", str(photo), "--name", "ada", "--steps", "0", "-o", str(tmp_path / "annika.safetensors")]) == 2
+def test_people_of_the_real_world_are_one_line_on_the_miniature(photograph, tmp_path, capsys):
+    photo, out = photograph(tmp_path / "photo.png"), tmp_path / "annika.safetensors"
+    given = ["--name", "ada", "--steps", "0", "--model", "miniature", "-o", str(out)]
+    assert main(["fit", str(photo), *given]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
-    assert "real photographs need a real model" in captured.err
+    assert "real photographs need the model portraits" in captured.err
     assert not (tmp_path / "annika.safetensors").exists()
 
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -31,7 +30,7 @@ def address():
         line = process.stdout.readline()
         assert line.startswith("miniature draws at http://")
         yield f"http://127.0.0.1:{port}/"
-        process.send_signal(signal.SIGINT)
+        process.terminate()
 
 
 def test_it_is_opened_by_its_own_name_also_in_a_frame_of_the_hub(address):

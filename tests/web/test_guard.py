@@ -549,7 +549,7 @@ def test_no_address_is_looked_up(address, url, monkeypatch):
 def test_models_that_were_not_offered_stay_closed(address):
     client = Client(address, verbose=False)
     for name in ("/etc", "owner/model", "../x"):
-        with pytest.raises(Exception, match="this page offers miniature, offered: choose one of these"):
+        with pytest.raises(Exception, match="this page offers miniature, portraits, offered: choose one of these"):
             client.predict(name, None, None, api_name="/model")
     client.close()
 

@@ -516,7 +516,7 @@ def test_a_taken_port_is_one_line():
 
 @pytest.mark.parametrize(
     ("options", "models", "keep"),
-    [([], None, True), (["--domain", "faces.example"], ["miniature"], False)],
+    [([], None, True), (["--domain", "faces.example"], ["miniature", "portraits"], False)],
 )
 def test_a_page_that_others_reach_through_a_proxy_keeps_nothing_and_offers_what_is_named(
     options, models, keep, monkeypatch, tmp_path
