@@ -101,7 +101,8 @@ def drawn_or_refused(model, people, prompt="a photo of <zaza>", **options):
     try:
         [image] = model.generate(prompt, people, num_inference_steps=4, **options)
     except PromptError as error:
-        assert "\n" not in str(error) and re.search("takes no (regions|negative prompt)", str(error))
+        assert "\n" not in str(error)
+        assert re.search("takes no (regions|negative prompt)|draws no picture anew", str(error))
         return "refused"
     assert image.size == (SIDE, SIDE)
     return YES
