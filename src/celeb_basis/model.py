@@ -84,8 +84,8 @@ class Model:
     ) -> Model:
         """Load a model and find out what belongs to it.
 
-        name: "miniature", a hub id like "stable-diffusion-v1-5/stable-diffusion-v1-5", a folder in diffusers' format,
-            or a .safetensors file.
+        name: "miniature", "portraits", a hub id like "stable-diffusion-v1-5/stable-diffusion-v1-5", a folder in
+            diffusers' format, or a .safetensors file.
         basis: a basis, its file, or a folder with a card that names one. By default the one that the model's card
             names, or else one that is made of the shipped names when it is first needed, and kept in the user's cache.
         instant_map: a map or its file; by default the one beside the basis, if there is one.

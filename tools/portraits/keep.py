@@ -14,7 +14,7 @@ from stages.export import LEARNT, ship, write_card
 from torch.nn.functional import normalize
 
 from celeb_basis import CelebBasis, InstantMap
-from celeb_basis.backend.card import SHIPPED
+from celeb_basis.backend.card import PORTRAITS, SHIPPED
 from celeb_basis.backend.load import load_pipeline
 from celeb_basis.backend.text_encoders import name_rows
 from celeb_basis.faces.recognise import DEFAULT_RECOGNISER, RECOGNISERS
@@ -24,7 +24,7 @@ from . import pack
 from .data import pictures_of
 from .features import FILE
 
-PIPELINE = SHIPPED["portraits"]
+PIPELINE = SHIPPED[PORTRAITS]
 KEPT = Path(__file__).parents[1] / "training" / "portraits"
 FOLDERS = ("text_encoder", "tokenizer", "vae", "unet", "scheduler")
 LINES = 120

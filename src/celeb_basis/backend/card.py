@@ -22,12 +22,10 @@ from ..limits import (
 )
 from ..notation import excerpt, is_template
 
-DEFAULT_MODEL = "miniature"
+DEFAULT_MODEL, PORTRAITS = "miniature", "portraits"
 # Models in this package, by name: each is a folder in diffusers' format with a card.
-SHIPPED = {
-    name: Path(__file__).parents[1] / "miniature" / world / "pipeline"
-    for name, world in (("miniature", "drawn"), ("portraits", "portraits"))
-}
+_WORLDS = Path(__file__).parents[1] / "miniature"
+SHIPPED = {DEFAULT_MODEL: _WORLDS / "drawn" / "pipeline", PORTRAITS: _WORLDS / "portraits" / "pipeline"}
 FILE = "celeb_basis.json"
 METHOD_FIELDS = ("max_train_steps", "learning_rate", "train_batch_size")  # that a card may hold of a method
 # Schedulers, as module:class.

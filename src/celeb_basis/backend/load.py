@@ -49,7 +49,7 @@ def load_pipeline(
 ) -> Pipeline:
     """Load a pipeline of one of FAMILIES, ready to draw: in eval mode, frozen, and without progress bars.
 
-    model: "miniature" (the small world in this package), a folder in diffusers' format, a single
+    model: "miniature" or "portraits" (which are in this package), a folder in diffusers' format, a single
     .safetensors checkpoint, or a hub id like "stable-diffusion-v1-5/stable-diffusion-v1-5"; only hub ids
     use the network, and only for what is not in the cache yet. Pickled weights are refused.
     device: the best there is by default (CUDA, Apple's MPS, CPU).

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-DRAWN, PORTRAITS = "miniature", "portraits"
+from ..backend.card import DEFAULT_MODEL, PORTRAITS
 
 
 def person(seed: int, size: int = 512) -> Image.Image:
@@ -20,4 +20,4 @@ def model_for(photos: Sequence[Image.Image]) -> str:
     """Return which shipped model draws people like the one in these photographs: the miniature if the face is drawn."""
     from .drawn.readers import is_drawn
 
-    return DRAWN if any(map(is_drawn, photos)) else PORTRAITS
+    return DEFAULT_MODEL if any(map(is_drawn, photos)) else PORTRAITS

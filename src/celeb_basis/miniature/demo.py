@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from .. import miniature
+from ..backend.card import DEFAULT_MODEL
 from ..evaluation.plots import contact_sheet
 from ..faces.face import Face
 from ..faces.photo import open_photo
@@ -75,7 +76,7 @@ def run(
         pictures += model.generate(prompts[i : i + TOGETHER], [identity], seed=seed, batch_size=TOGETHER)
     report(len(prompts), len(prompts), "drawing")
     drawn = time.perf_counter()
-    if model.name == miniature.DRAWN:
+    if model.name == DEFAULT_MODEL:
         measured = model.evaluate(
             identity, picture, seeds=1, celebrities=CELEBRITIES, largest_face=largest_face, progress=report
         )

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from PIL import Image
 
 from .. import CelebBasisError, Model, ModelError, miniature, open_photo
-from ..backend.card import DEFAULT_MODEL, SHIPPED, local_path
+from ..backend.card import DEFAULT_MODEL, PORTRAITS, SHIPPED, local_path
 from ..backend.defaults import drawing_defaults
 from ..backend.families import get_denoiser
 from ..backend.known_models import models_here
@@ -179,7 +179,7 @@ def describe(model: Model) -> str:
     """Return what a model draws and reads, in a few words."""
     if model.name == DEFAULT_MODEL:
         return "a small model of drawn people. For a photo of a real person, the model portraits takes over."
-    if model.name == miniature.PORTRAITS:
+    if model.name == PORTRAITS:
         return "a small model of photographed people. It is still learning: whose face it is can hardly be seen yet."
     return f"people are learnt among {len(model.basis.names)} celebrities whom it knows."
 
