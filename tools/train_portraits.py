@@ -26,6 +26,7 @@ STAGES = {
     "world": ("sheet.world", {}),
     "text": ("text.run", {"steps": 3000}),
     "autoencoder": ("autoencoder.run", {"steps": 1600}),
+    "decoder": ("decoder.run", {"steps": 600}),
     "unet": ("unet.run", {"minutes": float("inf"), "cooldown_minutes": 0.0}),
     "meaning": ("measure.meaning", {}),
     "through": ("measure.through", {}),

@@ -30,15 +30,11 @@ def faces_in(boxes: Tensor) -> Tensor:
 def run(folder: Path, *, steps: int, device: str) -> None:
     """Train it on from the drawn miniature's weights, whose latents the drawn miniature's denoiser reads.
 
-    Once a denoiser learns from its latents, the encoder stays as it is, and the decoder alone learns on.
+    Once a denoiser learns from its latents, `decoder` goes on.
     """
     heads = pack.load(folder)
     described = [celebrities_in(kind, n, 30 + i, heads) for i, (kind, n) in enumerate(PICTURES.items())]
     pictures = torch.cat([part.draw(heads) for part in described])
     is_face = torch.cat([faces_in(part.boxes.float()) for part in described])
-    begun = folder if (folder / "vae").exists() else SHIPPED[DEFAULT_MODEL]
-    vae = AutoencoderTiny.from_pretrained(begun / "vae", torch_dtype=torch.float32)
-    read = (folder / "unet.ckpt.safetensors").exists()
-    vae.encoder.requires_grad_(not read)
-    learn(folder, vae, pictures, is_face, steps=steps, device=device, name="decoder" if read else "autoencoder",
-          learning_rate=LEARNING_RATE, warmup=25)  # fmt: skip
+    vae = AutoencoderTiny.from_pretrained(SHIPPED[DEFAULT_MODEL] / "vae", torch_dtype=torch.float32)
+    learn(folder, vae, pictures, is_face, steps=steps, device=device, learning_rate=LEARNING_RATE, warmup=25)

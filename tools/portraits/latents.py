@@ -17,6 +17,9 @@ from .data import celebrities_in
 SHARES = {"single": 0.35, "pair": 0.10, "three": 0.08, "face": 0.47}
 WINDOW = 8
 """Side of a window round a face, in latents: 64 pixels."""
+AROUND = 0.2
+"""Share of a face's square, at every side, that counts as little as what lies beside it: hair and air say less of who
+somebody is, and can be guessed less well."""
 _SEED = 200_000
 _CHUNK = 1024
 
@@ -24,8 +27,8 @@ _CHUNK = 1024
 def of_round(folder: Path, number: int, pictures: int, part: int = 0, device: str = "cpu") -> dict[str, Tensor]:
     """Return round `number` of `part`, kept in the folder until the next one is made.
 
-    `latents (n, channels, 16, 16)` in half precision, `ids (n, length)`, `faces (n, 1, 16, 16)`: which latents lie on a
-    face, `corner (n, 2)`: top and left of a window round the face, -1 where there are several.
+    `latents (n, channels, 16, 16)` in half precision, `ids (n, length)`, `faces (n, 1, 16, 16)`: which latents lie in
+    the middle of a face, `corner (n, 2)`: top and left of a window round the face, -1 where there are several.
     """
     path = folder / f"latents-{part}-{number}.safetensors"
     if path.exists():
@@ -43,7 +46,7 @@ def of_round(folder: Path, number: int, pictures: int, part: int = 0, device: st
             ids = tokens(described.captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
             boxes = described.boxes.float()
             columns["ids"].append(ids.short())
-            columns["faces"].append(on_faces(boxes))
+            columns["faces"].append(on_faces(boxes.lerp(boxes[..., [2, 3, 0, 1]], AROUND)))
             columns["corner"].append(corners(boxes))
             columns["latents"] += [encode(vae, x.to(device)).cpu() for x in described.draw(heads).split(128)]
     state = {key: torch.cat(value) for key, value in columns.items()}
@@ -64,9 +67,9 @@ def corners(boxes: Tensor) -> Tensor:
     return (middle / 8 - WINDOW / 2).round().long().clamp(0, 16 - WINDOW).flip(-1)
 
 
-def windows(x: Tensor, corner: Tensor) -> Tensor:
-    """Return windows `(n, c, 8, 8)` of `x (n, c, 16, 16)`."""
-    axis = torch.arange(WINDOW)
+def windows(x: Tensor, corner: Tensor, side: int = WINDOW) -> Tensor:
+    """Return windows `(n, c, side, side)` of `x (n, c, h, w)`, whose tops and lefts are `corner (n, 2)`."""
+    axis = torch.arange(side)
     down, across = (corner[:, i, None] + axis for i in (0, 1))
     row = torch.arange(len(x))[:, None, None]
     return x.permute(0, 2, 3, 1)[row, down[:, :, None], across[:, None]].permute(0, 3, 1, 2)

@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from celeb_basis.miniature.portraits.heads import Heads
+from celeb_basis.miniature.portraits.people import ranks
 
 from . import cutting
 
 FILE = "heads.safetensors"
 SMILING = 0.075
 """Teeth that show, or corners of the mouth so high: a smile."""
-_ORDER_SEED = 11
 
 
 def rows(portraits: Path) -> list[dict[str, str]]:
@@ -30,16 +30,14 @@ def rows(portraits: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def ranks(table: list[dict[str, str]]) -> dict[int, int]:
-    """Return the rank of fame of every person to train on, by the person's number; chance decides."""
-    people = sorted({int(row["person"]) for row in table if row["role"] == "celebrity"})
-    order = torch.randperm(len(people), generator=torch.Generator().manual_seed(_ORDER_SEED)).tolist()
-    return dict(zip(people, order, strict=True))
+def ranked(table: list[dict[str, str]]) -> dict[int, int]:
+    """Return the rank of fame of every person to train on, by the person's number."""
+    return ranks({int(row["person"]) for row in table if row["role"] == "celebrity"})
 
 
 def genders(table: list[dict[str, str]]) -> list[str]:
     """Return what is recorded of each celebrity, the most famous first: m, f, or nothing."""
-    rank = ranks(table)
+    rank = ranked(table)
     found = {rank[int(row["person"])]: row["gender"] for row in table if row["role"] == "celebrity"}
     return [found[i] for i in range(len(found))]
 
@@ -50,7 +48,7 @@ def run(folder: Path, *, portraits: Path, device: str) -> None:
         return
     cv2.setNumThreads(1)
     table = rows(portraits)
-    rank = ranks(table)
+    rank = ranked(table)
     columns: dict[str, list[np.ndarray]] = {}
     with (
         zipfile.ZipFile(portraits / "portraits-cutouts.zip") as cutouts,

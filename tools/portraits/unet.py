@@ -42,6 +42,12 @@ def worths() -> Tensor:
     return ((1 - NOISY) * often / often.sum() + NOISY * noisy / noisy.sum()).cumsum(0)
 
 
+@torch.no_grad()
+def states(encoder: CLIPTextModel, ids: Tensor) -> Tensor:
+    """Return what a denoiser reads of captions `(n, length)`: states `(n, length, width)`, on the CPU."""
+    return torch.cat([encoder(some.to(encoder.device).long()).last_hidden_state.cpu() for some in ids.split(128)])
+
+
 def noised(x0: Tensor, t: Tensor, noise: Tensor, alphas: Tensor) -> tuple[Tensor, Tensor]:
     """Return noisy latents at timesteps `t (n,)`, and the velocity that the denoiser is asked for."""
     alpha = alphas[t][:, None, None, None]
@@ -57,7 +63,7 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str) -
     current = -1
     tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").to(device).requires_grad_(False).eval()
-    empty = tokens("", padding="max_length", return_tensors="pt").input_ids.to(device)
+    [empty] = states(encoder, tokens("", padding="max_length", return_tensors="pt").input_ids)
     torch.manual_seed(3)
     unet = begun().to(device, memory_format=torch.channels_last)
     if device == "cpu":
@@ -71,10 +77,7 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str) -
         if at_faces:
             x0, faces = (windows(x, data["corner"][index]) for x in (x0, faces))
         x0 = x0.to(device).contiguous(memory_format=torch.channels_last)
-        ids = data["ids"][index].to(device).long()
-        ids = torch.where(torch.rand(n, 1, device=device) < UNCONDITIONAL, empty, ids)
-        with torch.no_grad():
-            hidden = encoder(ids).last_hidden_state
+        hidden = torch.where(torch.rand(n, 1, 1) < UNCONDITIONAL, empty, data["states"][index]).to(device)
         # Evenly spread over the batch: the loss then varies less from step to step.
         spread = (torch.arange(n, device=device) + torch.rand(n, device=device)) / n
         t = torch.searchsorted(often, spread).clamp(max=len(alphas) - 1)
@@ -88,6 +91,7 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str) -
         nonlocal data, current
         if (number := step * batch_size // (PICTURES * EPOCHS)) != current:
             data, current = of_round(folder, number, mine, part, device), number
+            data["states"] = states(encoder, data["ids"])
         alone = (data["corner"][:, 0] >= 0).nonzero()[:, 0]
         near, face = error(alone[torch.randint(len(alone), (WINDOWS // size,))], True)
         far, whole = error(torch.randint(len(data["ids"]), (WHOLE // size,)), False)

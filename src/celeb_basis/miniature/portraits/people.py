@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -9,12 +10,20 @@ import torch
 from torch import Tensor
 
 NAMES = Path(__file__).parent / "celebrities.txt"
+_ORDER_SEED = 11
 
 
 @cache
 def celebrities() -> tuple[str, ...]:
     """Return the names, the most famous first; first names are shared, many last names, too."""
     return tuple(NAMES.read_text().splitlines())
+
+
+def ranks(people: Iterable[int]) -> dict[int, int]:
+    """Return the rank of fame of every person, by the person's number; chance decides."""
+    ordered = sorted(people)
+    order = torch.randperm(len(ordered), generator=torch.Generator().manual_seed(_ORDER_SEED)).tolist()
+    return dict(zip(ordered, order, strict=True))
 
 
 def fame(count: int) -> Tensor:
