@@ -16,7 +16,7 @@ import torch
 from contenders import PAPER, Contender, Fitted, Fixed
 from experiment import run
 from model import Learnt, Model
-from work import Person
+from worlds import Person
 
 from celeb_basis import CelebBasis
 from celeb_basis.backend.text_encoders import embedding_dims, fingerprint, name_rows

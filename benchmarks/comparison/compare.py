@@ -1,7 +1,8 @@
-"""Compares ways of putting unseen people into the miniature, one photograph each: fits, draws, scores.
+"""Compares ways of putting unseen people into a model that ships, one photograph each: fits, draws, scores.
 
     python benchmarks compare --people 60                 # then: python benchmarks report
     python benchmarks compare --people 4 --seeds 1 --course 0 --only DreamBooth --tune learning_rate=3e-4 steps=200
+    python benchmarks compare --people 40 --seeds 1 --course 0 --portraits DIR    # photographs, in the model portraits
 
 Results are added to one file a contender as they come, so the same command continues where it stopped; a second
 process with --backwards does the last jobs first. People 5000 and up are kept for reports: --tune takes those from 3000
@@ -22,14 +23,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from contenders import CONTENDERS, NOT_DRAWN, REGIONS, Celebrities, Contender, learnt_alike, settings, tuned
+from contenders import (
+    CONTENDERS,
+    NOT_DRAWN,
+    REGIONS,
+    Celebrities,
+    Contender,
+    as_by_default,
+    learnt_alike,
+    settings,
+    tuned,
+)
 from cost import peak, synchronise
 from model import Learnt, Model, digest, worn
 from record import STORED, Record, read, weights_of
 from tqdm import tqdm
-from work import ALONE, PAIRED, REPORTED, SHORT, THREES, TOKENS, TUNED, Person, Work
-
-from celeb_basis.miniature.drawn.captions import asked
+from work import ALONE, PAIRED, SHORT, THREES, TOKENS, Work
+from worlds import DRAWN, REPORTED, TUNED, Person, Photographed
 
 SIZES = (1, 2, 3)
 CHECKPOINTS = (0, 5, 10, 15, 25, 50, 100, 200)
@@ -52,7 +62,10 @@ class Comparison:
                 "seeds": seeds,
                 "first": work.first,  # whose neighbours a face has to be told from
                 "weights": weights_of(model.pipe),
-                "prompts": [[kind, text, list(asked(text.format(*TOKENS)))] for kind, text in ALONE + PAIRED + THREES],
+                "prompts": [
+                    [kind, text, list(work.world.asked(text.format(*TOKENS)))]
+                    for kind, text in work.said(ALONE + PAIRED + THREES)
+                ],
             },
         )
 
@@ -159,6 +172,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", choices=SIZES, default=SIZES, help="people in a picture")
     parser.add_argument("--course", type=int, default=10, help="people whose fit is followed step by step")
     parser.add_argument("--tune", nargs="+", type=setting, metavar="SETTING=VALUE")
+    parser.add_argument("--portraits", type=Path, metavar="DIR", help="with photographs: measure the model portraits")
+    parser.add_argument("--another", action="store_true", help="compare with another photograph than the fitted one")
     parser.add_argument("--backwards", action="store_true", help="from the last job to the first")
     parser.add_argument("--together", type=int, default=10, help="people fitted side by side, an even number")
     parser.add_argument("--batch-size", type=int, default=15, help="pictures drawn at once")
@@ -171,13 +186,16 @@ def main() -> None:
         parser.error("--people and --together must be even: people are also drawn in pairs")
     if args.tune and first + args.people > REPORTED:
         parser.error(f"people from {REPORTED} on are for reports: tune on others")
-    model, work = Model(args.device, compiled=args.compile), Work(args.people, first)
+    world = Photographed(args.portraits, args.another) if args.portraits else DRAWN
+    model = Model(args.device, compiled=args.compile, world=world)
+    work = Work(args.people, first, world=world)
+    stored = STORED / (f"{world.model}-another" if args.another else world.model) if args.portraits else STORED
     chunks = [range(i, min(i + args.together, args.people)) for i in range(0, args.people, args.together)]
-    everybody = CONTENDERS | REGIONS
+    everybody = {name: as_by_default(own, model) for name, own in (CONTENDERS | REGIONS).items()}
     chosen = {name: tuned(everybody[name], dict(args.tune or [])) for name in args.only or everybody}
     comparisons = []
     for name, contender in chosen.items():
-        out = args.out or (Path("runs/tune") / digest(contender) if args.tune else STORED)
+        out = args.out or (Path("runs/tune") / digest(contender) if args.tune else stored)
         comparisons.append(Comparison(name, contender, model, work, out, seeds=args.seeds, batch_size=args.batch_size))
     jobs = [partial(c.run, chunk, args.sizes) for chunk in chunks for c in comparisons]
     followed = range(min(args.course, args.people))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from model import Learnt, Model
 from own_unet import CustomDiffusion, DreamBooth, DreamBoothLoRA, OwnUNet
-from work import Person
+from worlds import Person
 
 from celeb_basis import Recipe
 from celeb_basis.backend.text_encoders import name_rows
@@ -18,7 +18,6 @@ from celeb_basis.fit.loop import fit_steps
 from celeb_basis.fit.methods import CelebBasisMethod, CrossInitialization, Paper, StableIdentity, TextualInversion
 from celeb_basis.fit.methods.method import FitContext, Method
 from celeb_basis.miniature.drawn.captions import FACE_CROP
-from celeb_basis.miniature.drawn.readers import fitting_reader
 
 PEOPLE = {1: 50, 2: 60, 3: 50}  # how many of the first people are drawn alone, in pairs and in threes
 
@@ -80,7 +79,7 @@ class Fitted:
             self._recipe(),
             method=self.method,
             instant_map=model.instant_map,
-            face_reader=fitting_reader(),
+            face_reader=model.face_reader,
         ):
             yield Learnt(step.vectors, free)
 
@@ -136,6 +135,12 @@ def tuned(contender: Contender, values: Mapping[str, Any]) -> Contender:
     of_method = {field.name for field in fields(contender.method)} & values.keys()
     method = replace(contender.method, **{name: values[name] for name in of_method})
     return replace(contender, method=method, **{name: values[name] for name in values.keys() - of_method})
+
+
+def as_by_default(contender: Contender, model: Model) -> Contender:
+    """The contender, ours with as many steps as the model's card has."""
+    ours = isinstance(contender, Fitted) and isinstance(contender.method, CelebBasisMethod) and contender.steps
+    return replace(contender, steps=model.steps) if ours else contender
 
 
 def learnt_alike(contender: Contender) -> Contender:

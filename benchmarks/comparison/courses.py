@@ -22,7 +22,8 @@ from contenders import CONTENDERS, Fitted
 from model import Model
 from record import STORED, kept, origin, short, weights_of
 from tables import table
-from work import REPORTED, SHORT, TUNED, Work
+from work import SHORT, Work
+from worlds import REPORTED, TUNED
 
 from celeb_basis.fit.recipe import DEFAULTS
 

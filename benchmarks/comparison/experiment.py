@@ -13,7 +13,8 @@ from contenders import Contender, Fitted
 from model import Model
 from record import STORED, Result, read
 from tables import ALONE, MEASURES, PAIR, THREE, by_person, cell, identity, prompt, table
-from work import REPORTED, Work
+from work import Work
+from worlds import REPORTED
 
 from celeb_basis.io import write_atomically
 

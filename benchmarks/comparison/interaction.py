@@ -14,7 +14,7 @@ import torch
 from contenders import OURS, PAPER, Contender, Fitted
 from experiment import run
 from model import Learnt, Model
-from work import Person
+from worlds import Person
 
 
 @dataclass(frozen=True)

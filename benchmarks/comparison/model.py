@@ -1,4 +1,4 @@
-"""The miniature with everything the contenders share, and what a contender has learnt of some people."""
+"""A model that ships with everything the contenders share, and what a contender has learnt of some people."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from worlds import DRAWN, World
 
 import celeb_basis as cb
 from celeb_basis import Identity
@@ -26,10 +27,13 @@ torch._inductor.config.freezing = True
 
 
 class Model:
-    """The miniature, its basis and instant map; `class_pictures` are drawn once for all people."""
+    """A world's model, its basis and instant map; `class_pictures` are drawn once for all people."""
 
-    def __init__(self, device: str = "cpu", class_pictures: int = 64, compiled: bool = False) -> None:
-        shipped = cb.Model.load("miniature", device=device, dtype=torch.float32)
+    def __init__(
+        self, device: str = "cpu", class_pictures: int = 64, compiled: bool = False, world: World = DRAWN
+    ) -> None:
+        shipped = cb.Model.load(world.model, device=device, dtype=torch.float32)
+        self.face_reader, self.steps = world.fitting_reader, shipped.default_train_steps
         self.pipe, self.basis, self.instant_map = shipped.pipe, shipped.basis, shipped.instant_map
         # A third faster on a CPU than the usual order, in large batches.
         self.pipe.unet.to(memory_format=torch.channels_last)

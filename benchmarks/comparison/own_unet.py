@@ -11,7 +11,7 @@ import torch
 from model import CLASS, Learnt, Model, worn
 from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor, nn
-from work import Person
+from worlds import Person
 
 from celeb_basis import Recipe
 from celeb_basis.backend.families import get_denoiser

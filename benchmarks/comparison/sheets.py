@@ -20,7 +20,8 @@ from PIL import Image
 from plots import save, until, wrapped
 from record import STORED, Result, Row
 from tables import OURS, load
-from work import ALONE, GALLERY, PAIRED, REPORTED, Work
+from work import ALONE, GALLERY, PAIRED, Work
+from worlds import REPORTED
 
 from celeb_basis.miniature.drawn import world
 

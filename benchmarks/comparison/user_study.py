@@ -168,7 +168,8 @@ def draw(out: Path, people: int, rows: Sequence[str]) -> None:
     """Draw the scenes of the comparison by some contenders, and the photographs."""
     from contenders import CONTENDERS
     from model import Model, worn
-    from work import REPORTED, SHORT, Work
+    from work import SHORT, Work
+    from worlds import REPORTED
 
     from celeb_basis.image_files import file_stem
 

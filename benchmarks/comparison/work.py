@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,15 +11,11 @@ import torch
 from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from worlds import DRAWN, Person, World
 
-from celeb_basis import Face, Identity, miniature
-from celeb_basis.faces.face import find_face
+from celeb_basis import Face, Identity
 from celeb_basis.generate import generate
-from celeb_basis.miniature.drawn.captions import asked
-from celeb_basis.miniature.drawn.people import CELEBRITIES, celebrities, celebrity_identities, portraits
-from celeb_basis.miniature.drawn.readers import evaluation_reader, fitting_reader, shown
 
-REPORTED, TUNED = 5000, 3000  # people from here on are for reports, and for tuning
 GALLERY, STARS = 60, 150  # new people and celebrities among whom a face has to be recognised
 TOKENS = ("<one>", "<two>", "<three>")
 
@@ -80,30 +75,9 @@ THREES = [("three new people", text) for text in PROMPTS["three new people"]]
 SHORT = [("scene", text) for text in PROMPTS["scene"]]
 
 
-@dataclass(frozen=True, eq=False)
-class Person:
-    """Somebody with a photograph: `faces` is all that a fit sees of it, `feature` what the evaluation compares with."""
-
-    number: int
-    photo: Image.Image
-    faces: list[Face]
-    feature: Tensor
-    name: str = ""  # by which the model knows a celebrity
-
-    @classmethod
-    def of(cls, number: int, photo: Image.Image, name: str = "") -> Person:
-        faces = [find_face(photo, fitting_reader())]
-        return cls(number, photo, faces, find_face(photo, evaluation_reader()).feature, name)
-
-
-def celebrity(i: int) -> Image.Image:
-    """The photograph of celebrity number `i`."""
-    return portraits(celebrity_identities()[i][None])[0]
-
-
-def counterpart(number: int) -> int:
+def counterpart(number: int, celebrities: int) -> int:
     """Which celebrity has the number, and so the noise, of a new person: an even one, of any rank of fame."""
-    return 34 * (number % 1000) % CELEBRITIES
+    return 34 * (number % 1000) % (celebrities // 2 * 2)
 
 
 class Work:
@@ -113,10 +87,10 @@ class Work:
     minutes to read.
     """
 
-    def __init__(self, people: int, first: int, crowded: bool = True) -> None:
-        self.first = first
+    def __init__(self, people: int, first: int, crowded: bool = True, world: World = DRAWN) -> None:
+        self.first, self.world = first, world
         rest = GALLERY if crowded else 0
-        everybody = [Person.of(first + i, miniature.person(first + i)) for i in range(max(people, rest))]
+        everybody = [world.person(first + i) for i in range(max(people, rest))]
         self.people = everybody[:people]
         self._stars: dict[int, Tensor] = {}
         stars = [self.star(i) for i in range(STARS if crowded else 0)]
@@ -125,16 +99,18 @@ class Work:
     def star(self, i: int) -> Tensor:
         """The feature of celebrity number `i`, read once."""
         if i not in self._stars:
-            self._stars[i] = find_face(celebrity(i), evaluation_reader()).feature
+            self._stars[i] = self.world.feature(self.world.star(i))
         return self._stars[i]
 
     @cached_property
     def celebrities(self) -> list[Person]:
         """As many of the model's own people, with the numbers, and so the noise, of the new ones."""
-        return [
-            Person.of(number, celebrity(counterpart(number)), celebrities()[counterpart(number)])
-            for number in (person.number for person in self.people)
-        ]
+        many = len(self.world.names)
+        return [self.world.celebrity(counterpart(person.number, many), person.number) for person in self.people]
+
+    def said(self, prompts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return kinds and prompts in words that the model knows."""
+        return [(kind, self.world.said(text)) for kind, text in prompts]
 
     def draw(
         self,
@@ -151,11 +127,11 @@ class Work:
 
         Noise depends on the person and the seed alone, so every contender starts from the same.
         """
-        texts, sides = [], []
+        texts, sides, prompts = [], [], self.said(prompts)
         for i, (_, template) in enumerate(prompts):
             # Odd celebrities stand beside people: the even ones are measured themselves, as the ceiling.
             star = (2 * (7 * people[0].number + i) + 1) % STARS
-            called = [*TOKENS[: len(people)], celebrities()[star]]
+            called = [*TOKENS[: len(people)], self.world.names[star]]
             known = [*(person.feature for person in people), self.star(star)]
             texts.append(template.format(*called))
             sides.append([known[k] for k in from_left(template)])
@@ -172,8 +148,9 @@ class Work:
         )
         new = {id(person.feature) for person in people}
         rows = []
-        for i, (seen, faces) in enumerate(zip(shown(pictures), evaluation_reader().read(pictures), strict=True)):
-            which, wanted = i // seeds, asked(texts[i // seeds])
+        found = self.world.evaluation_reader.read(pictures)
+        for i, (seen, faces) in enumerate(zip(self.world.seen(pictures, found), found, strict=True)):
+            which, wanted = i // seeds, self.world.asked(texts[i // seeds])
             rows.append(
                 {"kind": prompts[which][0], "prompt": prompts[which][1], "seed": i % seeds}
                 | recognised(faces, sides[which], [id(f) in new for f in sides[which]], self.gallery, pictures[i].width)

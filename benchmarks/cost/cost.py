@@ -22,7 +22,7 @@ import torch
 from architectures import KINDS, make_pipeline, stand_in
 from diffusers import DDPMScheduler
 from tqdm import tqdm
-from work import REPORTED
+from worlds import REPORTED
 
 from celeb_basis import CelebBasis, Face, Identity, Recipe
 from celeb_basis.backend.text_encoders import encode, token_ids

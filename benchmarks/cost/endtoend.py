@@ -18,7 +18,7 @@ from architectures import KINDS, make_pipeline, stand_in
 from cost import TOKEN, add_device, dtype_of, peak, publish
 from safetensors.torch import load_file
 from tqdm import tqdm
-from work import REPORTED
+from worlds import REPORTED
 
 from celeb_basis import CelebBasis, Identity, InstantMap, Recipe
 from celeb_basis.backend.text_encoders import name_rows

@@ -19,7 +19,7 @@ import torch
 from architectures import KINDS, make_pipeline, stand_in
 from cost import publish, ratio, take_turns
 from safetensors.torch import load_file
-from work import REPORTED
+from worlds import REPORTED
 
 from celeb_basis import CelebBasis, Identity, Model, PromptError, Recipe, miniature
 from celeb_basis.basis import celebrity_names

@@ -23,7 +23,7 @@ from architectures import stand_in
 from safetensors.torch import load_file
 from torch import nn
 from transformers_published import KINDS, make_pipeline
-from work import REPORTED
+from worlds import REPORTED
 
 from celeb_basis import CelebBasis, Identity, Recipe
 from celeb_basis.backend.families import get_denoiser

@@ -28,7 +28,8 @@ from PIL import Image, ImageFilter
 from record import origin, short, weights_of
 from tables import table
 from torch import Tensor
-from work import SHORT, TUNED, Person, Work
+from work import SHORT, Work
+from worlds import TUNED, Person
 
 from celeb_basis import Recipe
 from celeb_basis.backend.pipeline import model_card

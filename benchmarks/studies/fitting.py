@@ -26,7 +26,8 @@ from record import kept, origin, short, weights_of
 from tables import table
 from torch import Tensor, nn
 from tqdm import tqdm
-from work import REPORTED, SHORT, Person, Work
+from work import SHORT, Work
+from worlds import REPORTED, Person
 
 from celeb_basis import Recipe
 from celeb_basis.backend.denoiser import Prediction

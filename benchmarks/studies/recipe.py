@@ -20,9 +20,10 @@ from model import Model
 from record import kept, origin, short, weights_of
 from tables import table
 from torch import Tensor
-from work import SHORT, Person
+from work import SHORT
+from worlds import DRAWN, Person
 
-from celeb_basis import Identity, InstantMap, Recipe, miniature
+from celeb_basis import Identity, InstantMap, Recipe
 from celeb_basis.backend.text_encoders import name_rows
 from celeb_basis.faces.face import mean_features
 from celeb_basis.fit.loop import fit_steps
@@ -90,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--people", type=int, default=8)
     args = parser.parse_args(argv)
     model = Model()
-    people = [Person.of(number, miniature.person(number)) for number in range(FIRST, FIRST + args.people)]
+    people = [DRAWN.person(number) for number in range(FIRST, FIRST + args.people)]
     weak = weak_map(model)
     strong = model.instant_map
     fewer = steps_from_map(80, weak.loo_r2)

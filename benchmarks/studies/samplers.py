@@ -23,9 +23,9 @@ from rbf_shapes import search
 from record import kept, origin, short, weights_of
 from torch import Tensor
 from tqdm import tqdm
-from work import TUNED, Person
+from worlds import DRAWN, TUNED
 
-from celeb_basis import Identity, Model, Recipe, miniature
+from celeb_basis import Identity, Model, Recipe
 from celeb_basis.backend.pipeline import model_card
 from celeb_basis.backend.rbf_solver import RBFSolverScheduler
 from celeb_basis.backend.schedulers import get_scheduler
@@ -59,7 +59,7 @@ class Bench:
         self.names = known[:: max(1, len(known) // names)][:names]
         self.others = [name for name in known[1 :: max(2, len(known) // SEARCHED)] if name not in self.names][:SEARCHED]
         self.judge = get_judge(self.pipe, []) if card.judge else None
-        self.people = [Person.of(TUNED + i, miniature.person(TUNED + i)) for i in range(people if self.judge else 0)]
+        self.people = [DRAWN.person(TUNED + i) for i in range(people if self.judge else 0)]
         self.texts = [PROMPTS[i % len(PROMPTS)].format(name) for i, name in enumerate(self.names)]
         self.texts += [PROMPTS[i % len(PROMPTS)].format(NAME) for i in range(len(self.people))]
 

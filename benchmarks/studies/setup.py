@@ -22,9 +22,9 @@ import torch
 from plots import save
 from record import kept, origin, short, weights_of
 from tqdm import tqdm
-from work import TUNED, Person
+from worlds import DRAWN, TUNED
 
-from celeb_basis import CelebBasis, InstantMap, Model, Recipe, miniature
+from celeb_basis import CelebBasis, InstantMap, Model, Recipe
 from celeb_basis.backend.pipeline import model_card
 from celeb_basis.backend.text_encoders import nonsense_names, unusable_names
 from celeb_basis.evaluation.judge import get_judge
@@ -76,7 +76,7 @@ class Bench:
         self.people_and_planted = [*self.names[:FAMOUS], *(next(real) if i < others else mixed[i] for i in order)]
         self.judge = get_judge(self.pipe, [])
         self.reader = self.model.face_reader
-        self.people = [Person.of(TUNED + i, miniature.person(TUNED + i)) for i in range(people)]
+        self.people = [DRAWN.person(TUNED + i) for i in range(people)]
         self.features = torch.stack([person.feature for person in self.people])
 
     def _of_words(self, known: Sequence[str]) -> list[str]:

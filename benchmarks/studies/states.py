@@ -27,7 +27,8 @@ import torch
 from record import Record, Result, read, weights_of
 from torch import Tensor, nn
 from tqdm import tqdm
-from work import REPORTED, TOKENS, Person, Work
+from work import TOKENS, Work
+from worlds import REPORTED, Person
 
 import celeb_basis as cb
 from celeb_basis import CelebBasis, InstantMap, Recipe

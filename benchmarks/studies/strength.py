@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from plots import save
 from tqdm import tqdm
-from work import TUNED, Person
+from worlds import DRAWN, TUNED, Person
 
-from celeb_basis import Identity, Model, miniature
+from celeb_basis import Identity, Model
 from celeb_basis.evaluation.evaluate import PROMPTS, Scores, interval, score
 from celeb_basis.evaluation.image_cache import ImageCache, ImageRequest
 from celeb_basis.fit.loop import fit_steps
@@ -31,7 +31,7 @@ NAME = "<annika>"
 def measure(people: int, prompts: int, seeds: int) -> dict[float, Scores]:
     """Scores (people, pictures) of the same fitted people in the same noise at each strength."""
     model, judge = Model.load("miniature", device="cpu"), MiniatureJudge()
-    everybody = [Person.of(TUNED + i, miniature.person(TUNED + i)) for i in range(people)]
+    everybody = [DRAWN.person(TUNED + i) for i in range(people)]
     *_, last = fit_steps(
         model.pipe, model.basis, [person.faces for person in everybody], [NAME] * people,
         instant_map=model.instant_map,

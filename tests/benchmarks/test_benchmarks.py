@@ -16,6 +16,7 @@ from model import Model, worn
 from PIL import Image
 from record import STORED, read
 from work import Work, from_left, recognised
+from worlds import TUNED
 
 from celeb_basis import Face
 
@@ -39,7 +40,7 @@ def work():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(work_module, "STARS", 4)
         patch.setattr(work_module, "GALLERY", 2)
-        yield Work(2, work_module.TUNED)
+        yield Work(2, TUNED)
 
 
 @pytest.mark.parametrize("name", [name for name, contender in CONTENDERS.items() if contender.steps])

@@ -11,7 +11,8 @@ import torch
 from contenders import PAPER
 from model import Model
 from record import read
-from work import TUNED, Work
+from work import Work
+from worlds import TUNED
 
 from celeb_basis.backend.text_encoders import name_rows
 from celeb_basis.fit.recipe import DEFAULTS

@@ -43,7 +43,6 @@ class FaceLoss:
     num_inference_steps: in which a picture is drawn, where the model is not distilled to its own.
     noise: between which quantiles of the timesteps a picture is made noisy again.
     company: the share of pictures with a celebrity beside the person.
-    pull: the weight of the mean squared distance from where the steps before ended.
     """
 
     max_train_steps: int = 20
@@ -53,7 +52,6 @@ class FaceLoss:
     num_inference_steps: int = 4
     noise: tuple[float, float] = (0.2, 0.8)
     company: float = 0.25
-    pull: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +121,6 @@ def minimize_face_loss(
     network: FaceNetwork = reader.network.to(torch.device(pipe.device))  # type: ignore[attr-defined]
     artist = _Artist(pipe, basis, denoiser, reader, scenes, resolution, settings)
     tiny = cached_tiny_autoencoder(pipe)
-    start = free.detach().clone()
     optimizer = torch.optim.AdamW([free], lr=settings.learning_rate, weight_decay=0)
     chance = torch.Generator().manual_seed(seed)
     scale = GRADIENT_SCALE if denoiser.dtype == torch.float16 else 1.0
@@ -136,9 +133,7 @@ def minimize_face_loss(
         quantiles = low + (high - low) * torch.rand(settings.pictures, generator=chance)
         seeds = torch.randint(2**62, (settings.pictures,), generator=chance).tolist()
         compared += len(drawn)
-        moved = free.detach() - start
-        total = settings.pull * moved.square().flatten(1).mean(1)
-        gradient = 2 * settings.pull * moved / moved[0].numel()
+        total, gradient = torch.zeros(people), torch.zeros_like(free)
         at_once = compared_at_once(denoiser)
         for group in (drawn[i : i + at_once] for i in range(0, len(drawn), at_once)):
             with torch.enable_grad(), frozen(weights), decoding(pipe, tiny), denoiser.precise_autoencoder():

@@ -33,15 +33,18 @@ class PortraitsJudge:
 
     def prompt_scores(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
         """Return the share of what each prompt asks for that its picture shows; NaN where it asks for nothing known."""
-        boxes = [
-            _box(faces[0], image) if faces else torch.empty(0, 4)
-            for image, faces in zip(images, self.reader.read(images), strict=True)
-        ]
         wanted = [{key: value for key, value in asked(prompt).items() if key not in OF_A_HEAD} for prompt in prompts]
         return [
             float(np.mean([float(seen.get(key) == value) for key, value in own.items()] or [np.nan]))
-            for own, seen in zip(wanted, shown_in(images, boxes), strict=True)
+            for own, seen in zip(wanted, self.seen(images, self.reader.read(images)), strict=True)
         ]
+
+    def seen(self, images: Sequence[Image.Image], found: Sequence[Sequence[Face]]) -> list[dict[str, int]]:
+        """Return what the drawn world's eyes see in each picture, in which the reader has found these faces."""
+        boxes = [
+            _box(faces[0], image) if faces else torch.empty(0, 4) for image, faces in zip(images, found, strict=True)
+        ]
+        return shown_in(images, boxes)
 
     def features(self, images: Sequence[Image.Image]) -> Tensor:
         """Return what each picture looks like as a whole, (n, d) of unit length."""
