@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from ..backend.card import DEFAULT_MODEL, PORTRAITS
-
 
 def person(seed: int, size: int = 512) -> Image.Image:
     """Return the photograph of citizen number `seed`, whom the miniature was never trained on; always the same one."""
@@ -18,6 +16,6 @@ def person(seed: int, size: int = 512) -> Image.Image:
 
 def model_for(photos: Sequence[Image.Image]) -> str:
     """Return which shipped model draws people like the one in these photographs: the miniature if the face is drawn."""
-    from .drawn.readers import is_drawn
+    from . import chooser
 
-    return DEFAULT_MODEL if any(map(is_drawn, photos)) else PORTRAITS
+    return chooser.model_for(photos)

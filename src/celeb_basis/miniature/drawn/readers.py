@@ -249,8 +249,8 @@ def evaluation_reader() -> MiniatureReader:
     return MiniatureReader("evaluation")
 
 
-def is_drawn(image: Image.Image) -> bool:
-    """Return whether a picture has a face of the small world: true of all its people, and of 1 in 50 photographs."""
+def has_drawn_face(image: Image.Image) -> bool:
+    """Return whether the finder is certain of a drawn face: it is of all drawn people, and in 1 of 20 photographs."""
     square, _ = _padded(image.convert("RGB"))
     [(_, certain)] = _load("finder").faces(_tensor([square], SIZE))
     return bool((certain > CERTAIN).any() and fitting_reader().read([image])[0])
