@@ -27,7 +27,7 @@ STAGES = {
     "text": ("text.run", {"steps": 3000}),
     "autoencoder": ("autoencoder.run", {"steps": 1600}),
     "decoder": ("decoder.run", {"steps": 600}),
-    "unet": ("unet.run", {"minutes": float("inf"), "cooldown_minutes": 0.0}),
+    "unet": ("unet.run", {"minutes": float("inf"), "cooldown_minutes": 0.0, "workers": 0}),
     "meaning": ("measure.meaning", {}),
     "through": ("measure.through", {}),
     "steering": ("drawing.steering", {}),
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of the stage's own number of steps")
     parser.add_argument("--minutes", type=float, help="of this call of the denoiser's training")
     parser.add_argument("--cooldown-minutes", type=float, help="let the rate fall for so long, in a checkpoint beside")
+    parser.add_argument("--workers", type=int, help="processes that draw pictures ahead for the denoiser")
     parser.add_argument("--celebrities", type=int, help="how many of them are measured")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)

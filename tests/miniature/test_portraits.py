@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 from portraits import cutting
 from portraits.data import celebrities_in, faces_on_black
 from portraits.keep import KEPT, restore
-from portraits.latents import WINDOW, corners, windows
+from portraits.latents import WINDOW, Rounds, corners, windows
 from portraits.names import invented
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from stages.tokenizer import LENGTH, tokenizer
 from stages.unet import build
 
@@ -223,3 +223,21 @@ def test_training_goes_on_from_what_is_kept(tmp_path):
     assert {value.dtype for value in state.values()} == {torch.float32}
     assert not [path for path in KEPT.rglob("*") if path.suffix in (".jpg", ".png", ".webp")]
     assert sum(path.stat().st_size for path in KEPT.rglob("*") if path.is_file()) < 26e6
+
+
+def test_rounds_drawn_ahead_by_other_processes_are_the_same(heads, tmp_path, monkeypatch):
+    # Compiling the painter takes most of a minute in every process.
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    monkeypatch.setattr(torch._dynamo.config, "disable", True)
+    taken = []
+    for workers in (0, 1):
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        restore(folder, device="cpu")
+        save_file({key: value.contiguous() for key, value in vars(heads).items()}, folder / "heads.safetensors")
+        rounds = Rounds(folder, 12, workers=workers)
+        taken.append([rounds.take(number) for number in (0, 1)])
+        assert not (folder / "latents-0-0.safetensors").exists() and (folder / "latents-0-1.safetensors").exists()
+    for here, there in zip(*taken, strict=True):
+        assert here.keys() == there.keys() and all(here[key].equal(there[key]) for key in here)
+    assert not taken[0][0]["latents"].equal(taken[0][1]["latents"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -24,17 +27,41 @@ _SEED = 200_000
 _CHUNK = 1024
 
 
-def of_round(folder: Path, number: int, pictures: int, part: int = 0, device: str = "cpu") -> dict[str, Tensor]:
-    """Return round `number` of `part`, kept in the folder until the next one is made.
+class Rounds:
+    """Rounds of one part, the next ones drawn ahead by `workers` processes, where a fast device would wait for them."""
 
-    `latents (n, channels, 16, 16)` in half precision, `ids (n, length)`, `faces (n, 1, 16, 16)`: which latents lie in
-    the middle of a face, `corner (n, 2)`: top and left of a window round the face, -1 where there are several.
-    """
+    def __init__(self, folder: Path, pictures: int, part: int = 0, workers: int = 0) -> None:
+        self._make = partial(make_round, folder, pictures=pictures, part=part)
+        self._workers = workers
+        self._pool = (
+            ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) if workers else None
+        )
+        self._ahead: dict[int, Future[Path]] = {}
+
+    def take(self, number: int) -> dict[str, Tensor]:
+        """Return what a round holds; earlier rounds are removed.
+
+        `latents (n, channels, 16, 16)` in half precision, `ids (n, length)`, `faces (n, 1, 16, 16)`: which latents lie
+        in the middle of a face, `corner (n, 2)`: top and left of a window round the face, -1 where there are several.
+        """
+        if self._pool:
+            for later in range(number, number + self._workers):
+                if later not in self._ahead:
+                    self._ahead[later] = self._pool.submit(self._make, later)
+        path = self._ahead.pop(number).result() if self._pool else self._make(number)
+        for old in path.parent.glob(f"{path.stem.rsplit('-', 1)[0]}-*.safetensors"):
+            if int(old.stem.rsplit("-", 1)[1]) < number:
+                old.unlink()
+        return load_file(path)
+
+
+def make_round(folder: Path, number: int, pictures: int, part: int = 0) -> Path:
+    """Draw round `number` of `part`, unless it is there, and return its file."""
     path = folder / f"latents-{part}-{number}.safetensors"
     if path.exists():
-        return load_file(path)
+        return path
     heads = pack.load(folder)
-    vae = AutoencoderTiny.from_pretrained(folder / "vae").to(device, memory_format=torch.channels_last)
+    vae = AutoencoderTiny.from_pretrained(folder / "vae").to(memory_format=torch.channels_last)
     tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     columns: dict[str, list[Tensor]] = {"latents": [], "ids": [], "faces": [], "corner": []}
     for i, (kind, share) in enumerate(SHARES.items()):
@@ -48,15 +75,12 @@ def of_round(folder: Path, number: int, pictures: int, part: int = 0, device: st
             columns["ids"].append(ids.short())
             columns["faces"].append(on_faces(boxes.lerp(boxes[..., [2, 3, 0, 1]], AROUND)))
             columns["corner"].append(corners(boxes))
-            columns["latents"] += [encode(vae, x.to(device)).cpu() for x in described.draw(heads).split(128)]
+            columns["latents"] += [encode(vae, x) for x in described.draw(heads).split(128)]
     state = {key: torch.cat(value) for key, value in columns.items()}
     temporary = path.with_suffix(".part")
     save_file(state, temporary)
     temporary.replace(path)
-    for old in folder.glob(f"latents-{part}-*.safetensors"):
-        if old != path:
-            old.unlink()
-    return state
+    return path
 
 
 def corners(boxes: Tensor) -> Tensor:

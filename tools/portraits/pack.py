@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,25 +50,13 @@ def run(folder: Path, *, portraits: Path, device: str) -> None:
     """Cut all heads out, once."""
     if (folder / FILE).exists():
         return
-    cv2.setNumThreads(1)
     table = rows(portraits)
     rank = ranked(table)
     columns: dict[str, list[np.ndarray]] = {}
-    with (
-        zipfile.ZipFile(portraits / "portraits-cutouts.zip") as cutouts,
-        zipfile.ZipFile(portraits / "portraits-crops.zip") as crops,
-    ):
-        for row in tqdm(table, "heads"):
-            name = f"{int(row['person']):04d}_{row['picture']}"
-            portrait = _opened(cutouts, f"{name}.webp", "RGBA")
-            head, front = cutting.masks(portrait, float(row["chin"]))
-            smiling = float(row["mouth_gap"]) > SMILING or float(row["mouth_corners"]) > SMILING
-            values = {
-                "rgb": portrait[..., :3].transpose(2, 0, 1), "whole": portrait[..., 3], "head": head, "front": front,
-                "crops": _opened(crops, f"{name}.jpg", "RGB").transpose(2, 0, 1), "skin": cutting.skin(portrait),
-                "breadth": cutting.breadth(portrait), "smiling": smiling, "yaw": float(row["yaw"]),
-                "person": int(row["person"]), "celebrity": rank.get(int(row["person"]), -1),
-            }  # fmt: skip
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as processes:
+        cut = processes.map(partial(_cut, portraits), table, chunksize=16)
+        for row, values in zip(table, tqdm(cut, "heads", total=len(table), mininterval=10), strict=True):
+            values |= {"person": int(row["person"]), "celebrity": rank.get(int(row["person"]), -1)}
             for key, value in values.items():
                 columns.setdefault(key, []).append(np.asarray(value))
     packed = {key: torch.from_numpy(np.stack(value)) for key, value in columns.items()}
@@ -81,5 +73,21 @@ def load(folder: Path) -> Heads:
     return Heads(**load_file(folder / FILE))
 
 
-def _opened(archive: zipfile.ZipFile, name: str, mode: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(archive.read(name))).convert(mode))
+def _cut(portraits: Path, row: dict[str, str]) -> dict[str, Any]:
+    """Cut one head out."""
+    cv2.setNumThreads(1)
+    name = f"{int(row['person']):04d}_{row['picture']}"
+    portrait = _opened(portraits / "portraits-cutouts.zip", f"{name}.webp", "RGBA")
+    head, front = cutting.masks(portrait, float(row["chin"]))
+    smiling = float(row["mouth_gap"]) > SMILING or float(row["mouth_corners"]) > SMILING
+    crop = _opened(portraits / "portraits-crops.zip", f"{name}.jpg", "RGB").transpose(2, 0, 1)
+    return {
+        "rgb": portrait[..., :3].transpose(2, 0, 1), "whole": portrait[..., 3], "head": head, "front": front,
+        "crops": crop, "skin": cutting.skin(portrait), "breadth": cutting.breadth(portrait), "smiling": smiling,
+        "yaw": float(row["yaw"]),
+    }  # fmt: skip
+
+
+def _opened(archive: Path, name: str, mode: str) -> np.ndarray:
+    with zipfile.ZipFile(archive) as files:
+        return np.asarray(Image.open(io.BytesIO(files.read(name))).convert(mode))

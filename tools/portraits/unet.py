@@ -15,7 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from celeb_basis.backend.card import DEFAULT_MODEL, SHIPPED
 
-from .latents import of_round, windows
+from .latents import Rounds, windows
 
 PICTURES, EPOCHS = 4_000, 12
 """Pictures of a round, and how many times as many are seen before the next is made."""
@@ -54,11 +54,11 @@ def noised(x0: Tensor, t: Tensor, noise: Tensor, alphas: Tensor) -> tuple[Tensor
     return alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise, alpha.sqrt() * noise - (1 - alpha).sqrt() * x0
 
 
-def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str) -> None:
+def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, workers: int = 0) -> None:
     """Train the denoiser on what the frozen text encoder reads, until stopped; goes on where it was."""
     part, size = 0 if is_first() else 1, processes()
     batch_size = WINDOWS + WHOLE
-    mine = PICTURES // size
+    rounds = Rounds(folder, PICTURES // size, part, workers)
     data: dict[str, Tensor] = {}
     current = -1
     tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
@@ -90,7 +90,7 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str) -
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         nonlocal data, current
         if (number := step * batch_size // (PICTURES * EPOCHS)) != current:
-            data, current = of_round(folder, number, mine, part, device), number
+            data, current = rounds.take(number), number
             data["states"] = states(encoder, data["ids"])
         alone = (data["corner"][:, 0] >= 0).nonzero()[:, 0]
         near, face = error(alone[torch.randint(len(alone), (WINDOWS // size,))], True)
