@@ -84,7 +84,7 @@ def running(folder):
         process = subprocess.Popen([*map(str, command)], stdout=out, stderr=out, env=environment, cwd=folder)
     server = Server(f"http://127.0.0.1:{port}", folder)
     try:
-        for _ in range(600):
+        for _ in range(1500):
             assert process.poll() is None, log.read_text()
             try:
                 server.get("/system_stats")
