@@ -198,7 +198,8 @@ def trainable(model, clip, vae):
 def _copied(patcher):
     """A patcher of a copy of its model."""
     # ComfyUI copies by loading the files again, which a custom loader may not have said how to do.
-    if getattr(patcher, "cached_patcher_init", None) and "force_deepcopy" in inspect.signature(patcher.clone).parameters:
+    loads_again = getattr(patcher, "cached_patcher_init", None)
+    if loads_again and "force_deepcopy" in inspect.signature(patcher.clone).parameters:
         return patcher.clone(force_deepcopy=True)
     copied = patcher.clone()
     # The model refers to the patcher that loaded it, which would be copied too.

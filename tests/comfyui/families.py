@@ -1,4 +1,4 @@
-"""Compares the pipeline of ComfyUI's parts with ComfyUI itself, on small models of each family.
+"""Compares the pack with ComfyUI and the library, on small models of each family.
 
     COMFYUI_PATH=... python families.py
 
@@ -182,12 +182,12 @@ def compare_language(kind):
     words.chat_template = CHAT
     parts = {"vae": None, "transformer": None, "text_encoder": own, "tokenizer": words}
     pipe = pipeline_class(scheduler=FlowMatchEulerDiscreteScheduler(), **parts)
-    basis = CelebBasis.from_pipeline(pipe, celebrity_names()[:300])
+    basis = CelebBasis.from_pipeline(pipeline.ComfyPipeline(clip), celebrity_names()[:300])
     person = Identity.sample(basis, "<annika>", torch.Generator().manual_seed(0))
+    person.check(pipe)  # which names the same model
     prompt = "a photo of <annika>, smiling; <Annika>'s hat\nin (the) snow"
     with torch.no_grad(), placeholders(pipe, {"<annika>": person.vectors}):
         [states] = pipe.encode_prompt(expanded(pipe, [prompt.lower()]), **options)[0]
-    person.check(pipeline.ComfyPipeline(clip))
     with torch.inference_mode():
         named = text.with_identity(text.with_identity(clip, person), person.blend(person, 0.5, "<bodil>"))
         same = named.encode_from_tokens(named.tokenize(prompt))[0][:, : len(states)]
