@@ -183,6 +183,9 @@ def trainable(model, clip, vae):
         own.patcher, own.cond_stage_model = encoder, encoder.model
         for patcher in (network, encoder):
             patcher.model.requires_grad_(False)
+        # ComfyUI has copied by a loader that is gone, and would collect garbage for its sake at every use of the copy.
+        loaded = comfy.model_management.current_loaded_models
+        loaded[:] = [each for each in loaded if not each.is_dead()]
         load = comfy.model_management.load_models_gpu
         load([network, encoder], memory_required=1e20, force_full_load=True)  # nothing else stays on the GPU
         for part in (network.model, encoder.model):

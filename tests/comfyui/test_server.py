@@ -189,7 +189,7 @@ def test_a_fit_tells_its_progress_and_shows_the_person(server, annika):
     assert steps == sorted(steps) and steps[-1] == (12, 12) and len(set(steps)) > 5
     shown = [Image.open(io.BytesIO(data)) for kind, data in told if kind == "picture"]
     assert len(shown) > 1
-    assert {(picture.format, picture.size) for picture in shown} == {("JPEG", (128, 128))}
+    assert {(picture.format, picture.size) for picture in shown} == {("JPEG", (512, 512))}  # as large as a page shows
     assert shown[0].tobytes() != shown[-1].tobytes()
 
 
