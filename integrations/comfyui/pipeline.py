@@ -205,6 +205,9 @@ def _copied(patcher):
     if loads_again and "force_deepcopy" in inspect.signature(patcher.clone).parameters:
         return patcher.clone(force_deepcopy=True)
     copied = patcher.clone()
-    # The model refers to the patcher that loaded it, which would be copied too.
-    copied.model = copy.deepcopy(patcher.model, {id(getattr(patcher.model, "current_patcher", None)): None})
+    # The model refers to the patcher that loaded it, which would be copied too, and to a configuration that cannot be.
+    shared = {id(getattr(patcher.model, "current_patcher", None)): None}
+    if config := getattr(patcher.model, "model_config", None):
+        shared[id(config)] = config
+    copied.model = copy.deepcopy(patcher.model, shared)
     return copied
