@@ -64,7 +64,7 @@ def _config(part):
     return json.loads((FOLDER / part / name).read_text())
 
 
-def _model():
+def _model(disable_dynamic=False):
     unet = _config("unet")
     channels = unet["block_out_channels"]
     attends = [int(kind.startswith("CrossAttn")) for kind in unet["down_block_types"]]
@@ -93,7 +93,7 @@ def _model():
 def _clip():
     target = comfy.supported_models_base.ClipTarget(_Tokenizer, _TextModel)
     clip = comfy.sd.CLIP(target, embedding_directory=_embedding_folders())
-    clip.patcher.cached_patcher_init = (lambda: _clip().patcher, ())
+    clip.patcher.cached_patcher_init = (lambda disable_dynamic=False: _clip().patcher, ())
     known = {"card": ModelCard.of(DEFAULT_MODEL), "name": DEFAULT_MODEL, "sample_size": _config("unet")["sample_size"]}
     clip.patcher.set_attachments(KNOWN, known)
     return clip

@@ -269,7 +269,8 @@ def _photos(image):
 
 
 def _portrait(pipe, vae, identity, seed):
-    """A quick picture of a person, through ComfyUI's own nodes and the models that are being fitted with."""
+    """A quick picture of a person, through ComfyUI's own sampler and the models that are being fitted with."""
+    import comfy.sample
     import nodes
 
     with torch.inference_mode():
@@ -277,12 +278,15 @@ def _portrait(pipe, vae, identity, seed):
         [positive] = encode(with_identity(pipe.clip, identity), f"a photo of {identity.placeholder_token}")
         [negative] = encode(pipe.clip, "")
         config = pipe.unet.config
-        latent = {"samples": torch.zeros(1, config.in_channels, config.sample_size, config.sample_size)}
+        latent = torch.zeros(1, config.in_channels, config.sample_size, config.sample_size)
+        noise = comfy.sample.prepare_noise(latent, seed)
         guidance = pipe.card.guidance_scale or 5.0
-        [drawn] = nodes.common_ksampler(
-            pipe.model, seed, PREVIEW_STEPS, guidance, "euler", "sgm_uniform", positive, negative, latent
-        )
-        return _photos(vae.decode(drawn["samples"]).nan_to_num())[0]  # a preview may be black, the fit goes on
+        # Not by the node, whose steps would move the bar of the fit.
+        drawn = comfy.sample.sample(
+            pipe.model, noise, PREVIEW_STEPS, guidance, "euler", "sgm_uniform", positive, negative, latent,
+            disable_pbar=True, seed=seed,
+        )  # fmt: skip
+        return _photos(vae.decode(drawn).nan_to_num())[0]  # a preview may be black, the fit goes on
 
 
 class LoadMiniature(io.ComfyNode):

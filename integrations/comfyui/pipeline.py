@@ -80,8 +80,9 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.encoder, self.last, self._ready = encoder, last, ready
         transformer = encoder.transformer
-        width = transformer.text_projection.weight.shape[0]
-        self.config = SimpleNamespace(max_position_embeddings=length, projection_dim=width)
+        self.config = SimpleNamespace(max_position_embeddings=length)
+        if hasattr(transformer, "text_projection"):
+            self.config.projection_dim = transformer.text_projection.weight.shape[0]
 
     @property
     def device(self):
@@ -114,7 +115,7 @@ class Network(nn.Module):
         self.model = model.model
         config = self.model.model_config.unet_config
         if "model_channels" not in config or "context_dim" not in config:
-            raise ModelError(f"this MODEL is a {type(self.model).__name__}: SD 1, SD 2 and SDXL are supported")
+            raise ModelError(f"this MODEL is a {type(self.model).__name__}: people are learnt with SD 1, SD 2 and SDXL")
         self.dtype = self.model.manual_cast_dtype or self.model.get_dtype()
         self.config = SimpleNamespace(
             in_channels=config["in_channels"],
@@ -176,11 +177,15 @@ def trainable(model, clip, vae):
     import comfy.model_management
 
     with torch.inference_mode(False), torch.enable_grad(), ExitStack() as undo:
+        ComfyPipeline(clip, model, vae)  # refuses what cannot be learnt with, before anything large is copied
         network, encoder = _copied(model), _copied(clip.patcher)
         own = clip.clone()
         own.patcher, own.cond_stage_model = encoder, encoder.model
         for patcher in (network, encoder):
             patcher.model.requires_grad_(False)
+        # ComfyUI has copied by a loader that is gone, and would collect garbage for its sake at every use of the copy.
+        loaded = comfy.model_management.current_loaded_models
+        loaded[:] = [each for each in loaded if not each.is_dead()]
         load = comfy.model_management.load_models_gpu
         load([network, encoder], memory_required=1e20, force_full_load=True)  # nothing else stays on the GPU
         for part in (network.model, encoder.model):
@@ -195,9 +200,14 @@ def trainable(model, clip, vae):
 
 def _copied(patcher):
     """A patcher of a copy of its model."""
-    if "force_deepcopy" in inspect.signature(patcher.clone).parameters:
+    # ComfyUI copies by loading the files again, which a custom loader may not have said how to do.
+    loads_again = getattr(patcher, "cached_patcher_init", None)
+    if loads_again and "force_deepcopy" in inspect.signature(patcher.clone).parameters:
         return patcher.clone(force_deepcopy=True)
     copied = patcher.clone()
-    # The model refers to the patcher that loaded it, which would be copied too.
-    copied.model = copy.deepcopy(patcher.model, {id(getattr(patcher.model, "current_patcher", None)): None})
+    # The model refers to the patcher that loaded it, which would be copied too, and to a configuration that cannot be.
+    shared = {id(getattr(patcher.model, "current_patcher", None)): None}
+    if config := getattr(patcher.model, "model_config", None):
+        shared[id(config)] = config
+    copied.model = copy.deepcopy(patcher.model, shared)
     return copied

@@ -1,4 +1,4 @@
-"""Compares the pipeline of ComfyUI's parts with ComfyUI itself, on small models of each family.
+"""Compares the pack with ComfyUI and the library, on small models of each family.
 
     COMFYUI_PATH=... python families.py
 
@@ -6,11 +6,13 @@ Prints, for each family, the largest differences as JSON. Weights are random.
 """
 
 # ruff: noqa: E402
+import copy
 import importlib.util
 import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
@@ -30,12 +32,16 @@ import comfy.sd
 import comfy.sdxl_clip
 import comfy.supported_models
 import comfy.supported_models_base
+import comfy.text_encoders.flux
 import comfy.text_encoders.sd2_clip
+import comfy.text_encoders.z_image
 from comfy import sd1_clip
+from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, ZImagePipeline
 from PIL import Image
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from celeb_basis import CelebBasis, Face, Identity, Recipe
-from celeb_basis.backend.text_encoders import encode, placeholders, token_ids
+from celeb_basis import CelebBasis, Face, Identity, ModelError, Recipe
+from celeb_basis.backend.text_encoders import encode, expanded, placeholders, token_ids
 from celeb_basis.basis import celebrity_names
 from celeb_basis.fit.loop import fit_steps
 
@@ -54,6 +60,23 @@ FAMILIES = {
     ),
     "SDXL": (
         comfy.supported_models.SDXL, comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel, ("clip_l", "clip_g"),
+    ),
+}  # fmt: skip
+
+# As in the two models' own tokenizers.
+THINKING = "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    + THINKING
+)
+LANGUAGE_FAMILIES = {
+    "klein": (
+        Flux2KleinPipeline, {}, comfy.text_encoders.flux.KleinTokenizer, comfy.text_encoders.flux.klein_te(), 28,
+        comfy.supported_models.Flux2,
+    ),
+    "z-image": (
+        ZImagePipeline, {"do_classifier_free_guidance": False}, comfy.text_encoders.z_image.ZImageTokenizer,
+        comfy.text_encoders.z_image.te(), 3, comfy.supported_models.ZImage,
     ),
 }  # fmt: skip
 
@@ -142,5 +165,46 @@ def _network(pipe, model, states, pooled):
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
+def compare_language(kind):
+    """The largest difference of a prompt's states from the library's with the same weights, and what a fit answers."""
+    pipeline_class, options, tokenizer, encoder, layers, family = LANGUAGE_FAMILIES[kind]
+    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": layers, "num_attention_heads": 2}
+    size |= {"num_key_value_heads": 1}
+    target = comfy.supported_models_base.ClipTarget(tokenizer, encoder)
+    clip = comfy.sd.CLIP(target, model_options={"qwen3_4b_model_config": size, "dtype": torch.float32})
+    rope = {"rope_type": "default", "rope_theta": 1e6}
+    config = Qwen3Config(vocab_size=151936, head_dim=128, rope_parameters=rope, initializer_range=0.2, **size)
+    own = Qwen3ForCausalLM(config).eval()
+    theirs = clip.cond_stage_model.qwen3_4b.transformer
+    missing, _ = theirs.load_state_dict(own.state_dict(), strict=False)
+    assert not missing, missing
+    words = copy.deepcopy(clip.tokenizer.qwen3_4b.tokenizer)
+    words.chat_template = CHAT
+    parts = {"vae": None, "transformer": None, "text_encoder": own, "tokenizer": words}
+    pipe = pipeline_class(scheduler=FlowMatchEulerDiscreteScheduler(), **parts)
+    basis = CelebBasis.from_pipeline(pipeline.ComfyPipeline(clip), celebrity_names()[:300])
+    person = Identity.sample(basis, "<annika>", torch.Generator().manual_seed(0))
+    person.check(pipe)  # which names the same model
+    prompt = "a photo of <annika>, smiling; <Annika>'s hat\nin (the) snow"
+    with torch.no_grad(), placeholders(pipe, {"<annika>": person.vectors}):
+        [states] = pipe.encode_prompt(expanded(pipe, [prompt.lower()]), **options)[0]
+    with torch.inference_mode():
+        named = text.with_identity(text.with_identity(clip, person), person.blend(person, 0.5, "<bodil>"))
+        same = named.encode_from_tokens(named.tokenize(prompt))[0][:, : len(states)]
+        again = named.encode_from_tokens(named.tokenize(prompt.replace("<Annika>", "<bodil>")))[0][:, : len(states)]
+        plain, still = (clip.encode_from_tokens(clip.tokenize(prompt)) for _ in range(2))
+    scale = states.abs().max()
+    found = {"states": float((same - states).abs().max() / scale), "two": float((again - states).abs().max() / scale)}
+    found["changed"] = int(not torch.equal(plain, still))
+    model = SimpleNamespace(model=SimpleNamespace(model_config=family({"hidden_size": 16})))
+    try:
+        with pipeline.trainable(model, clip, SimpleNamespace(downscale_ratio=8)):
+            pass
+    except ModelError as error:
+        found["fit"] = str(error)
+    return found
+
+
 if __name__ == "__main__":
-    print(json.dumps({kind: compare(kind) for kind in FAMILIES}))
+    found = {kind: compare(kind) for kind in FAMILIES}
+    print(json.dumps(found | {kind: compare_language(kind) for kind in LANGUAGE_FAMILIES}))

@@ -1,15 +1,17 @@
-"""A ComfyUI server for tests: its graphs by HTTP."""
+"""A ComfyUI server for tests: its graphs by HTTP, and what it tells about them meanwhile."""
 
+import asyncio
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -37,8 +39,23 @@ class Server:
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode()) from None
 
-    def submit(self, graph):
-        return self.post("/prompt", {"prompt": graph, "client_id": str(uuid.uuid4())})["prompt_id"]
+    def submit(self, graph, client=None):
+        return self.post("/prompt", {"prompt": graph, "client_id": client or str(uuid.uuid4())})["prompt_id"]
+
+    @contextmanager
+    def listening(self, client):
+        """A list, growing inside the block, of what the server tells a client: kinds and data, bytes for pictures."""
+        told, stopped = [], threading.Event()
+        listening = _listen(f"{self.address}/ws?clientId={client}", told, stopped)
+        thread = threading.Thread(target=asyncio.run, args=[listening])
+        thread.start()
+        try:
+            while not told:  # it greets
+                time.sleep(0.05)
+            yield told
+        finally:
+            stopped.set()
+            thread.join()
 
     def wait(self, job, seconds=300):
         """The job's history: its status, and the outputs of its nodes."""
@@ -49,8 +66,8 @@ class Server:
             time.sleep(0.2)
         raise TimeoutError(job)
 
-    def run(self, graph):
-        done = self.wait(self.submit(graph))
+    def run(self, graph, client=None):
+        done = self.wait(self.submit(graph, client))
         assert done["status"]["status_str"] == "success", done["status"]["messages"]
         return done
 
@@ -62,6 +79,20 @@ class Server:
     def picture(self, done, node):
         [image] = done["outputs"][node]["images"]
         return (self.folder / image["type"] / image["subfolder"] / image["filename"]).read_bytes()
+
+
+async def _listen(address, told, stopped):
+    import aiohttp
+
+    async with aiohttp.ClientSession() as session, session.ws_connect(address) as stream:
+        while not stopped.is_set():
+            with suppress(TimeoutError):
+                message = await stream.receive(timeout=0.2)
+                if message.type == aiohttp.WSMsgType.TEXT:
+                    content = json.loads(message.data)
+                    told.append((content["type"], content["data"]))
+                elif message.type == aiohttp.WSMsgType.BINARY:
+                    told.append(("picture", message.data[8:]))  # behind the kind of message and of picture
 
 
 @contextmanager
@@ -84,7 +115,7 @@ def running(folder):
         process = subprocess.Popen([*map(str, command)], stdout=out, stderr=out, env=environment, cwd=folder)
     server = Server(f"http://127.0.0.1:{port}", folder)
     try:
-        for _ in range(600):
+        for _ in range(1500):
             assert process.poll() is None, log.read_text()
             try:
                 server.get("/system_stats")

@@ -1,4 +1,4 @@
-"""The pack's pipeline against ComfyUI's own encoding and denoising, for SD 1, SD 2 and SDXL on small random models."""
+"""The pack against ComfyUI's own encoding and denoising, on small random models of each family."""
 
 import json
 import os
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif("COMFYUI_PATH" not in os.environ, reason="COMFYU
 def found():
     python = os.environ.get("COMFYUI_PYTHON", sys.executable)
     command = [python, Path(__file__).with_name("families.py")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -31,3 +31,14 @@ def test_a_family_is_what_comfyui_computes(found, family):
 def test_a_fit_moves_the_person_and_no_weight(found, family):
     assert found[family]["moved"] > 0.01
     assert found[family]["changed"] == 0
+
+
+@pytest.mark.parametrize("family", ["klein", "z-image"])
+def test_a_language_model_reads_people_as_the_library_lets_it(found, family):
+    assert found[family]["states"] < 1e-5 and found[family]["two"] < 1e-5
+    assert found[family]["changed"] == 0
+
+
+@pytest.mark.parametrize("family", ["klein", "z-image"])
+def test_a_fit_with_a_language_model_is_refused(found, family):
+    assert "SD 1, SD 2 and SDXL" in found[family]["fit"]

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from flows import qwen_tokenizer
 from PIL import Image
 from server import PACK, REPOSITORY
 
@@ -33,15 +34,40 @@ class Words:
         tokens = []
         for i, piece in enumerate(re.split(" embedding:", text)):
             looked_up = i and self.embedding_directory is not None
-            found, rest = self._try_get_embedding(piece) if looked_up else (None, piece)
+            found, *_, rest = self._try_get_embedding(piece) if looked_up else (None, piece)
             tokens += [] if found is None else list(found)
             tokens += rest.split()
         return tokens
 
 
-class Two:
+class LaterWords(Words):
+    """As since ComfyUI 0.27."""
+
+    def _try_get_embedding(self, text):
+        return None, text.partition(" ")[0], text.partition(" ")[2]
+
+
+class Letters:
     def __init__(self):
-        self.clip_l, self.clip_g = Words(), Words()
+        self.tokenizer = qwen_tokenizer()
+
+    def tokenize_with_weights(self, text, return_word_ids=False):
+        return [[(i, 1.0) for i in self.tokenizer(text).input_ids]]
+
+
+class Chat:
+    """A tokenizer of a language model, which puts prompts into a chat."""
+
+    def __init__(self):
+        self.qwen3_4b = Letters()
+
+    def tokenize_with_weights(self, text, return_word_ids=False):
+        return {"qwen3_4b": self.qwen3_4b.tokenize_with_weights(f"<|im_start|>user\n{text}<|im_end|>\n")}
+
+
+class Two:
+    def __init__(self, words=Words):
+        self.clip_l, self.clip_g = words(), words()
 
     def tokenize_with_weights(self, text, return_word_ids=False):
         return {name: getattr(self, name).tokenize_with_weights(text) for name in ("clip_l", "clip_g")}
@@ -55,14 +81,15 @@ class Clip:
         return Clip(self.tokenizer)
 
 
-def person(token, seed):
-    vectors = torch.randn(2, 14, generator=torch.Generator().manual_seed(seed))
-    return Identity(token, vectors, (6, 8))
+def person(token, seed, dims=(6, 8)):
+    vectors = torch.randn(2, sum(dims), generator=torch.Generator().manual_seed(seed))
+    return Identity(token, vectors, dims)
 
 
-def test_a_token_becomes_its_vectors_for_each_text_encoder():
+@pytest.mark.parametrize("words", [Words, LaterWords])
+def test_a_token_becomes_its_vectors_for_each_text_encoder(words):
     annika, tovik = person("<annika>", 0), person("<tovik>", 1)
-    plain = Clip(Two())
+    plain = Clip(Two(words))
     clip = text.with_identity(text.with_identity(plain, annika), tovik)
     words = clip.tokenizer.tokenize_with_weights("a photo of <Annika>, smiling, and <tovik>'s hat")
     for name, columns in {"clip_l": slice(0, 6), "clip_g": slice(6, 14)}.items():
@@ -75,12 +102,28 @@ def test_a_token_becomes_its_vectors_for_each_text_encoder():
     assert not torch.equal(again[0], annika.vectors[0, :6])
 
 
+def test_a_language_model_reads_a_person_in_place_of_a_word():
+    annika, tovik = person("<annika>", 0, (14,)), person("<tovik>", 1, (14,))
+    plain = Clip(Chat())
+    clip = text.with_identity(text.with_identity(plain, annika), tovik)
+    [read] = clip.tokenizer.tokenize_with_weights("a photo of <Annika> in the snow, <tovik>")["qwen3_4b"]
+    before, between, behind = (
+        plain.tokenizer.qwen3_4b.tokenizer(words).input_ids
+        for words in ("<|im_start|>user\na photo of", " in the snow,", "<|im_end|>\n")
+    )
+    expected = [*before, *annika.vectors, *between, *tovik.vectors, *behind]
+    for (one, weight), other in zip(read, expected, strict=True):
+        assert weight == 1 and torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+    [unread] = plain.tokenizer.tokenize_with_weights("<annika>")["qwen3_4b"]
+    assert all(isinstance(one, int) for one, _ in unread)
+
+
 def test_other_clips_are_refused():
     tokenizer = Two()
     tokenizer.t5xxl = Words()
-    with pytest.raises(ValueError, match="SD 1, SD 2 and SDXL"):
+    with pytest.raises(ValueError, match="SDXL, FLUX"):
         text.part_names(Clip(tokenizer))
-    with pytest.raises(ValueError, match="SD 1, SD 2 and SDXL"):
+    with pytest.raises(ValueError, match="SDXL, FLUX"):
         text.part_names(Clip(SimpleNamespace()))
 
 

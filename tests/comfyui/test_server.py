@@ -7,6 +7,7 @@ those of celeb-basis (by default the one that runs the tests).
 import io
 import json
 import os
+import time
 import urllib.request
 
 import numpy as np
@@ -175,15 +176,49 @@ def test_only_what_changed_runs_again(server, annika):
     assert (pixels(server, first)[1] != pixels(server, again)[1]).any()
 
 
-def test_a_fit_can_be_cancelled(server, annika):
-    job = server.submit(learning(2000, "endless"))
-    while not any(job in entry for entry in server.get("/queue")["queue_running"]):
-        pass
-    server.post("/interrupt", {})
-    done = server.wait(job, 60)
+def progress(told):
+    """The steps of a fit that a client was told, and of how many."""
+    return [(data["value"], data["max"]) for kind, data in told if kind == "progress" and data["node"] == "fit"]
+
+
+def test_a_fit_tells_its_progress_and_shows_the_person(server, annika):
+    pytest.importorskip("aiohttp")
+    with server.listening("page") as told:
+        server.run(learning(12, "shown", preview=True), "page")
+    steps = progress(told)
+    assert steps == sorted(steps) and steps[-1] == (12, 12) and len(set(steps)) > 5
+    shown = [Image.open(io.BytesIO(data)) for kind, data in told if kind == "picture"]
+    assert len(shown) > 1
+    assert {(picture.format, picture.size) for picture in shown} == {("JPEG", (512, 512))}  # as large as a page shows
+    assert shown[0].tobytes() != shown[-1].tobytes()
+
+
+def test_a_cancelled_fit_leaves_the_model_as_it_was(server, annika):
+    pytest.importorskip("aiohttp")
+    nobody = drawing(["a photo of a woman in the snow"])
+    before = server.picture(server.run(nobody), "out 0")
+    with server.listening("page") as told:
+        job = server.submit(learning(2000, "endless", preview=True), "page")
+        while len(progress(told)) < 3:
+            assert job not in server.get("/history"), server.get(f"/history/{job}")
+            time.sleep(0.1)
+        server.post("/interrupt", {})
+        done = server.wait(job)
     assert "execution_interrupted" in [kind for kind, _ in done["status"]["messages"]]
     assert not (server.folder / "models" / "embeddings" / "endless.safetensors").exists()
-    server.run(learning(1, "again"))
+    again = server.run(nobody)
+    ran = server.ran(again)
+    assert "draw 0" in ran and "model" not in ran  # the very model that the fit worked with
+    assert server.picture(again, "out 0") == before
+
+
+def test_fits_in_the_queue_do_not_touch_one_another(server, annika):
+    waiting = [server.submit(learning(3, name, seed)) for name, seed in (("una", 1), ("duo", 2), ("again", 1))]
+    for job in waiting:
+        assert server.wait(job)["status"]["status_str"] == "success"
+    folder = server.folder / "models" / "embeddings"
+    una, duo, again = (Identity.load(folder / f"{name}.safetensors").vectors for name in ("una", "duo", "again"))
+    assert una.equal(again) and not una.equal(duo)
 
 
 def test_mistakes_are_one_line(server, annika):

@@ -1,3 +1,7 @@
+import re
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 import torch
@@ -117,6 +121,24 @@ def test_a_picture_says_how_it_was_made(tmp_path):
     with pytest.raises(OutputError, match="PNG"):
         save_image(Image.new("RGB", (4, 4)), tmp_path / "x.jpg", prompt="", seed=0, model="")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("command", [["exiftool", "-s"], ["exiv2", "-PXkt"]], ids=["exiftool", "exiv2"])
+def test_other_programs_read_how_a_picture_was_made(tmp_path, command):
+    if not shutil.which(command[0]):
+        pytest.skip(f"{command[0]} is not installed")
+    prompt = 'a "photo" of <ada> & Bjørn in Köln 雪'
+    save_image(Image.new("RGB", (4, 4)), tmp_path / "x.png", prompt=prompt, seed=3, model="owner/model")
+    said = subprocess.run([*command, tmp_path / "x.png"], capture_output=True, encoding="utf-8", check=True).stdout
+    expected = {
+        "DigitalSourceType": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
+        "AISystemUsed": "owner/model",
+        "AIPromptInformation": prompt,
+    }
+    if command[0] == "exiftool":  # which also reads the texts of a PNG
+        expected |= {"Prompt": prompt, "Seed": "3", "Model": "owner/model"}
+    for field, value in expected.items():
+        assert re.search(rf"\b{field}[ :]+{re.escape(value)}$", said, re.MULTILINE), said
 
 
 def test_a_picture_that_the_safety_checker_blackens_is_named(caplog):
