@@ -48,7 +48,7 @@ def test_only_traits_that_names_hold_are_offered_the_surest_first(basis):
     found, _ = planted(basis)
     kept = replace(found, r2=torch.tensor([0.3, 0.6, 0.01])).worthwhile()
     assert kept.traits == ("beard", "glasses") and torch.equal(kept.coefficients, found.coefficients[[1, 0]])
-    with pytest.raises(BasisError, match="beard, the surest, has an R2 of 0.01"):
+    with pytest.raises(BasisError, match=r"beard, the surest, has an R2 of 0\.01"):
         replace(found, r2=torch.tensor([0.0, 0.01, -0.2])).worthwhile()
 
 

@@ -183,10 +183,19 @@ class Files:
             instant_map.save(self.instant_map)
         if directions is not None:
             directions.save(self.directions)
+        stale = directions is None and self._holds_directions_of_another(basis)
         if self.folder:
             there = {"instant_map": instant_map, "directions": directions, "faces": self.faces.is_file()}
             names = {"basis": self.basis.name} | {key: f"{key}.safetensors" for key, found in there.items() if found}
-            lay_card(self.folder, names, recipe)
+            lay_card(self.folder, names | ({"directions": None} if stale else {}), recipe)
+        if stale:
+            self.directions.unlink()
+
+    def _holds_directions_of_another(self, basis: CelebBasis) -> bool:
+        """Return whether there are directions from before that mean nothing in the basis."""
+        from ..directions import Directions
+
+        return self.directions.is_file() and Directions.load(self.directions).basis_digest != basis.digest
 
 
 def make_basis(args: argparse.Namespace) -> dict[str, Any]:
@@ -297,12 +306,12 @@ def _check_filter_options(args: argparse.Namespace) -> None:
     given = [name for name in options if getattr(args, name) is not None]
     if args.clip and not args.directions:
         raise BasisError("--clip is for --directions: add --directions, or leave it out")
-    if given and not (args.filter or args.directions):
+    if args.directions:
+        given = [name for name in given if name in ("num_images", "fleet")]
+    if given and not args.filter:
         raise BasisError(f"--{given[0].replace('_', '-')} is for --filter: add --filter, or leave it out")
-    if args.directions and args.fleet and not args.filter:
-        raise BasisError("--fleet draws for --filter: add --filter, or leave it out")
     if (args.filter or args.directions) and args.any_length:
-        raise BasisError("names that are drawn must be two tokens: leave --any-length or --filter out")
+        raise BasisError("names that are drawn must be two tokens: leave --any-length out")
     if args.filter and args.num_images == 1:
         raise BasisError("images of one name are compared: draw at least 2", argument="num_images")
 

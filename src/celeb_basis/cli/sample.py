@@ -107,10 +107,10 @@ def _sample_one(args: argparse.Namespace) -> dict[str, Any]:
     out = check_file(args.out or Path(f"{args.name[1:-1]}.safetensors"), ".safetensors")
     # A basis that is there already says enough of a model: its weights are loaded only where one has to be made.
     basis = resolve_basis(args.model, args.basis)[0]
-    if basis is None and args.more:
-        raise BasisError(NO_DIRECTIONS.format(args.model), argument="more")
-    basis = basis or load_model(args).basis
     directions = resolve_beside(args.model, args.basis)["directions"]
+    if args.more and directions is None:
+        raise BasisError(NO_DIRECTIONS.format(args.basis or args.model), argument="more")
+    basis = basis or load_model(args).basis
     advise([out], known_vocabulary(basis.model, basis.fingerprint))
     identity = sample_person(basis, directions, args.name, args.seed, dict(args.more))
     identity.save(out)
@@ -129,7 +129,7 @@ def _cast(args: argparse.Namespace) -> dict[str, Any]:
     check_folder(folder)
     basis, beside = resolve_basis(args.model, args.basis)[0], resolve_beside(args.model, args.basis)
     if basis is None or beside["faces"] is None:
-        raise BasisError(NO_FACES.format(args.model), argument="cast")
+        raise BasisError(NO_FACES.format(args.basis or args.model), argument="cast")
     sample_person(basis, beside["directions"], args.name, args.seed, dict(args.more))  # raises what more would raise
     model = load_model(args, basis=args.basis)
     with Progress(quiet=args.quiet) as bar:
