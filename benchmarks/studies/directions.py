@@ -39,30 +39,29 @@ PROMPTS = (
     "a photo of {} looking right on the beach",
 )
 SETTINGS = {"num_inference_steps": 3, "sampler": "unipc"}  # with which the names were drawn
-NAME, RANDOM = "<annika>", "random"
+RANDOM = "random"
 
 
 class Bench:
     """The model, the people, and what the judge sees of them as they are."""
 
-    def __init__(self, people: int) -> None:
+    def __init__(self, people: int, prompts: int) -> None:
         self.model = Model.load("miniature", device="cpu")
         self.reader = evaluation_reader()
         spread = world.visible(torch.randn(100_000, len(world.TRAITS), generator=torch.Generator().manual_seed(0)))
         scale = dict(zip(world.TRAITS, spread.std(0).tolist(), strict=True))
         rows = self.reader.trait_rows()
         self.rows = torch.stack([rows[trait] / scale[name] for trait, name in ORDERS.items()])
-        self.people = [self.model.sample(NAME, seed=FIRST + i) for i in range(people)]
+        self.people = [self.model.sample(f"invented-{i}", seed=FIRST + i) for i in range(people)]
+        self.prompts = PROMPTS[:prompts]
         self.unmoved = self.features(self.people)
 
     def features(self, people: Sequence[Identity]) -> Tensor:
         """Return the judge's features (people, prompts, d), zeros where not exactly one face is seen."""
-        texts = [prompt.format(NAME) for prompt in PROMPTS]
-        drawn = []
-        for person in people:
-            found = self.reader.read(self.model.generate(texts, [person], seed=1, batch_size=len(texts), **SETTINGS))
-            drawn.append(torch.stack([each[0].feature if len(each) == 1 else torch.zeros(64) for each in found]))
-        return torch.stack(drawn)
+        texts = [prompt.format(person.placeholder_token) for person in people for prompt in self.prompts]
+        found = self.reader.read(self.model.generate(texts, people, seed=1, batch_size=32, **SETTINGS))
+        features = torch.stack([each[0].feature if len(each) == 1 else torch.zeros(64) for each in found])
+        return features.unflatten(0, (len(people), -1))
 
     def direction(self, trait: str) -> Direction:
         """Return the direction of a trait, or a random one: a standard deviation of the celebrities along it."""
@@ -109,15 +108,15 @@ class Bench:
         return (features * others).sum(-1)[there].mean()
 
 
-def strip(bench_model: Model, traits: Sequence[str], seed: int, path: Path) -> None:
+def strip(model: Model, traits: Sequence[str], seed: int, path: Path) -> None:
     """Draw one invented person with less and more of some traits, a row each."""
-    person = bench_model.sample(NAME, seed=seed)
+    person = model.sample("annika", seed=seed)
     amounts = (-2.0, -1.0, 0.0, 1.0, 2.0)
     sheet = Image.new("RGB", (128 * len(amounts), 128 * len(traits)))
     for row, trait in enumerate(traits):
-        direction = bench_model.directions.of(bench_model.basis, trait)
+        direction = model.directions.of(model.basis, trait)
         for column, amount in enumerate(amounts):
-            [image] = bench_model.generate(PROMPTS[0].format(NAME), [person.moved(direction, amount)], seed=1)
+            [image] = model.generate(PROMPTS[0].format("<annika>"), [person.moved(direction, amount)], seed=1)
             sheet.paste(image, (128 * column, 128 * row))
     sheet.save(path, quality=90)
 
@@ -125,6 +124,7 @@ def strip(bench_model: Model, traits: Sequence[str], seed: int, path: Path) -> N
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=int, default=16)
+    parser.add_argument("--prompts", type=int, default=len(PROMPTS))
     parser.add_argument("--traits", nargs="+", default=None)
     parser.add_argument("--strip", type=Path, metavar="FILE.jpg", help="only draw one person with less and more")
     parser.add_argument("--seed", type=int, default=FIRST, help="the person of the strip")
@@ -134,13 +134,13 @@ def main() -> None:
         model = Model.load("miniature", device="cpu")
         strip(model, args.traits or model.directions.traits[:3], args.seed, args.strip)
         return
-    bench = Bench(args.people)
+    bench = Bench(args.people, args.prompts)
     scores = dict(zip(bench.model.directions.traits, bench.model.directions.r2.tolist(), strict=True))
     traits = args.traits or [*scores, RANDOM]
     with args.out.open("a") as file:
         for trait in tqdm(traits, disable=None):
             line = bench.measure(trait) | ({"r2": round(scores[trait], 3)} if trait in scores else {})
-            file.write(json.dumps({"people": args.people, **line, **origin()}) + "\n")
+            file.write(json.dumps({"people": args.people, "prompts": args.prompts, **line, **origin()}) + "\n")
             file.flush()
 
 

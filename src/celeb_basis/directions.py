@@ -97,16 +97,16 @@ class Directions:
         )
 
     def worthwhile(self) -> Directions:
-        """Return those of the traits that names hold enough of, the surest first. Raises BasisError for none."""
-        order = [i for i in self.r2.argsort(descending=True).tolist() if self.r2[i] > MIN_TRAIT_R2]
-        if not order:
+        """Return those of the traits that names hold enough of. Raises BasisError for none."""
+        kept = [i for i, score in enumerate(self.r2.tolist()) if score > MIN_TRAIT_R2]
+        if not kept:
             best = self.r2.argmax()
             raise BasisError(
                 f"this model's names hold none of these traits: {self.traits[best]}, the surest, has an R2 of "
                 f"{self.r2[best]:.2f}, and {MIN_TRAIT_R2} are needed"
             )
-        traits = tuple(self.traits[i] for i in order)
-        return replace(self, traits=traits, coefficients=self.coefficients[order], r2=self.r2[order])
+        traits = tuple(self.traits[i] for i in kept)
+        return replace(self, traits=traits, coefficients=self.coefficients[kept], r2=self.r2[kept])
 
     def of(self, basis: CelebBasis, trait: str) -> Direction:
         """Return the direction of a trait. Raises BasisError for another basis, or a trait that is not there."""

@@ -108,13 +108,13 @@ def test_a_folder_gets_faces_and_directions_and_then_a_cast(model, tmp_path, cap
     assert answer(capsys, *again) == report
     assert (tmp_path / "own/faces.safetensors").stat().st_mtime_ns == before  # nothing was drawn again
 
-    people = ["sample", "--name", "extra", "--model", "sd", "--basis", "own", "--cast", 2, "-o", "people"]
-    report = answer(capsys, *people, "--unlike", 1)
+    people = ["sample", "--name", "extra", "--model", "sd", "--basis", "own", "-o"]
+    report = answer(capsys, *people, "people", "--cast", 2, "--unlike", 1)
     files = sorted((tmp_path / "people").iterdir())
     assert [file.name for file in files] == ["extra-1.safetensors", "extra-2.safetensors"]
     assert [each["file"] for each in report["cosines"]] == [str(file.relative_to(tmp_path)) for file in files]
     assert all(each["own_pictures"] >= report["least_of_own_pictures"] for each in report["cosines"])
-    assert "2 people were found" in complaint(capsys, *people[:-1], "nobody", "--unlike", -1)
+    assert "0 of 1 people were found" in complaint(capsys, *people, "nobody", "--cast", 1, "--unlike", -1)
     assert not (tmp_path / "nobody").exists()
 
 

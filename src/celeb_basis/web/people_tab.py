@@ -16,7 +16,7 @@ from .session import Person, Session
 from .studio import Studio, missing_parts
 from .visitors import Visitors
 
-SLIDERS = 6  # the traits that the names hold most of
+SLIDERS = 6  # traits at most
 MOST = 2  # standard deviations, up to which a slider goes
 
 
