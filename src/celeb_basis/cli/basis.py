@@ -155,13 +155,15 @@ class Files:
         """Return the files of an output: with an ending the basis itself, else a folder. Raises OutputError."""
         from ..instant_map import SUFFIX
 
-        names = ("basis", "instant_map", "directions", "faces")
         if out.suffix[1:].isalpha() and not out.is_dir():
             check_file(out, ".safetensors")
-            return cls(out, out.with_suffix(SUFFIX), *(out.with_suffix(f".{name}.safetensors") for name in names[2:]))
+            directions, faces = (out.with_suffix(f".{name}.safetensors") for name in ("directions", "faces"))
+            return cls(out, out.with_suffix(SUFFIX), directions, faces)
         check_folder(out)
         ModelCard.of(out)  # raises for one that nothing can be added to
-        return cls(*(out / f"{name}.safetensors" for name in names), folder=out)
+        names = ("basis", "instant_map", "directions", "faces")
+        basis, instant_map, directions, faces = (out / f"{name}.safetensors" for name in names)
+        return cls(basis, instant_map, directions, faces, folder=out)
 
     @property
     def seen(self) -> Path:
