@@ -168,7 +168,7 @@ class Files:
     @property
     def seen(self) -> Path:
         """Return the file of the faces as a CLIP sees them, from which drawing them goes on."""
-        return self.faces.with_name(self.faces.name.replace("faces.", "seen."))
+        return self.faces.with_name(f"{self.faces.name.removesuffix('faces.safetensors')}seen.safetensors")
 
     def save(
         self,
