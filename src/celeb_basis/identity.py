@@ -19,10 +19,11 @@ from .backend.pipeline import Pipeline, model_name
 from .backend.sharing import IDENTITY, About, fetch, push
 from .backend.text_encoders import TOKENS, embedding_dims, made_for, same_model
 from .basis import CelebBasis
+from .directions import Direction
 from .embedding_io import load_token, read_embedding, unload_token
 from .errors import IdentityError
 from .io import save_safetensors
-from .limits import MAX_FEATURE, MAX_STRENGTH, MAX_VECTOR_LENGTH, MIN_VECTOR_LENGTH
+from .limits import MAX_AMOUNT, MAX_FEATURE, MAX_STRENGTH, MAX_VECTOR_LENGTH, MIN_VECTOR_LENGTH
 from .notation import check_token, slugify
 
 FORMAT = "celeb-basis identity 1"
@@ -126,6 +127,22 @@ class Identity:
         mean = basis.inverse_transform(torch.zeros_like(self.coefficients(basis)))
         how = {**self.provenance, "strength": f"{strength:g}"}
         return replace(self, vectors=torch.lerp(mean, self.vectors, strength), provenance=how)
+
+    def moved(self, direction: Direction, amount: float) -> Identity:
+        """Return the same person with more of a trait, or less: `amount` in the celebrities' standard deviations.
+
+        Raises IdentityError for an amount beyond MAX_AMOUNT, or an identity of another model than the direction.
+        """
+        if not -MAX_AMOUNT <= amount <= MAX_AMOUNT:
+            raise IdentityError(
+                f"{direction.trait}={amount:g} must be from -{MAX_AMOUNT} to {MAX_AMOUNT} standard deviations of the "
+                "celebrities",
+                argument="more",
+            )
+        place = self.coefficients(direction.basis)
+        here, there = (direction.basis.inverse_transform(p) for p in (place, place + amount * direction.coefficients))
+        moves = f"{self.provenance.get('more', '')} {direction.trait}={amount:g}".strip()
+        return replace(self, vectors=self.vectors + (there - here), provenance={**self.provenance, "more": moves})
 
     def blend(self, other: Identity, weight: float, placeholder_token: str) -> Identity:
         """Return the person a share `weight` of the way to another: 0 is this one, 1 the other."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,37 @@ SUFFIX = ".instant.safetensors"  # sd15.instant.safetensors is the map of the ba
 TENSORS = ("coef", "intercept")
 MIN_R2 = 0.02  # leave-one-out R2 up to which a map tells no more of a person than the mean does
 ALPHAS = tuple(10.0 ** (e / 4) for e in range(-16, 17))  # for features of unit length
+
+
+class Ridge(NamedTuple):
+    """A ridge regression, and which share of the variance it tells of what is left out."""
+
+    coef: Tensor  # (outputs, inputs), float64
+    intercept: Tensor  # (outputs,)
+    alpha: float
+    loo_r2: float
+
+
+def ridge(x: Tensor, y: Tensor, alphas: Sequence[float]) -> Ridge:
+    """Regress y (n, outputs) on x (n, inputs), both float64, with the penalty of least leave-one-out error.
+
+    A ridge has that error in closed form (Allen's PRESS: residual / (1 - leverage)).
+    """
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    u, s, vt = torch.linalg.svd(x - x_mean, full_matrices=False)
+    projected = u.T @ (y - y_mean)
+    total = (y - y_mean).square().sum()
+
+    def left_out_error(a: float) -> Tensor:
+        shrink = s**2 / (s**2 + a)
+        leverage = (u**2 * shrink).sum(1) + 1 / len(x)
+        residual = (y - y_mean) - u @ (shrink[:, None] * projected)
+        error: Tensor = (residual / (1 - leverage).clamp(min=1e-9)[:, None]).square().sum()
+        return error
+
+    best = min(alphas, key=lambda a: left_out_error(a).item())
+    coef = (vt.T @ ((s / (s**2 + best))[:, None] * projected)).T
+    return Ridge(coef, y_mean - coef @ x_mean, best, 1 - (left_out_error(best) / total).item())
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,34 +102,21 @@ class InstantMap:
     ) -> InstantMap:
         """Learn from the celebrities' features (n, d), unit length, and coefficients (n, 2, k).
 
-        alpha: the ridge penalty; None takes the one of least leave-one-out error, which a ridge has in
-        closed form (Allen's PRESS: residual / (1 - leverage)).
+        alpha: the ridge penalty; None takes the one of least leave-one-out error.
         """
         if len(features) != len(coefficients) or len(features) < 3:
             raise BasisError(
                 f"{len(features)} face features and {len(coefficients)} sets of coefficients: as many "
                 "of both are needed, and at least 3"
             )
-        x, y = features.cpu().double(), coefficients.cpu().double().flatten(1)
-        x_mean, y_mean = x.mean(0), y.mean(0)
-        u, s, vt = torch.linalg.svd(x - x_mean, full_matrices=False)
-        projected = u.T @ (y - y_mean)
-        total = (y - y_mean).square().sum()
-
-        def left_out_error(a: float) -> Tensor:
-            shrink = s**2 / (s**2 + a)
-            leverage = (u**2 * shrink).sum(1) + 1 / len(x)
-            residual = (y - y_mean) - u @ (shrink[:, None] * projected)
-            error: Tensor = (residual / (1 - leverage).clamp(min=1e-9)[:, None]).square().sum()
-            return error
-
-        best = alpha if alpha is not None else min(ALPHAS, key=lambda a: left_out_error(a).item())
-        coef = (vt.T @ ((s / (s**2 + best))[:, None] * projected)).T
+        found = ridge(
+            features.cpu().double(), coefficients.cpu().double().flatten(1), ALPHAS if alpha is None else [alpha]
+        )
         return cls(
-            coef=coef.float(),
-            intercept=(y_mean - coef @ x_mean).float(),
-            alpha=best,
-            loo_r2=1 - (left_out_error(best) / total).item(),
+            coef=found.coef.float(),
+            intercept=found.intercept.float(),
+            alpha=found.alpha,
+            loo_r2=found.loo_r2,
             basis_digest=basis.digest,
             face_reader=face_reader,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -23,6 +23,7 @@ from .backend.schedulers import drawn_with
 from .backend.text_encoders import fingerprint, name_rows
 from .backend.tiny_autoencoder import TinyAutoencoder, cached_tiny_autoencoder, decoding
 from .basis import CelebBasis
+from .directions import Directions
 from .errors import BasisError
 from .faces.face import FaceReader
 from .generate import generate, is_black
@@ -178,6 +179,22 @@ class Portraits:
         features = torch.nn.functional.normalize(drawn.features[some].sum(1), dim=-1)
         return InstantMap.fit(features, coefficients[some], basis=basis, face_reader=self.face_reader)
 
+    def directions(self, pipe: Pipeline, basis: CelebBasis, traits: Mapping[str, Tensor]) -> Directions:
+        """Learn along which directions traits grow from those names of the basis that were drawn.
+
+        traits: of the face reader: how much a face has of each is the product of its feature with the trait's row.
+        """
+        drawn = self.of([name for name in basis.names if name in set(self.names)])
+        some = drawn.found > 0
+        features = drawn.features[some].sum(1) / drawn.found[some, None]
+        return Directions.fit(
+            features @ torch.stack(list(traits.values())).T,
+            basis.transform(name_rows(pipe, drawn.names)[0])[some],
+            tuple(traits),
+            basis=basis,
+            seen_by=self.face_reader,
+        )
+
     def save(self, path: str | Path) -> None:
         """Write the faces to a .safetensors file, from which drawing can go on."""
         metadata = {
@@ -236,6 +253,14 @@ def default_draw_settings(pipe: Pipeline) -> list[DrawSettings]:
         return [DrawSettings()]
     sampler = None if get_denoiser(pipe).prediction_type == FLOW else "unipc"
     return [DrawSettings(steps, None, sampler) for steps in (3, 8)]
+
+
+def settings_of(pipe: Pipeline, faces: Portraits | None) -> DrawSettings:
+    """Return with which of the default settings portraits were drawn; the last of them where it was none."""
+    settings = default_draw_settings(pipe)
+    ends = [f", {json.dumps(drawn_with(pipe, *each))[1:]}" for each in settings]
+    same = [each for each, end in zip(settings, ends, strict=True) if faces and faces.drawn.endswith(end)]
+    return (same or settings)[-1]
 
 
 def draw_portraits(

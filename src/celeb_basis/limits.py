@@ -32,12 +32,15 @@ MAX_LEARNING_RATE = 10
 MAX_MILESTONES = 100  # at which a fit draws its people
 MIN_FACE_SCALE = 0.01  # share of a training image that a face takes
 MAX_RADII = 5  # from the mean person, in the celebrities' distance; fits end below 1, and a fit beyond is said
+MAX_CAST = 100  # invented people at once
 MAX_LORA_WEIGHT = 10  # published ones are meant for about 1
+MAX_AMOUNT = 5  # of a trait, in the celebrities' standard deviations; nobody has more
 MAX_STRENGTH = 1.5  # farther from the mean person than any celebrity
 
 # Values in artefacts
 MAX_BASIS_VALUE = 1e4
 MAX_MAP_VALUE = 1e6
+MAX_DIRECTIONS = 100  # traits
 MIN_VECTOR_LENGTH, MAX_VECTOR_LENGTH = 1e-3, 1e3  # the rows of CLIP's tables have about .4
 MAX_VECTOR_DIM = 2**16
 MAX_VECTORS = 1000  # of an embedding

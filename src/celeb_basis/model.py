@@ -22,9 +22,12 @@ from .backend.load import load_pipeline
 from .backend.pipeline import Pipeline, model_card, model_name
 from .backend.text_encoders import fingerprint, nonsense_names, unusable_names
 from .basis import CelebBasis, celebrity_names
+from .casting import Audition, cast
+from .directions import Directions
 from .errors import BasisError, IdentityError, ModelError, OutputError, PhotoError
 from .evaluation.evaluate import Person, evaluate_people
 from .evaluation.judge import Judge, get_judge
+from .evaluation.traits import TraitReader, get_trait_reader
 from .faces.face import Face, FaceReader, find_person, mean_feature
 from .faces.likeness import likeness
 from .faces.photo import open_photo
@@ -35,7 +38,7 @@ from .fit.recipe import DEFAULT_METHOD, Recipe, steps_from_mean
 from .generate import generate
 from .identity import Identity
 from .instant_map import InstantMap
-from .known_names import Portraits, find_known_names
+from .known_names import Portraits, draw_portraits, find_known_names, missing_images, settings_of
 from .milestones import keep_best
 from .notation import excerpt, placeholder_token, slugify
 
@@ -53,6 +56,8 @@ class Model:
 
     pipe: the pipeline of diffusers, which no method changes: it is bit for bit as before afterwards.
     instant_map: the map from faces to coefficients that fits start from; None starts them at the mean person.
+    directions: the traits of which a person can have more or less; None where nobody learnt them.
+    faces: the file of the faces that the model draws for its celebrities.
     """
 
     def __init__(
@@ -61,16 +66,22 @@ class Model:
         *,
         basis: CelebBasis | None = None,
         instant_map: InstantMap | None = None,
+        directions: Directions | None = None,
+        faces: Path | None = None,
         face_reader: FaceReader | str | None = None,
     ) -> None:
         self.pipe = pipe
         self.instant_map = instant_map
+        self.directions = directions
+        self._faces = faces
         self._given_basis = basis
         self._given_reader = face_reader
         if basis is not None:
             basis.check(pipe)
         if instant_map is not None:
             instant_map.check(self.basis)
+        if directions is not None:
+            directions.check(self.basis)
 
     @classmethod
     def load(
@@ -95,7 +106,9 @@ class Model:
         Raises ModelError for a model that cannot be loaded, BasisError for a basis or a map of another model.
         """
         own_basis, own_map = resolve_basis(name, basis, instant_map)
-        model = cls(load_pipeline(name, **loading), basis=own_basis, instant_map=own_map, face_reader=face_reader)
+        beside = resolve_beside(name, basis)
+        pipe = load_pipeline(name, **loading)
+        model = cls(pipe, basis=own_basis, instant_map=own_map, face_reader=face_reader, **beside)
         remember_model(name, fingerprint(model.pipe))
         return model
 
@@ -110,7 +123,8 @@ class Model:
     ) -> Model:
         """Wrap a pipeline that is loaded already; the arguments are those of `load`."""
         own_basis, own_map = resolve_basis(model_card(pipe), basis, instant_map)
-        return cls(pipe, basis=own_basis, instant_map=own_map, face_reader=face_reader)
+        beside = resolve_beside(model_card(pipe), basis)
+        return cls(pipe, basis=own_basis, instant_map=own_map, face_reader=face_reader, **beside)
 
     @property
     def name(self) -> str:
@@ -311,9 +325,80 @@ class Model:
         """Return names that nobody has, to compare with; none has a word of the names given."""
         return nonsense_names(self.pipe, [*names, *self.names], MADE_UP_NAMES)
 
-    def sample(self, name: str, *, seed: int = 0) -> Identity:
-        """Make up a person who does not exist, the same in every picture; the same seed gives the same person."""
-        return Identity.sample(self.basis, placeholder_token(name), torch.Generator().manual_seed(seed))
+    def trait_reader(self, clip: str | None = None) -> TraitReader:
+        """Return who reads traits off faces: the model's own face reader where it does, else a CLIP beside it.
+
+        clip: hub id or folder. Raises ModelError where the CLIP cannot be had.
+        """
+        return get_trait_reader(self.face_reader, clip)
+
+    def draw_traits(
+        self, names: Sequence[str], reader: TraitReader, *, start: Portraits | None = None, **options: Any
+    ) -> Iterator[Portraits]:
+        """Draw two pictures of each name for a reader of traits; yield what there is after every few names.
+
+        start: what is drawn already. options: those of `known_names.draw_portraits`; by default as `start` was drawn.
+        """
+        if not missing_images(start, names, 2):
+            return iter(())
+        ways = settings_of(self.pipe, start)._asdict()
+        asked = {key: value for key, value in options.items() if value is not None}
+        if not asked.keys() & ways.keys():
+            asked |= {key: value for key, value in ways.items() if value is not None}
+        return draw_portraits(self.pipe, names, reader, num_images=2, start=start, **asked)
+
+    def sample(self, name: str, *, seed: int = 0, more: Mapping[str, float] | None = None) -> Identity:
+        """Make up a person who does not exist, the same in every picture; the same seed gives the same person.
+
+        more: how much more of which traits, in the celebrities' standard deviations; a trait of `directions` each.
+        """
+        return sample_person(self.basis, self.directions, name, seed, more or {})
+
+    def cast(
+        self,
+        name: str,
+        count: int,
+        *,
+        unlike: float | None = None,
+        seed: int = 0,
+        more: Mapping[str, float] | None = None,
+    ) -> Iterator[Audition]:
+        """Make up several people who are like nobody in the basis, nor like one another; yield after each try.
+
+        The people are called NAME-1, NAME-2 and so on. See `casting.cast`.
+        """
+        if self._faces is None:
+            raise BasisError(NO_FACES.format(self.name))
+        token, faces, known = placeholder_token(name)[1:-1], Portraits.load(self._faces), set(self.basis.names)
+
+        def invent(number: int, place: int) -> Identity:
+            return self.sample(f"{token}-{place}", seed=number, more=more)
+
+        faces = faces.of([each for each in faces.names if each in known])
+        return cast(self.pipe, faces, self.face_reader, invent, count, unlike=unlike, seed=seed)
+
+
+NO_DIRECTIONS = (
+    "{} has no directions of traits: learn them with `celeb-basis basis --directions -o FOLDER`, and name the folder "
+    "as basis"
+)
+NO_FACES = (
+    "{} has no faces of its celebrities to compare with: draw them with `celeb-basis basis --filter -o FOLDER`, and "
+    "name the folder as basis"
+)
+
+
+def sample_person(
+    basis: CelebBasis, directions: Directions | None, name: str, seed: int, more: Mapping[str, float]
+) -> Identity:
+    """Make up a person in a basis; see `Model.sample`. Raises BasisError for a trait of which no direction is known."""
+    identity = Identity.sample(basis, placeholder_token(name), torch.Generator().manual_seed(seed))
+    if more and directions is None:
+        raise BasisError(NO_DIRECTIONS.format(basis.model), argument="more")
+    for trait, amount in more.items():
+        assert directions is not None
+        identity = identity.moved(directions.of(basis, trait), amount)
+    return identity
 
 
 def resolve_basis(
@@ -335,6 +420,23 @@ def resolve_basis(
     if instant_map is None and card.instant_map is not None:
         instant_map = InstantMap.load(card.instant_map)
     return (None if card.basis is None else CelebBasis.load(card.basis)), instant_map
+
+
+def resolve_beside(model: str | Path | ModelCard, basis: CelebBasis | str | Path | None = None) -> dict[str, Any]:
+    """Return what else belongs to the basis that `resolve_basis` finds: directions, and the file of its names' faces.
+
+    Raises BasisError for a file that holds no directions.
+    """
+    if isinstance(basis, CelebBasis):
+        return {}
+    if basis is not None and not Path(basis).is_dir():
+        files = {key: Path(basis).with_suffix(f".{key}.safetensors") for key in ("directions", "faces")}
+        directions, faces = (file if file.is_file() else None for file in files.values())
+    else:
+        place = model if basis is None else basis
+        card = place if isinstance(place, ModelCard) else ModelCard.of(place)
+        directions, faces = card.directions, card.faces
+    return {"directions": None if directions is None else Directions.load(directions), "faces": faces}
 
 
 def basis_of_celebrities(pipe: Pipeline) -> CelebBasis:

@@ -133,6 +133,8 @@ def test_the_miniature_is_a_folder_with_a_card():
         ('{"basis": "nothing.safetensors"}', "there is no"),
         (f'{{"basis": "{"x" * 5000}"}}', "there is no"),
         ('{"instant_map": "map.safetensors"}', "needs the basis"),
+        ('{"directions": "map.safetensors"}', "needs the basis"),
+        ('{"faces": "../faces.safetensors"}', "same folder"),
     ],
 )
 def test_cards_that_cannot_be_meant(folder, content, says):

@@ -22,6 +22,7 @@ from PIL import Image
 from celeb_basis import CelebBasis, CelebBasisError, Identity, InstantMap, open_photo
 from celeb_basis.cli.command import as_text
 from celeb_basis.cli.info import info_of_file
+from celeb_basis.directions import Directions
 from celeb_basis.known_names import Portraits
 
 LIMIT = 20  # seconds that a file may take
@@ -108,11 +109,13 @@ def artefacts(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
     features = torch.nn.functional.normalize(torch.randn(24, 8), dim=-1)
     instant_map = InstantMap.fit(features, torch.randn(24, 2, 6), basis=basis, face_reader="r")
     portraits = Portraits(features[:, None].repeat(1, 2, 1), torch.full((len(features),), 2), basis.names, "[]", "r")
+    directions = Directions.fit(features[:, :2], torch.randn(24, 2, 6), ["age", "smile"], basis=basis, seen_by="r")
     identity = Identity.sample(basis, "<ada>")
     sound = {
         "identity": (identity, Identity.load),
         "basis": (basis, CelebBasis.load),
         "map": (instant_map, InstantMap.load),
+        "directions": (directions, Directions.load),
         "portraits": (portraits, Portraits.load),
     }
     result: dict[str, tuple[Path, Callable[[Path], Any]]] = {}

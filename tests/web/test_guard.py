@@ -21,6 +21,7 @@ from celeb_basis import CelebBasis, CelebBasisError, Identity, InstantMap, minia
 from celeb_basis.limits import MAX_MESSAGE_LENGTH
 from celeb_basis.web import Studio, serve
 from celeb_basis.web.jobs import as_shown
+from celeb_basis.web.people_tab import SLIDERS
 from celeb_basis.web.visitors import GRACE
 
 API = "gradio_api/"
@@ -272,7 +273,7 @@ def test_odd_values_are_no_errors_of_the_page(address, capfd):
     for i, text in enumerate(TEXTS):
         number, other = NUMBERS[i % 5], TEXTS[i - 1]
         calls = {
-            "sample": [text, number, None],
+            "sample": [text, number, *[number] * SLIDERS, None],
             "load": [None, text, None],
             "blend": [text, other, 0.5, text, None],
             "row": [text, None, None],

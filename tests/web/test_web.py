@@ -138,6 +138,15 @@ def test_people_can_be_made_up_mixed_and_carried_away(visitor, address, tmp_path
     assert portrait["caption"] == "<zoe>"
 
 
+def test_sliders_give_invented_people_more_of_a_trait(visitor, studio):
+    plain = Identity.load(visitor("sample", "eve", 3))
+    moved = Identity.load(visitor("sample", "bo", 3, 0, 1.5))
+    trait = studio.first.directions.traits[1]
+    assert moved.provenance["more"] == f"{trait}=1.5" and "more" not in plain.provenance
+    expected = plain.moved(studio.first.directions.of(studio.first.basis, trait), 1.5)
+    assert moved.vectors.equal(expected.vectors)
+
+
 def test_people_are_renamed_and_removed(visitor):
     eve = Identity.load(visitor("sample", "eve", 3))
     visitor("sample", "bo", 4)

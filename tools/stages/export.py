@@ -49,6 +49,7 @@ CARD = {
     "judge": "miniature",
 }
 LEARNT = {"basis": "basis.safetensors", "instant_map": "instant_map.safetensors"}
+DIRECTIONS = {"directions": "directions.safetensors"}
 
 
 def best_denoiser(folder: Path) -> str:
@@ -124,7 +125,7 @@ def write_card(card: dict, target: Path = PIPELINE) -> None:
 
 
 def learn(folder: Path, *, device: str) -> None:
-    """Make the basis of the shipped pipeline, and the instant map from the portraits it draws of its celebrities."""
+    """Make the basis of the shipped pipeline; from the portraits it draws of its celebrities the map and directions."""
     pipe, basis = learn_basis(PIPELINE, CARD, device)
     with tqdm(total=len(basis.names), desc="portraits") as bar:
         for drawn in draw_portraits(
@@ -133,7 +134,9 @@ def learn(folder: Path, *, device: str) -> None:
             bar.update(len(drawn.names) - bar.n)
     instant_map = drawn.instant_map(pipe, basis)
     instant_map.save(PIPELINE / LEARNT["instant_map"])
-    write_card(CARD | LEARNT)
+    directions = drawn.directions(pipe, basis, fitting_reader().trait_rows()).worthwhile()
+    directions.save(PIPELINE / DIRECTIONS["directions"])
+    write_card(CARD | LEARNT | DIRECTIONS)
     print(
         json.dumps(
             {"names": len(basis.names), "k": N_COMPONENTS, "alpha": instant_map.alpha, "score": instant_map.loo_r2}

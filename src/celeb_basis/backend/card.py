@@ -27,6 +27,7 @@ DEFAULT_MODEL, PORTRAITS = "miniature", "portraits"
 _WORLDS = Path(__file__).parents[1] / "miniature"
 SHIPPED = {DEFAULT_MODEL: _WORLDS / "drawn" / "pipeline", PORTRAITS: _WORLDS / "portraits" / "pipeline"}
 FILE = "celeb_basis.json"
+LEARNT = ("instant_map", "directions", "faces")  # what belongs to a basis
 METHOD_FIELDS = ("max_train_steps", "learning_rate", "train_batch_size")  # that a card may hold of a method
 # Schedulers, as module:class.
 SAMPLERS = {
@@ -56,7 +57,8 @@ class ModelCard:
     portraits: prompts that show what the model knows of a name, with {} for the name.
     face_reader: the installed reader of this model's faces; None where the model draws photographs.
     judge: the installed judge that evaluates this model's pictures.
-    basis, instant_map: .safetensors files; in the JSON file, names of files in the same folder.
+    basis, instant_map, directions, faces: .safetensors files; in the JSON file, names of files in the same folder. The
+        faces are those that the model draws for the names of its basis.
 
     Raises ModelError for values that cannot be meant.
     """
@@ -78,6 +80,8 @@ class ModelCard:
     judge: str | None = None
     basis: Path | None = None
     instant_map: Path | None = None
+    directions: Path | None = None
+    faces: Path | None = None
 
     def __post_init__(self) -> None:
         steps, guidance = self.num_inference_steps, self.guidance_scale
@@ -112,8 +116,9 @@ class ModelCard:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise ModelError(f"{name}={value!r} must be the name of one that is installed")
-        if self.instant_map is not None and self.basis is None:
-            raise ModelError("instant_map needs the basis that it was learnt in: name that file as basis")
+        for name in LEARNT:
+            if getattr(self, name) is not None and self.basis is None:
+                raise ModelError(f"{name} needs the basis that it was learnt in: name that file as basis")
 
     @classmethod
     def of(cls, model: str | Path) -> ModelCard:
@@ -163,7 +168,7 @@ def _values(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if unknown := sorted(set(content) - known):
         raise ValueError(f"{unknown[0]!r} is no field of a card; there are {', '.join(sorted(known))}")
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-    for key in ("basis", "instant_map"):
+    for key in ("basis", *LEARNT):
         if (name := values.get(key)) is None:
             continue
         if not isinstance(name, str) or Path(name).name != name or name.startswith("."):

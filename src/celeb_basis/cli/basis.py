@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..backend.card import FILE, ModelCard, lay_card
 from ..errors import BasisError
 from ..fit.recipe import recipe_for_card
-from .info import describe_basis, describe_instant_map
+from .info import describe_basis, describe_directions, describe_instant_map
 from .options import (
     Progress,
     add_command,
@@ -34,6 +34,7 @@ from .signals import at_once
 
 if TYPE_CHECKING:
     from ..basis import CelebBasis
+    from ..directions import Directions
     from ..instant_map import InstantMap
     from ..known_names import Portraits
     from ..model import Model
@@ -59,13 +60,16 @@ def add_commands(commands: Any) -> None:
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter -o sd15
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter --minutes 20 -o sd15
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter --fleet -o sd15
+        basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --filter --directions -o sd15
         basis --from OWNER/REPOSITORY -o sd15
         basis --model stable-diffusion-v1-5/stable-diffusion-v1-5 --any-length -o paper.safetensors
         basis --n-components 32 --json""",
         "Names that are not exactly two of the model's tokens are left out. With --filter the model draws every name "
         "twice in few steps, and again where that leaves a doubt. Names whose pictures do not show one and the same "
         "person are then left out too, and the pictures also give the instant map. Files that can be used are there "
-        "from the first minute on: stop at any time, and the same command goes on. A folder (-o without .safetensors) "
+        "from the first minute on: stop at any time, and the same command goes on. --directions reads traits off such "
+        "pictures of the names, and keeps the directions of those that the names hold enough of, for sample --more. A "
+        "folder (-o without .safetensors) "
         "can be given to others, who name it with --basis.",
     )
     add_model(basis)
@@ -91,7 +95,18 @@ def add_commands(commands: Any) -> None:
     basis.add_argument(
         "--filter", action="store_true", help="draw the names and leave out those the model does not know"
     )
-    drawing = basis.add_argument_group("drawing the names (with --filter only)")
+    basis.add_argument(
+        "--directions",
+        action="store_true",
+        help="draw the names and learn directions of traits, such as glasses or age",
+    )
+    basis.add_argument(
+        "--clip",
+        metavar="MODEL",
+        help="folder or hub id of the CLIP that sees traits (default: openai/clip-vit-large-patch14; the miniature "
+        "needs none)",
+    )
+    drawing = basis.add_argument_group("drawing the names (with --filter or --directions)")
     drawing.add_argument("--minutes", type=positive_float, metavar="M", help="stop after this time; run again to go on")
     drawing.add_argument(
         "--num-images",
@@ -127,10 +142,11 @@ def add_commands(commands: Any) -> None:
 
 @dataclass(frozen=True)
 class Files:
-    """Where the basis, its instant map and the faces drawn for it go: three files, or a folder with a card."""
+    """Where the basis and what is learnt in it go, and the faces drawn for it: files, or a folder with a card."""
 
     basis: Path
     instant_map: Path
+    directions: Path
     faces: Path
     folder: Path | None = None
 
@@ -141,22 +157,47 @@ class Files:
 
         if out.suffix[1:].isalpha() and not out.is_dir():
             check_file(out, ".safetensors")
-            return cls(out, out.with_suffix(SUFFIX), out.with_suffix(".faces.safetensors"))
+            directions, faces = (out.with_suffix(f".{name}.safetensors") for name in ("directions", "faces"))
+            return cls(out, out.with_suffix(SUFFIX), directions, faces)
         check_folder(out)
         ModelCard.of(out)  # raises for one that nothing can be added to
-        basis, instant_map, faces = (out / f"{name}.safetensors" for name in ("basis", "instant_map", "faces"))
-        return cls(basis, instant_map, faces, folder=out)
+        names = ("basis", "instant_map", "directions", "faces")
+        basis, instant_map, directions, faces = (out / f"{name}.safetensors" for name in names)
+        return cls(basis, instant_map, directions, faces, folder=out)
 
-    def save(self, basis: CelebBasis, instant_map: InstantMap | None, recipe: Mapping[str, Any]) -> None:
+    @property
+    def seen(self) -> Path:
+        """Return the file of the faces as a CLIP sees them, from which drawing them goes on."""
+        return self.faces.with_name(f"{self.faces.name.removesuffix('faces.safetensors')}seen.safetensors")
+
+    def save(
+        self,
+        basis: CelebBasis,
+        instant_map: InstantMap | None,
+        recipe: Mapping[str, Any],
+        directions: Directions | None = None,
+    ) -> None:
         """Write what there is; the recipe stands in a card that does not say otherwise."""
         if self.folder:
             make_folder(self.folder)
         basis.save(self.basis)
         if instant_map is not None:
             instant_map.save(self.instant_map)
+        if directions is not None:
+            directions.save(self.directions)
+        stale = directions is None and self._holds_directions_of_another(basis)
         if self.folder:
-            names = {"basis": self.basis.name} | ({"instant_map": self.instant_map.name} if instant_map else {})
-            lay_card(self.folder, names, recipe)
+            there = {"instant_map": instant_map, "directions": directions, "faces": self.faces.is_file()}
+            names = {"basis": self.basis.name} | {key: f"{key}.safetensors" for key, found in there.items() if found}
+            lay_card(self.folder, names | ({"directions": None} if stale else {}), recipe)
+        if stale:
+            self.directions.unlink()
+
+    def _holds_directions_of_another(self, basis: CelebBasis) -> bool:
+        """Return whether there are directions from before that mean nothing in the basis."""
+        from ..directions import Directions
+
+        return self.directions.is_file() and Directions.load(self.directions).basis_digest != basis.digest
 
 
 def make_basis(args: argparse.Namespace) -> dict[str, Any]:
@@ -207,7 +248,8 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
         basis = CelebBasis.from_pipeline(pipe, people, args.n_components, any_length=args.any_length)
         known = set(basis.names)
         dropped |= {name: "a token the model does not know" for name in people if name not in known}
-    files.save(basis, instant_map, recipe)
+    directions, learnt = _learn_directions(args, model, basis, files) if args.directions else (None, {})
+    files.save(basis, instant_map, recipe, directions)
     dropped |= unknown
     reasons = list(dropped.values())
     report = describe_basis(basis) | drawn | {
@@ -222,6 +264,7 @@ def make_basis(args: argparse.Namespace) -> dict[str, Any]:
         report["spectrum"] = str(args.spectrum)
     if instant_map is not None:
         report |= describe_instant_map(instant_map) | {"instant_map_file": str(files.instant_map)}
+    report |= learnt
     if files.folder:
         report["card"] = str(files.folder / FILE)
     return report
@@ -233,7 +276,7 @@ def _download(args: argparse.Namespace, files: Files) -> dict[str, Any]:
     from ..basis import CelebBasis
     from ..instant_map import InstantMap
 
-    for name in ("names", "any_length", "n_components", "num_names", "filter", "spectrum"):
+    for name in ("names", "any_length", "n_components", "num_names", "filter", "directions", "spectrum"):
         if getattr(args, name):
             raise BasisError(f"--from takes a basis as it is: leave out --{name.replace('_', '-')}")
     with at_once():
@@ -263,12 +306,51 @@ def _check_filter_options(args: argparse.Namespace) -> None:
         "fleet",
     )
     given = [name for name in options if getattr(args, name) is not None]
+    if args.clip and not args.directions:
+        raise BasisError("--clip is for --directions: add --directions, or leave it out")
+    if args.directions:
+        given = [name for name in given if name in ("num_images", "fleet")]
     if given and not args.filter:
         raise BasisError(f"--{given[0].replace('_', '-')} is for --filter: add --filter, or leave it out")
-    if args.filter and args.any_length:
-        raise BasisError("names that are drawn must be two tokens: leave --any-length or --filter out")
+    if (args.filter or args.directions) and args.any_length:
+        raise BasisError("names that are drawn must be two tokens: leave --any-length out")
     if args.filter and args.num_images == 1:
         raise BasisError("images of one name are compared: draw at least 2", argument="num_images")
+
+
+def _learn_directions(
+    args: argparse.Namespace, model: Model, basis: CelebBasis, files: Files
+) -> tuple[Directions | None, dict[str, Any]]:
+    """Draw names of a basis until each has two pictures; return the directions, and what to report of them."""
+    from ..known_names import Portraits
+
+    with at_once():  # a CLIP may have to be downloaded
+        reader = model.trait_reader(args.clip)
+    file = files.faces if reader is model.face_reader else files.seen
+    seen = Portraits.load(file) if file.exists() else None
+    until = time.monotonic() + 60 * args.minutes if args.minutes else float("inf")
+    if files.folder:
+        make_folder(files.folder)
+    settings = {key: getattr(args, key) for key in ("num_inference_steps", "guidance_scale", "sampler", "batch_size")}
+    with Progress(quiet=args.quiet) as bar:
+        drawing = model.draw_traits(basis.names, reader, start=seen, seed=args.seed or 0, **settings)
+        for seen in drawing:
+            seen.save(file)
+            bar(len(set(seen.names) & set(basis.names)), len(basis.names), "drawing names")
+            if time.monotonic() > until:
+                break
+    assert seen is not None
+    every = seen.directions(model.pipe, basis, reader.trait_rows())
+    scores = dict(zip(every.traits, every.r2.tolist(), strict=True))
+    try:
+        directions = every.worthwhile()
+    except BasisError as error:
+        logger.warning(error.message)
+        return None, {"traits_left_out": scores}
+    left_out = {trait: score for trait, score in scores.items() if trait not in directions.traits}
+    return directions, describe_directions(directions) | {
+        "traits_left_out": left_out, "directions_file": str(files.directions)
+    }  # fmt: skip
 
 
 def _draw(

@@ -11,6 +11,7 @@ from .options import add_command
 
 if TYPE_CHECKING:
     from ..basis import CelebBasis
+    from ..directions import Directions
     from ..identity import Identity
     from ..instant_map import InstantMap
     from ..known_names import Portraits
@@ -27,7 +28,7 @@ def add_commands(commands: Any) -> None:
         commands,
         "info",
         info_of_file,
-        "describe a file: an identity, a basis, an instant map, the faces of names, or a picture",
+        "describe a file: an identity, a basis, an instant map, directions, the faces of names, or a picture",
         """
         info annika.safetensors
         info annika.safetensors --basis sd15.safetensors
@@ -53,6 +54,7 @@ def info_of_file(args: argparse.Namespace) -> dict[str, Any]:
 
 def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
     from ..basis import CelebBasis
+    from ..directions import Directions
     from ..instant_map import InstantMap
     from ..io import load_safetensors
     from ..known_names import Portraits
@@ -62,6 +64,8 @@ def _describe_tensors(file: Path, basis: Path | None) -> dict[str, Any]:
         return describe_basis(CelebBasis.load(file))
     if kind.startswith("celeb-basis instant map"):
         return describe_instant_map(InstantMap.load(file))
+    if kind.startswith("celeb-basis directions"):
+        return describe_directions(Directions.load(file))
     if kind.startswith("celeb-basis portraits"):
         return _describe_portraits(Portraits.load(file))
     return info_of_identity(file, basis)
@@ -119,6 +123,15 @@ def describe_instant_map(instant_map: InstantMap) -> dict[str, Any]:
         "alpha": instant_map.alpha,
         "leave_one_out_r2": instant_map.loo_r2,
         **({"worth": "no more than the mean person: start from the mean"} if instant_map.is_worthless else {}),
+    }
+
+
+def describe_directions(directions: Directions) -> dict[str, Any]:
+    """Return directions: which traits there are, with their scores on people left out, and who saw them."""
+    return {
+        "traits": dict(zip(directions.traits, directions.r2.tolist(), strict=True)),
+        "seen_by": directions.seen_by,
+        "numbers": directions.coefficients[0].numel(),
     }
 
 

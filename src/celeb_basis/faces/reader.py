@@ -99,7 +99,7 @@ class CheckedReader:
     def __init__(self, reader: FaceReader) -> None:
         self.name, self._reader = reader.name, reader
         self._length: int | None = None  # of a feature
-        for known in ("hint", "same_person"):
+        for known in ("hint", "same_person", "trait_rows"):
             if hasattr(reader, known):
                 setattr(self, known, getattr(reader, known))
 

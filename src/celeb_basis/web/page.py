@@ -11,7 +11,7 @@ import gradio as gr
 from ..limits import MAX_PAGE_SIDE
 from . import theme
 from .jobs import PRIVATE, errors_in_one_line, picture_of, pixel_of, run_as_job, spelling, where
-from .people_tab import lay_out_model, lay_out_people
+from .people_tab import lay_out_model, lay_out_people, sliders_of
 from .placing import lay_out_boxes, read_boxes, written
 from .session import MAX_RESUMED, Session
 from .studio import Sampling, Studio, default_sampling, describe
@@ -39,7 +39,7 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
             with gr.Tab("Draw", id="draw"):
                 chips, prompt, sampling, who, history = _draw(session, visitors, default_sampling(studio.first))
             with gr.Tab("People", id="people"):
-                changed, faces, files, dropdowns, both = lay_out_people(session, visitors)
+                changed, faces, files, dropdowns, both, traits = lay_out_people(session, visitors, studio.first)
                 dropdowns.append(who)
                 elsewhere = gr.HTML(theme.in_programs({}))
             with gr.Tab("Model", id="model"):
@@ -86,12 +86,12 @@ def build(studio: Studio, visitors: Visitors) -> gr.Blocks:
             model, photos = session.model, session.studio.examples(session.model)
             head = theme.title(model.name, describe(model))
             shown = gr.Gallery(photos, visible=photo is None and bool(photos))
-            return head, shown, model.default_train_steps, *default_sampling(model)
+            return head, shown, model.default_train_steps, *default_sampling(model), *sliders_of(model)
 
         draw_them.click(draw_last, session, [tabs, prompt], **PRIVATE)
         # Errors are shown of what goes through the queue.
         both.click(draw_both, [*dropdowns[:2], session], [tabs, prompt], **PRIVATE | {"queue": True})
-        facts = [title, examples, fit_steps, *sampling]
+        facts = [title, examples, fit_steps, *sampling, *traits]
         back.success(model_facts, [photo, session], facts, **PRIVATE)
         chosen.success(model_facts, [photo, session], facts, **PRIVATE)
         finding.success(model_facts, [photo, session], facts, **PRIVATE)

@@ -9,17 +9,31 @@ from typing import Any
 
 import gradio as gr
 
+from .. import Model
 from . import theme
 from .jobs import JOB, PRIVATE, errors_in_one_line, run_as_job, spelling, where
 from .session import Person, Session
 from .studio import Studio, missing_parts
 from .visitors import Visitors
 
+SLIDERS = 6  # traits at most
+MOST = 2  # standard deviations, up to which a slider goes
+
+
+def sliders_of(model: Model) -> list[gr.Slider]:
+    """Return the sliders of the traits of which a model's people can have more; what is left of them is hidden."""
+    traits = () if model.directions is None else model.directions.traits[:SLIDERS]
+    labels = [*(trait.replace("-", " ").capitalize() for trait in traits), *[""] * (SLIDERS - len(traits))]
+    return [gr.Slider(-MOST, MOST, 0, step=0.25, label=label, visible=bool(label), min_width=120) for label in labels]
+
 
 def lay_out_people(
-    session: gr.State, visitors: Visitors
-) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr.Dropdown], gr.Button]:
-    """Lay out a visitor's people and ways to add more; return the events that change them, and what shows them."""
+    session: gr.State, visitors: Visitors, first: Model
+) -> tuple[list[Any], gr.Gallery, gr.Files, list[gr.Dropdown], gr.Button, list[gr.Slider]]:
+    """Lay out a visitor's people and ways to add more.
+
+    Returns the events that change them, what shows them, the way to draw two, and the sliders for traits.
+    """
     with gr.Row(equal_height=False):
         faces = theme.pictures("People", "small", scale=3)
         files = gr.Files(
@@ -31,6 +45,8 @@ def lay_out_people(
             with gr.Row():
                 sample_name = gr.Textbox("", label="Name", placeholder="Mirelle", min_width=120)
                 sample_seed = gr.Number(3, label="Seed", precision=0, minimum=0, maximum=2**53, min_width=100)
+            with gr.Row():
+                traits = sliders_of(first)
             sample_button = gr.Button("Make them up")
         with gr.Column(min_width=300):
             gr.Markdown("### Load identity files")
@@ -47,8 +63,8 @@ def lay_out_people(
                 remove_button = gr.Button("Remove", min_width=100)
     gr.Markdown("### Two people")
     with gr.Row():
-        first = gr.Dropdown(label="From", choices=[], allow_custom_value=True, min_width=130)
-        second = gr.Dropdown(label="To", choices=[], allow_custom_value=True, min_width=130)
+        one = gr.Dropdown(label="From", choices=[], allow_custom_value=True, min_width=130)
+        other = gr.Dropdown(label="To", choices=[], allow_custom_value=True, min_width=130)
         weight = gr.Slider(0, 1, 0.5, step=0.05, label="Share of the second", min_width=180)
         blend_name = gr.Textbox("", label="Name", placeholder="Bodil", min_width=120)
     with gr.Row():
@@ -65,9 +81,10 @@ def lay_out_people(
             gr.Info(escape(written))
         return str(person.file)
 
-    def sample(name: str, seed: int | None, session: Session) -> str:
+    def sample(name: str, seed: int | None, *more: Any) -> str:
+        *amounts, session = more
         with errors_in_one_line():
-            return added(session.sample(name, seed or 0), name)
+            return added(session.sample(name, seed or 0, amounts), name)
 
     def load(file: str | None, name: str, session: Session) -> str:
         with errors_in_one_line():
@@ -99,7 +116,7 @@ def lay_out_people(
         gr.on(
             [sample_button.click, sample_name.submit],
             sample,
-            [sample_name, sample_seed, session],
+            [sample_name, sample_seed, *traits, session],
             file,
             api_name="sample",
         ),
@@ -107,15 +124,15 @@ def lay_out_people(
         gr.on(
             [blend_button.click, blend_name.submit],
             blend,
-            [first, second, weight, blend_name, session],
+            [one, other, weight, blend_name, session],
             file,
             api_name="blend",
         ),
         rename_button.click(rename, [who, new_name, session], file, api_name="rename"),
         remove_button.click(remove, [who, session], file, api_name="remove"),
     ]
-    run_as_job([row_button.click], stop, line, between, [first, second, session], [line, row], api_name="row")
-    return events, faces, files, [first, second, who], both
+    run_as_job([row_button.click], stop, line, between, [one, other, session], [line, row], api_name="row")
+    return events, faces, files, [one, other, who], both, traits
 
 
 def lay_out_model(session: gr.State, studio: Studio) -> Any:

@@ -334,9 +334,15 @@ class Session:
         one, other = self.pair(first, second)
         return self._keep(one.blend(other, weight, self._new_token(name)))
 
-    def sample(self, name: str, seed: int) -> Person:
-        """Add somebody who does not exist; the same seed gives the same person."""
-        return self._keep(self.model.sample(self._new_token(name), seed=seed))
+    def sample(self, name: str, seed: int, amounts: Sequence[float] = ()) -> Person:
+        """Add somebody who does not exist; the same seed gives the same person.
+
+        amounts: how much more of each of the traits of which the model has directions.
+        """
+        directions = self.model.directions
+        traits = () if directions is None else directions.traits
+        more = {trait: amount for trait, amount in zip(traits, amounts, strict=False) if amount}
+        return self._keep(self.model.sample(self._new_token(name), seed=seed, more=more))
 
     def load(self, file: str | None, name: str) -> Person:
         """Add the person of an identity file, under their own name or another."""

@@ -164,6 +164,12 @@ class MiniatureReader:
         self._finder, self._recogniser = _load("finder"), _load(recogniser)
         self.network = FaceNetwork(self._recogniser, FACE_SIZE)
 
+    def trait_rows(self) -> dict[str, Tensor]:
+        """Return the row (d,) of each trait that shows in a feature; learning them takes half a minute."""
+        from .traits import learn_rows
+
+        return learn_rows(self.read)
+
     def _find(self, squares: list[Image.Image]) -> list[Tensor]:
         """Return the faces' squares in 128ths of each picture.
 
