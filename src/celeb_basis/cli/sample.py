@@ -124,7 +124,7 @@ def _cast(args: argparse.Namespace) -> dict[str, Any]:
     if args.cast > MAX_CAST:
         raise PromptError(f"at most {MAX_CAST} people are cast at once", argument="cast")
     folder = args.out or Path()
-    if folder.suffix:
+    if folder.suffix == ".safetensors":
         raise OutputError(f"{folder} is the name of a file: name a folder for the people of a cast", argument="out")
     check_folder(folder)
     basis, beside = resolve_basis(args.model, args.basis)[0], resolve_beside(args.model, args.basis)
