@@ -22,7 +22,7 @@ from .notation import excerpt
 
 FORMAT = "celeb-basis directions 1"
 TENSORS = ("coefficients", "r2")
-MIN_TRAIT_R2 = 0.05  # leave-one-out R2 up to which names hold too little of a trait to move it
+MIN_TRAIT_R2 = 0.3  # leave-one-out R2 from which on a trait was seen to move as it should
 MAX_STEP = 2.0  # length of a direction, in the celebrities' standard deviations; by its making it is about 1
 ALPHAS = tuple(10.0 ** (e / 2) for e in range(0, 13))  # for coefficients of unit variance
 TRAIT = re.compile(r"[a-z][a-z0-9-]{0,39}")
@@ -98,7 +98,7 @@ class Directions:
 
     def worthwhile(self) -> Directions:
         """Return those of the traits that names hold enough of. Raises BasisError for none."""
-        kept = [i for i, score in enumerate(self.r2.tolist()) if score > MIN_TRAIT_R2]
+        kept = [i for i, score in enumerate(self.r2.tolist()) if score >= MIN_TRAIT_R2]
         if not kept:
             best = self.r2.argmax()
             raise BasisError(

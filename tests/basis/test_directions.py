@@ -46,7 +46,7 @@ def test_a_step_is_one_standard_deviation_of_the_celebrities(basis):
 
 def test_only_traits_that_names_hold_are_offered(basis):
     found, _ = planted(basis)
-    kept = replace(found, r2=torch.tensor([0.3, 0.01, 0.6])).worthwhile()
+    kept = replace(found, r2=torch.tensor([0.4, 0.2, 0.6])).worthwhile()
     assert kept.traits == ("glasses", "luck") and torch.equal(kept.coefficients, found.coefficients[[0, 2]])
     with pytest.raises(BasisError, match=r"beard, the surest, has an R2 of 0\.01"):
         replace(found, r2=torch.tensor([0.0, 0.01, -0.2])).worthwhile()

@@ -37,7 +37,7 @@ def add_commands(commands: Any) -> None:
         sample --name mirelle --seed 3
         sample --name mirelle --seed 3 --more glasses=1 beard=-1
         sample --name mirelle --seed 3 --basis sd15.safetensors -o mirelle.safetensors
-        sample --name extra --cast 5 --unlike .5 --basis sd15 -o people""",
+        sample --name extra --cast 5 --unlike .3 --basis sd15 -o people""",
         "--more takes the traits of which the model has directions; an amount is in standard deviations of its "
         "celebrities. With --cast the model draws people until so many were found who look the same in four pictures "
         "and are like no celebrity of the basis, nor like one another; a table says how like they are.",
@@ -124,7 +124,7 @@ def _cast(args: argparse.Namespace) -> dict[str, Any]:
     if args.cast > MAX_CAST:
         raise PromptError(f"at most {MAX_CAST} people are cast at once", argument="cast")
     folder = args.out or Path()
-    if folder.suffix:
+    if folder.suffix == ".safetensors":
         raise OutputError(f"{folder} is the name of a file: name a folder for the people of a cast", argument="out")
     check_folder(folder)
     basis, beside = resolve_basis(args.model, args.basis)[0], resolve_beside(args.model, args.basis)
