@@ -14,7 +14,7 @@ from work import PROMPTS
 
 from celeb_basis.evaluation.evaluate import interval
 
-OURS, INSTANT = "Celeb Basis, refined", "Celeb Basis, instant"
+OURS, INSTANT, FACE_LOSS = "Celeb Basis, refined", "Celeb Basis, instant", "Celeb Basis, face loss"
 ALONE, PAIR, THREE = tuple(PROMPTS)[:3], tuple(PROMPTS)[3:4], tuple(PROMPTS)[4:]  # kinds by number of new people
 README = (
     "celebrities",
@@ -111,7 +111,7 @@ def alone(results: Mapping[str, Result]) -> str:
 def shares(results: Mapping[str, Result]) -> str:
     """How much of one contender's figures another reaches: ratios of means over the numbers that both have."""
     rows = []
-    for mine, theirs in ((OURS, "celebrities"), (INSTANT, "celebrities"), (INSTANT, OURS)):
+    for mine, theirs in ((FACE_LOSS, "celebrities"), (OURS, "celebrities"), (INSTANT, "celebrities"), (INSTANT, OURS)):
         if mine in results and theirs in results:
             each = [(measure(results[mine]), measure(results[theirs])) for measure in MEASURES.values()]
             rows.append([f"{mine} / {theirs}", *(ratio(*two) for two in each)])
