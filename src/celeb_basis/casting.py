@@ -122,8 +122,12 @@ def cast(
 def sameness(faces: Portraits) -> Tensor:
     """Return how alike the pictures of each name are, (names with two faces or more,): the mean cosine of every two."""
     several = faces.found > 1
-    features, count = faces.features[several], faces.found[several]
-    return (features.sum(1).square().sum(-1) - count) / (count * (count - 1))
+    return mean_cosine(faces.features[several], faces.found[several])
+
+
+def mean_cosine(features: Tensor, count: Tensor | int) -> Tensor:
+    """Return the mean cosine of every two of `count` features of length one, (..., pictures, d); others are zero."""
+    return (features.sum(-2).square().sum(-1) - count) / (count * (count - 1))
 
 
 def nearest(features: Tensor) -> Tensor:
@@ -153,14 +157,12 @@ def _compared(
 ) -> Member:
     """Return a person whose pictures have these features (pictures, d), compared with celebrities and others."""
     feature = normalize(features.sum(0), dim=0)
-    cosines = features @ features.T
-    n = len(features)
     alike = celebrities @ feature
     return Member(
         identity=identity,
         seed=seed,
         feature=feature,
-        same=float((cosines.sum() - cosines.trace()) / (n * (n - 1))),
+        same=float(mean_cosine(features, len(features))),
         celebrity=names[int(alike.argmax())],
         like_celebrity=float(alike.max()),
         like_cast=max((float(other.feature @ feature) for other in taken), default=None),

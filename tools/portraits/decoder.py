@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny
+from stages.autoencoder import is_hidden_matrix
 from stages.data import signed
 from stages.latents import encode
 from stages.loop import train
@@ -76,11 +77,6 @@ def run(folder: Path, *, steps: int, device: str) -> None:
     )  # fmt: skip
     vae.load_state_dict(average)
     vae.to("cpu", memory_format=torch.contiguous_format).save_pretrained(folder / "vae")
-
-
-def is_hidden_matrix(name: str) -> bool:
-    """The weights inside the decoder, not those that meet pixels."""
-    return name.endswith("weight") and not name.startswith("decoder.layers.14")
 
 
 def squares_of(reader: PhotoReader, pictures: Tensor) -> tuple[Tensor, Tensor]:

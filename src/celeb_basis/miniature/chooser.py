@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from ..backend.card import DEFAULT_MODEL, PORTRAITS
 from ..errors import ModelError
+from ..faces.face import mean_feature
 from ..faces.reader import PhotoReader
 from .drawn.people import photograph
 from .drawn.readers import has_drawn_face
@@ -43,4 +43,4 @@ def is_drawn(photo: Image.Image) -> bool:
 def mean_drawn_face() -> Tensor:
     """Return SFace's mean feature (d,) of drawn faces, of unit length."""
     found = PhotoReader().read([photograph(seed) for seed in DRAWN])
-    return torch.nn.functional.normalize(torch.stack([faces[0].feature for faces in found if faces]).mean(0), dim=0)
+    return mean_feature([faces[0] for faces in found if faces])
