@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -21,6 +21,7 @@ from .recipe import SCALES
 
 logger = logging.getLogger(__name__)
 
+FINER = 2  # how many times as fine as what is read of it a crop is kept, where images are made anew for every step
 HAIR_WEIGHT = 0.1  # of the head around a face in the loss, where the face counts 1
 
 
@@ -116,6 +117,8 @@ class TrainingImages:
             )
         self._denoiser, self._faces, self._resolution, self._augmentation = denoiser, faces, resolution, augmentation
         self._generator, self._fresh, self._network = generator, num_train_images is None, network
+        if self._fresh:
+            self._faces = [_shrunk(face, _pixels_read(face, resolution, augmentation, network)) for face in faces]
         self._seeds = torch.randint(2**62, (num_train_images or 0,), generator=generator).tolist()
         self._latents: dict[int, Tensor] = {}
         self._weights: dict[int, Tensor] = {}
@@ -163,6 +166,30 @@ class TrainingImages:
             augmentation=self._augmentation,
             generator=torch.Generator().manual_seed(self._seeds[i]),
         )
+
+
+def _pixels_read(face: Face, resolution: int, augmentation: Augmentation, network: FaceNetwork | None) -> int:
+    """Return the side, in pixels, from which on more of a face's crop shows neither in an image nor to a network."""
+    side = resolution / augmentation.crop
+    if network is not None and face.crop_square is not None:
+        side = max(side, network.size * face.crop.width / max(math.hypot(*face.crop_square[2:]), 1.0))
+    return math.ceil(side)
+
+
+def _shrunk(face: Face, read: int) -> Face:
+    """Return a face whose crop is FINER times what is read of it, if it was larger: changing it takes most of a step."""
+    whole, side = face.crop.width, FINER * read
+    if whole <= side:
+        return face
+    square, inside = face.crop_square, face.inside
+    if square is not None:
+        x, y, right, down = (length * side / whole for length in square)
+        square = x, y, right, down
+    if inside is not None:
+        inside = inside.resize((side, side), Image.Resampling.BOX)
+    return replace(
+        face, crop=face.crop.resize((side, side), Image.Resampling.BICUBIC), inside=inside, crop_square=square
+    )
 
 
 @torch.no_grad()
