@@ -21,7 +21,7 @@ from .recipe import SCALES
 
 logger = logging.getLogger(__name__)
 
-FINER = 2  # how many times as fine as what is read of it a crop is kept, where images are made anew for every step
+FINER = 2  # how many times as fine as what is read of it a crop is, where images are made for every step
 HAIR_WEIGHT = 0.1  # of the head around a face in the loss, where the face counts 1
 
 
@@ -177,7 +177,7 @@ def _pixels_read(face: Face, resolution: int, augmentation: Augmentation, networ
 
 
 def _shrunk(face: Face, read: int) -> Face:
-    """Return a face whose crop is FINER times what is read of it, if it was larger: changing it takes most of a step."""
+    """Return a face whose crop is FINER times what is read of it, if it was larger."""
     whole, side = face.crop.width, FINER * read
     if whole <= side:
         return face
