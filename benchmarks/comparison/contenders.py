@@ -161,7 +161,7 @@ def _vectors(method: Method, steps: int, learning_rate: float = 5e-3) -> Fitted:
 # Initialization there, too (best of two, of five with the weights before). The learning rates of the methods that train
 # the UNet (best of three or four) and their steps (200 or 400) were chosen on the first four people for tuning, with
 # all prompts of one person. The paper's recipe has the published rate and batch, and 200 steps instead of the published
-# 400: the best of 25 to 400 steps at three rates on the first four people for tuning, in eight scenes (results/courses).
+# 400: the best of 25 to 400 steps at three rates on the first four people for tuning, in eight scenes.
 CONTENDERS: dict[str, Contender] = {
     "celebrities": Celebrities(),
     "mean person": MeanPerson(),
