@@ -1,4 +1,4 @@
-"""What a face looks like, in numbers that no network here has learnt: SFace's, and the head's coarse pixels on grey."""
+"""What a face looks like, in numbers that no network here has learnt: SFace's, and pixels of the head and the face."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import interpolate, normalize
 from tqdm import tqdm
 
 from celeb_basis.faces.detect import Detector
@@ -21,8 +21,14 @@ from celeb_basis.miniature.portraits.heads import CROP_REACH, Heads
 from . import pack
 
 FILE = "features.safetensors"
-COARSE, COMPONENTS = 24, 48
-"""Side of the coarse pictures in pixels, and how many of their principal components are taken."""
+COARSE, FINE = 24, 48
+"""Sides in pixels of the heads on grey, and of the middle of the faces."""
+COMPONENTS = {"coarse": 16, "fine": 96}
+"""How many principal components are taken of each."""
+EDGES, PLAIN, BLUR = 4.0, 0.5, 2.0
+"""In the middle of a face, what is finer than a blur of so many pixels counts more than what is not."""
+MIDDLE = (0.3, 0.45)
+"""How far it reaches to the sides, and up and down: the spread of a bell, in halves of the square."""
 GREY = 0.5
 
 
@@ -86,6 +92,19 @@ def coarse(heads: Heads) -> Tensor:
     return torch.cat(seen)
 
 
+def fine(crops: Tensor) -> Tensor:
+    """Return the middles of face crops, bytes `(n, 3, side, side)`, in grey: `(n, 48 * 48)`.
+
+    Eyes, nose and mouth are small, and say who somebody is: principal components of whole heads say it late. By SFace,
+    112 of the plain heads' give back .26 of a face, 16 of theirs and 96 of these .46.
+    """
+    grey = interpolate(crops.float(), (FINE, FINE), mode="area").mean(1, keepdim=True) / 255
+    blurred = np.stack([cv2.GaussianBlur(picture, (0, 0), BLUR) for picture in grey[:, 0].numpy()])
+    weighed = EDGES * (grey[:, 0] - torch.from_numpy(blurred)) + PLAIN * grey[:, 0]
+    across, down = (torch.exp(-((torch.linspace(-1, 1, FINE) / spread) ** 2) / 2) for spread in MIDDLE)
+    return (weighed * across * down[:, None]).flatten(1)
+
+
 def run(folder: Path, *, device: str) -> None:
     """Read all heads, once."""
     if (folder / FILE).exists():
@@ -95,25 +114,25 @@ def run(folder: Path, *, device: str) -> None:
     missing = sface.isnan().any(1)
     print(f"{int(missing.sum())} of {len(missing)} crops without a face: they count as the mean of all others")
     sface[missing] = sface[~missing].mean(0)
-    save_file({"sface": sface, "coarse": coarse(heads)}, folder / FILE)
+    save_file({"sface": sface, "coarse": coarse(heads), "fine": fine(heads.crops)}, folder / FILE)
 
 
-def of_celebrities(folder: Path, heads: Heads) -> tuple[Tensor, Tensor]:
-    """Return SFace's features `(n, 128)` and the coarse components `(n, 48)` of celebrities, the most famous first.
+def of_celebrities(folder: Path, heads: Heads) -> dict[str, Tensor]:
+    """Return features of celebrities, the most famous first: SFace's `(n, 128)`, and the pixels' first components.
 
-    Both are centred, and every number is divided by the root of its spread, so that what varies most still counts most
+    All are centred, and every number is divided by the root of its spread, so that what varies most still counts most
     and little is lost. Several photographs of one person are averaged.
     """
     state = load_file(folder / FILE)
     kept = heads.celebrity >= 0
     rank = heads.celebrity[kept]
     many = rank.bincount()[:, None]
-    sface, pixels = (torch.zeros(len(many), state[key].shape[1]).index_add(0, rank, state[key][kept]) / many
-                     for key in ("sface", "coarse"))  # fmt: skip
-    pixels = pixels - pixels.mean(0)
-    _, _, components = torch.linalg.svd(pixels, full_matrices=False)
-    return _standardised(sface), _standardised(pixels @ components[:COMPONENTS].T)
-
-
-def _standardised(values: Tensor) -> Tensor:
-    return (values - values.mean(0)) / values.std(0).sqrt()
+    found = {}
+    for key, value in state.items():
+        x = torch.zeros(len(many), value.shape[1]).index_add(0, rank, value[kept]) / many
+        x = x - x.mean(0)
+        if key in COMPONENTS:
+            _, _, components = torch.linalg.svd(x, full_matrices=False)
+            x = x @ components[: COMPONENTS[key]].T
+        found[key] = x / x.std(0).sqrt()
+    return found

@@ -27,10 +27,10 @@ def note(folder: Path, figures: dict[str, object]) -> None:
 
 @torch.no_grad()
 def meaning(folder: Path, *, device: str) -> None:
-    """Measure R2 of SFace's features and of the coarse pixels from states and rows, for celebrities left out."""
+    """Measure R2 of SFace's features and of the pixels' components from states and rows, for celebrities left out."""
     tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").eval()
-    sface, coarse = features.of_celebrities(folder, pack.load(folder))
+    goals = features.of_celebrities(folder, pack.load(folder))
     names = celebrities()
     ids = tokens([f"a photo of {name}" for name in names], return_tensors="pt").input_ids
     table = encoder.get_input_embeddings().weight
@@ -39,7 +39,6 @@ def meaning(folder: Path, *, device: str) -> None:
     places = {"last row": last, "first row": first, "both rows": torch.cat([first, last], 1),
               "state of the last name": hidden[:, 5], "state of the end": hidden[:, 6]}  # fmt: skip
     values = torch.linalg.svdvals(last - last.mean(0)).square()
-    goals = {"sface": sface, "coarse": coarse}
     note(folder, {
         "r2": {place: {key: held_out_r2(x, y) for key, y in goals.items()} for place, x in places.items()},
         "effective components": round(float(values.sum() ** 2 / values.square().sum()), 1), "people": len(names),

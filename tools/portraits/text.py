@@ -1,9 +1,12 @@
 """The text encoder: the drawn miniature's, which knows the words, learns the names of photographed people.
 
 It learns by contrast, as CLIP did: the state of a name in a caption must find its person among all others. The side
-of the pictures is fixed: SFace's features and the head's coarse pixels. If it could be learnt, and the temperature
-rise, people would be told apart by arbitrary codes, which a denoiser would have to learn by heart. Once everybody is
-found, contrast asks for nothing more, so the features themselves are asked for as well.
+of the pictures is fixed: components of pixels. If it could be learnt, and the temperature rise, people would be told
+apart by arbitrary codes, which a denoiser would have to learn by heart. Once everybody is found, contrast asks for
+nothing more, so the features themselves are asked for as well.
+
+What a state tells in a linear way, a denoiser soon draws; what it has to work out, as a face from SFace's features, it
+has not learnt from 600,000 pictures. So SFace's features are no part of it.
 """
 
 from __future__ import annotations
@@ -118,7 +121,7 @@ def run(folder: Path, *, steps: int, device: str) -> None:
     old = CLIPTextModel.from_pretrained(SHIPPED[DEFAULT_MODEL] / "text_encoder", torch_dtype=torch.float32)
     old = old.to(device).eval().requires_grad_(False)
     torch.manual_seed(41)
-    parts = features.of_celebrities(folder, heads)
+    parts = [x for key, x in features.of_celebrities(folder, heads).items() if key in features.COMPONENTS]
     target = torch.cat(parts, 1)
     # Unexplained variance, of either part alike.
     share = torch.cat([x.new_full((x.shape[1],), 1 / (len(parts) * float(x.square().sum(1).mean()))) for x in parts])

@@ -25,11 +25,22 @@ NOISY, NOISY_FROM = 0.5, 400
 """Share of the timesteps that are drawn from the noisy end, where it is decided who somebody is."""
 
 
+READING = 3
+"""Levels at which names are read: all. A face is few pixels wide at the lower ones, too few to unfold a name into it."""
+
+
 def begun() -> UNet2DConditionModel:
-    """Return the drawn miniature's denoiser, which knows places, clothes, hats and things."""
-    unet = build()
+    """Return the drawn miniature's denoiser, which knows places, clothes, hats and things.
+
+    What it does not have changes nothing at first.
+    """
+    unet = build(READING)
     old = UNet2DConditionModel.from_pretrained(SHIPPED[DEFAULT_MODEL] / "unet", torch_dtype=torch.float32)
-    unet.load_state_dict(old.state_dict())
+    new = set(unet.load_state_dict(old.state_dict(), strict=False).missing_keys)
+    with torch.no_grad():
+        for name, weight in unet.named_parameters():
+            if name in new and "proj_out" in name:
+                weight.zero_()
     return unet
 
 
@@ -99,7 +110,7 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, w
 
     def look(average: dict[str, Tensor], pictures: int) -> None:
         """Write the averaged denoiser, for whoever looks on while it learns."""
-        whole = build()
+        whole = build(READING)
         whole.load_state_dict(average)
         whole.save_pretrained(folder / ("unet-cooled" if cooldown_minutes else "unet"))
 

@@ -35,13 +35,13 @@ def scheduler() -> DDIMScheduler:
     )  # fmt: skip
 
 
-def build() -> UNet2DConditionModel:
-    """Three levels of 16, 8 and 4 pixels; words are read at the lower two."""
+def build(reading: int = 2) -> UNet2DConditionModel:
+    """Three levels of 16, 8 and 4 pixels; words are read at the lowest `reading` of them."""
+    down = ["DownBlock2D"] * (3 - reading) + ["CrossAttnDownBlock2D"] * reading
     return UNet2DConditionModel(
         sample_size=16, in_channels=LATENT_CHANNELS, out_channels=LATENT_CHANNELS,
         block_out_channels=(48, 96, 160), layers_per_block=1, norm_num_groups=16,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=tuple(down), up_block_types=tuple(block.replace("Down", "Up") for block in down[::-1]),
         cross_attention_dim=WIDTH, attention_head_dim=4,
     )  # fmt: skip
 
