@@ -26,6 +26,7 @@ from portraits.data import celebrities_in, faces_on_black
 from portraits.keep import KEPT, restore
 from portraits.latents import WINDOW, Rounds, corners, windows
 from portraits.names import invented
+from portraits.unet import READING
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from stages.tokenizer import LENGTH, tokenizer
@@ -219,7 +220,7 @@ def test_training_goes_on_from_what_is_kept(tmp_path):
     with safe_open(checkpoint, "pt") as file:
         assert int(file.metadata()["step"]) > 0
     state = {k.removeprefix("average."): v for k, v in load_file(checkpoint).items() if k.startswith("average.")}
-    build().load_state_dict(state)
+    build(READING).load_state_dict(state)
     assert {value.dtype for value in state.values()} == {torch.float32}
     assert not [path for path in KEPT.rglob("*") if path.suffix in (".jpg", ".png", ".webp")]
     assert sum(path.stat().st_size for path in KEPT.rglob("*") if path.is_file()) < 26e6

@@ -29,7 +29,7 @@ KEPT = Path(__file__).parents[1] / "training" / "portraits"
 FOLDERS = ("text_encoder", "tokenizer", "vae", "unet", "scheduler")
 LINES = 120
 """Of a curve, at most."""
-N_COMPONENTS = 64
+N_COMPONENTS = 96
 CARD = {key: DRAWN[key] for key in ("num_inference_steps", "guidance_scale", "templates", "scales", "portraits")} | {
     "max_train_steps": 80,
     "num_milestones": 0,

@@ -26,7 +26,7 @@ NOISY, NOISY_FROM = 0.5, 400
 
 
 READING = 3
-"""Levels at which names are read: all. A face is few pixels wide at the lower ones, too few to unfold a name into it."""
+"""Levels at which names are read: all. At the lower ones a face is too few pixels wide to unfold a name into it."""
 
 
 def begun() -> UNet2DConditionModel:
