@@ -103,7 +103,8 @@ def test_a_rater_answers_in_the_browser_and_saves(page, tmp_path):
             shown.check("input[name=identity][value=left]")
             shown.check("input[name=prompt][value=neither]")
             shown.click("button")
-            if k == 5:  # what was answered is still there
+            if k == 5:  # what was answered is still there, once the browser has written it down
+                shown.wait_for_timeout(1000)
                 shown.reload()
         with shown.expect_download() as download:
             shown.click("#save")
