@@ -98,9 +98,9 @@ def fine(crops: Tensor) -> Tensor:
     Eyes, nose and mouth are small, and say who somebody is: principal components of whole heads say it late. By SFace,
     112 of the plain heads' give back .26 of a face, 16 of theirs and 96 of these .46.
     """
-    grey = interpolate(crops.float(), (FINE, FINE), mode="area").mean(1, keepdim=True) / 255
-    blurred = np.stack([cv2.GaussianBlur(picture, (0, 0), BLUR) for picture in grey[:, 0].numpy()])
-    weighed = EDGES * (grey[:, 0] - torch.from_numpy(blurred)) + PLAIN * grey[:, 0]
+    grey = interpolate(crops.float(), (FINE, FINE), mode="area").mean(1) / 255
+    blurred = np.stack([cv2.GaussianBlur(picture, (0, 0), BLUR) for picture in grey.numpy()])
+    weighed = EDGES * (grey - torch.from_numpy(blurred)) + PLAIN * grey
     across, down = (torch.exp(-((torch.linspace(-1, 1, FINE) / spread) ** 2) / 2) for spread in MIDDLE)
     return (weighed * across * down[:, None]).flatten(1)
 

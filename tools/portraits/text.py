@@ -121,7 +121,8 @@ def run(folder: Path, *, steps: int, device: str) -> None:
     old = CLIPTextModel.from_pretrained(SHIPPED[DEFAULT_MODEL] / "text_encoder", torch_dtype=torch.float32)
     old = old.to(device).eval().requires_grad_(False)
     torch.manual_seed(41)
-    parts = [x for key, x in features.of_celebrities(folder, heads).items() if key in features.COMPONENTS]
+    known = features.of_celebrities(folder, heads)
+    parts = [known[key] for key in features.COMPONENTS]
     target = torch.cat(parts, 1)
     # Unexplained variance, of either part alike.
     share = torch.cat([x.new_full((x.shape[1],), 1 / (len(parts) * float(x.square().sum(1).mean()))) for x in parts])

@@ -24,7 +24,6 @@ WINDOWS, WHOLE = 128, 24
 NOISY, NOISY_FROM = 0.5, 400
 """Share of the timesteps that are drawn from the noisy end, where it is decided who somebody is."""
 
-
 READING = 3
 """Levels at which names are read: all. At the lower ones a face is too few pixels wide to unfold a name into it."""
 
