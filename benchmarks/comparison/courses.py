@@ -2,8 +2,8 @@
 
     python benchmarks courses --people 4 --only StableIdentity
 
-The published steps and rate are among the candidates. One line a person and rate in results/courses; the same command
-continues where it stopped.
+The published steps and rate are among the candidates. People are fitted side by side, each as if alone, unless the
+method learns jointly. One line a person and rate in results/courses; the same command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -46,22 +46,31 @@ def candidates(name: str) -> tuple[Fitted, tuple[int, ...]]:
     return replace(contender, steps=steps[-1], batch=published.train_batch_size), tuple(steps)
 
 
-def follow(name: str, rate: float, model: Model, work: Work, number: int, longest: int) -> dict[str, Any]:
-    """Fit one person, and look at eight scenes after some of the steps: [step, seconds so far, identity, prompt]."""
+def follow(
+    name: str, rate: float, model: Model, work: Work, numbers: Sequence[int], longest: int
+) -> list[dict[str, Any]]:
+    """Fit people side by side, and look at eight scenes of each after some of the steps.
+
+    A point is [step, seconds so far for one of them, identity, prompt].
+    """
     contender, looked_at = candidates(name)
     looked_at = tuple(step for step in looked_at if step <= longest)
     contender = replace(contender, learning_rate=rate, steps=looked_at[-1])
-    person = work.people[number - work.first]
-    points, seconds, begun = [], 0.0, time.perf_counter()
-    for step, learnt in enumerate(contender.learn(model, [person])):
+    people = [work.people[number - work.first] for number in numbers]
+    points: list[list[list[float]]] = [[] for _ in people]
+    seconds, begun = 0.0, time.perf_counter()
+    for step, learnt in enumerate(contender.learn(model, people)):
         seconds += time.perf_counter() - begun
-        if step in looked_at:
-            _, rows = work.draw(model.pipe, learnt.vectors, [person], SHORT, 1, len(SHORT))
+        for i, person in enumerate(people) if step in looked_at else ():
+            _, rows = work.draw(model.pipe, learnt.of([i]).vectors, [person], SHORT, 1, len(SHORT))
             asked = [hit for row in rows for hit in row["asked"].values()]
             means = float(np.mean([row["identity"] for row in rows])), float(np.mean(asked))
-            points.append([step, short(seconds, 1), *map(short, means)])
+            points[i].append([step, short(seconds / len(people), 1), *map(short, means)])
         begun = time.perf_counter()
-    return {"name": name, "rate": rate, "person": number, "points": points, **origin()}
+    return [
+        {"name": name, "rate": rate, "person": number, "points": own, **origin()}
+        for number, own in zip(numbers, points, strict=True)
+    ]
 
 
 def summary(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -111,13 +120,15 @@ def main() -> None:
         args.out.write_text(json.dumps(header) + "\n")
     lines = lines[1:]
     done = {(line["name"], line["rate"], line["person"]) for line in lines}
-    for number in range(args.first, args.first + args.people):
-        for name in args.only or RATES:
-            for rate in RATES[name]:
-                if (name, rate, number) not in done:
-                    lines.append(follow(name, rate, model, work, number, args.longest))
-                    with args.out.open("a") as file:
-                        file.write(json.dumps(lines[-1], separators=(",", ":")) + "\n")
+    for name in args.only or RATES:
+        for rate in RATES[name]:
+            left = [n for n in range(args.first, args.first + args.people) if (name, rate, n) not in done]
+            at_once = args.people if candidates(name)[0].side_by_side else 1
+            for numbers in (left[i : i + at_once] for i in range(0, len(left), at_once)):
+                found = follow(name, rate, model, work, numbers, args.longest)
+                lines += found
+                with args.out.open("a") as file:
+                    file.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in found)
     print(summary(lines))
 
 

@@ -1,5 +1,7 @@
 """The paper's ablations and experiments: each runs, draws what it says, and continues where it stopped."""
 
+import json
+
 import ablations
 import compare
 import courses
@@ -101,6 +103,18 @@ def test_a_course_has_the_published_setting_and_is_not_done_twice(tmp_path, monk
     assert text.count("StableIdentity") == 3 * 2
     courses.main()
     assert capsys.readouterr().out == text and (tmp_path / "courses.jsonl").read_text() == before
+
+    words[1], words[5] = "2", str(tmp_path / "together.jsonl")
+    monkeypatch.setattr("sys.argv", ["courses", *words])
+    courses.main()
+    alone, together = (
+        [json.loads(line) for line in (tmp_path / name).read_text().splitlines()[1:]]
+        for name in ("courses.jsonl", "together.jsonl")
+    )
+    assert {line["person"] for line in together} == {3000, 3001}
+    for line in alone:
+        [same] = [other for other in together if (other["person"], other["rate"]) == (line["person"], line["rate"])]
+        assert [point[2] for point in same["points"]] == pytest.approx([point[2] for point in line["points"]], abs=0.01)
     monkeypatch.setattr("sys.argv", ["courses", "--first", "4999", "--people", "2"])
     with pytest.raises(SystemExit):
         courses.main()

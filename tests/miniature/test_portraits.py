@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderTiny
+from torch.nn.functional import interpolate
 
 from celeb_basis.basis import celebrity_names as real_people
 from celeb_basis.miniature.drawn.captions import WORDS, asked
@@ -21,14 +23,16 @@ from celeb_basis.miniature.portraits.people import celebrities, fame
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
-from portraits import cutting
-from portraits.data import celebrities_in, faces_on_black
+from portraits import cutting, features
+from portraits.components import Components
+from portraits.data import SIDES, celebrities_in, faces_on_black, squares_on_black
 from portraits.keep import KEPT, restore
-from portraits.latents import WINDOW, Rounds, corners, windows
+from portraits.latents import WINDOW, Rounds, corners, squares, windows
 from portraits.names import invented
 from portraits.unet import READING
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from stages.latents import encode
 from stages.tokenizer import LENGTH, tokenizer
 from stages.unet import build
 
@@ -175,6 +179,46 @@ def test_windows_lie_round_the_face():
     assert torch.equal(windows(x, corner)[0], x[0, :, 8:, 8:])
     assert windows(x, corner).shape == (2, 1, WINDOW, WINDOW)
     assert (corners(boxes.view(1, 2, 4)) == -1).all()
+
+
+def test_squares_are_where_the_faces_are_in_their_windows():
+    boxes = squares_on_black(200, torch.Generator().manual_seed(4))
+    picture = torch.zeros(200, 1, 16, 16)
+    for i, (left, top, right, bottom) in enumerate((boxes / 8).long().tolist()):
+        picture[i, :, top:bottom, left:right] = 1
+    seen = windows(picture, corners(boxes[:, None]))
+    places = squares(boxes[:, None])
+    assert {8 * side for side in places[:, 2].tolist()} == set(SIDES)
+    for shown, (top, left, side) in zip(seen[:, 0], places.tolist(), strict=True):
+        expected = torch.zeros(WINDOW, WINDOW)
+        expected[max(top, 0) : top + side, max(left, 0) : left + side] = 1
+        assert torch.equal(shown, expected)
+
+
+def test_components_of_a_difference_are_those_of_the_faces_wherever_they_are(heads, tmp_path):
+    n = 120
+    torch.manual_seed(6)
+    crops = (interpolate(torch.rand(n, 3, 10, 10), (160, 160), mode="bicubic").clamp(0, 1) * 255).byte()
+    restore(tmp_path, device="cpu")
+    many = {key: value[torch.arange(n) % len(heads)].contiguous() for key, value in vars(heads).items()}
+    save_file({**many, "crops": crops, "celebrity": torch.arange(n)}, tmp_path / "heads.safetensors")
+    fine = features.fine(crops)
+    save_file({"fine": fine}, tmp_path / features.FILE)
+    components = Components(tmp_path, "cpu")
+
+    _, directions = torch.linalg.eigh((fine - fine.mean(0)).T @ (fine - fine.mean(0)))
+    told = (fine - fine.mean(0)) @ directions[:, -features.COMPONENTS["fine"] :].flip(-1)
+    told = told / told.std(0)
+    vae = AutoencoderTiny.from_pretrained(tmp_path / "vae")
+    for side in SIDES:
+        at = torch.tensor([[SIZE - side, 0, SIZE, side]]).expand(n, 4)
+        picture = torch.zeros(n, 3, SIZE, SIZE, dtype=torch.uint8)
+        picture[:, :, :side, SIZE - side :] = interpolate(crops.float(), (side, side), mode="area").round().byte()
+        latents = windows(encode(vae, picture).float(), corners(at[:, None].float()))
+        found = components(latents - latents.roll(1, 0), squares(at[:, None].float()))
+        wrong = (found - (told - told.roll(1, 0))).square().mean() / (told - told.roll(1, 0)).square().mean()
+        assert wrong < 0.3, (side, wrong)
+    assert components(latents, torch.zeros(n, 3, dtype=torch.long)).shape == (0, features.COMPONENTS["fine"])
 
 
 def test_descriptions_are_of_celebrities_alone_and_repeatable(heads):

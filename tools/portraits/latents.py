@@ -42,7 +42,8 @@ class Rounds:
         """Return what a round holds; earlier rounds are removed.
 
         `latents (n, channels, 16, 16)` in half precision, `ids (n, length)`, `faces (n, 1, 16, 16)`: which latents lie
-        in the middle of a face, `corner (n, 2)`: top and left of a window round the face, -1 where there are several.
+        in the middle of a face, `corner (n, 2)`: top and left of a window round the face, -1 where there are several,
+        `squares (n, 3)`: top and left in the window and side of a face on the autoencoder's grid, 0 where none is.
         """
         if self._pool:
             for later in range(number, number + self._workers):
@@ -63,7 +64,7 @@ def make_round(folder: Path, number: int, pictures: int, part: int = 0) -> Path:
     heads = pack.load(folder)
     vae = AutoencoderTiny.from_pretrained(folder / "vae").to(memory_format=torch.channels_last)
     tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    columns: dict[str, list[Tensor]] = {"latents": [], "ids": [], "faces": [], "corner": []}
+    columns: dict[str, list[Tensor]] = {"latents": [], "ids": [], "faces": [], "corner": [], "squares": []}
     for i, (kind, share) in enumerate(SHARES.items()):
         left = round(share * pictures)
         for chunk in range(-(-left // _CHUNK)):
@@ -75,6 +76,7 @@ def make_round(folder: Path, number: int, pictures: int, part: int = 0) -> Path:
             columns["ids"].append(ids.short())
             columns["faces"].append(on_faces(boxes.lerp(boxes[..., [2, 3, 0, 1]], AROUND)))
             columns["corner"].append(corners(boxes))
+            columns["squares"].append(squares(boxes) if kind == "face" else torch.zeros(len(boxes), 3).long())
             columns["latents"] += [encode(vae, x) for x in described.draw(heads).split(128)]
     state = {key: torch.cat(value) for key, value in columns.items()}
     temporary = path.with_suffix(".part")
@@ -89,6 +91,12 @@ def corners(boxes: Tensor) -> Tensor:
         return torch.full((len(boxes), 2), -1)
     middle = (boxes[:, 0, :2] + boxes[:, 0, 2:]) / 2
     return (middle / 8 - WINDOW / 2).round().long().clamp(0, 16 - WINDOW).flip(-1)
+
+
+def squares(boxes: Tensor) -> Tensor:
+    """Return top and left, in their windows, and side `(n, 3)`, in latents, of faces' squares `(n, 1, 4)`."""
+    left, top, right, _ = (boxes[:, 0] / 8).long().unbind(-1)
+    return torch.cat([torch.stack([top, left], -1) - corners(boxes), (right - left)[:, None]], -1)
 
 
 def windows(x: Tensor, corner: Tensor, side: int = WINDOW) -> Tensor:

@@ -15,12 +15,15 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from celeb_basis.backend.card import DEFAULT_MODEL, SHIPPED
 
+from .components import Components
 from .latents import Rounds, windows
 
 PICTURES, EPOCHS = 4_000, 12
 """Pictures of a round, and how many times as many are seen before the next is made."""
 WINDOWS, WHOLE = 128, 24
 """Windows and whole pictures of a batch; a window costs a quarter, and all of it is face."""
+COMPONENTS_WEIGHT = 0.5
+"""What an error in the components of faces counts: small in latents, they are most of what a name says."""
 NOISY, NOISY_FROM = 0.5, 400
 """Share of the timesteps that are drawn from the noisy end, where it is decided who somebody is."""
 
@@ -80,8 +83,13 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, w
         unet.set_attn_processor(AttnProcessor())
     alphas, often = scheduler().alphas_cumprod.to(device), worths().to(device)
 
-    def error(index: Tensor, at_faces: bool) -> tuple[Tensor, Tensor]:
-        """Return the error of the guess, weighted by faces and plain, on windows or on whole pictures."""
+    components = Components(folder, device)
+
+    def error(index: Tensor, at_faces: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the error of the guess, weighted by faces and plain, on windows or on whole pictures.
+
+        The third, on windows, is that of the components of the faces in the picture that is guessed.
+        """
         n = len(index)
         x0, faces = data["latents"][index].float(), data["faces"][index].float()
         if at_faces:
@@ -94,8 +102,13 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, w
         noisy, velocity = noised(x0, t, torch.randn_like(x0), alphas)
         with autocast(device):
             guess = unet(noisy, t, hidden).sample
-        wrong = (guess.float() - velocity).square()
-        return (wrong * (1 + (FACE_WEIGHT - 1) * faces.to(device))).mean(), wrong.mean()
+        difference = guess.float() - velocity
+        wrong = difference.square()
+        weighed = (wrong * (1 + (FACE_WEIGHT - 1) * faces.to(device))).mean()
+        if not at_faces:
+            return weighed, wrong.mean(), torch.zeros(())
+        of_picture = (1 - alphas[t]).sqrt()[:, None, None, None] * difference
+        return weighed, wrong.mean(), components(of_picture, data["squares"][index]).square().mean()
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         nonlocal data, current
@@ -103,9 +116,10 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, w
             data, current = rounds.take(number), number
             data["states"] = states(encoder, data["ids"])
         alone = (data["corner"][:, 0] >= 0).nonzero()[:, 0]
-        near, face = error(alone[torch.randint(len(alone), (WINDOWS // size,))], True)
-        far, whole = error(torch.randint(len(data["ids"]), (WHOLE // size,)), False)
-        return near + far, {"face": face.item(), "whole": whole.item()}
+        near, face, fine = error(alone[torch.randint(len(alone), (WINDOWS // size,))], True)
+        far, whole, _ = error(torch.randint(len(data["ids"]), (WHOLE // size,)), False)
+        parts = {"face": face.item(), "whole": whole.item(), "components": fine.item()}
+        return near + far + COMPONENTS_WEIGHT * fine, parts
 
     def look(average: dict[str, Tensor], pictures: int) -> None:
         """Write the averaged denoiser, for whoever looks on while it learns."""
