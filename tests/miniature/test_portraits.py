@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 from portraits import cutting, features
 from portraits.components import Components
-from portraits.data import SIDES, celebrities_in, faces_on_black, squares_on_black
+from portraits.data import SIDES, celebrities_in, faces_on_black
 from portraits.keep import KEPT, restore
-from portraits.latents import WINDOW, Rounds, corners, squares, windows
+from portraits.latents import SEEN, WINDOW, Rounds, corners, seen_as, windows
 from portraits.names import invented
 from portraits.unet import READING
 from safetensors import safe_open
@@ -181,18 +181,29 @@ def test_windows_lie_round_the_face():
     assert (corners(boxes.view(1, 2, 4)) == -1).all()
 
 
-def test_squares_are_where_the_faces_are_in_their_windows():
-    boxes = squares_on_black(200, torch.Generator().manual_seed(4))
+def test_faces_are_seen_where_they_are_in_their_windows(heads):
+    described = celebrities_in("face", 200, 4, heads)
     picture = torch.zeros(200, 1, 16, 16)
-    for i, (left, top, right, bottom) in enumerate((boxes / 8).long().tolist()):
+    for i, (left, top, right, bottom) in enumerate((described.boxes[:, 0] / 8).long().tolist()):
         picture[i, :, top:bottom, left:right] = 1
-    seen = windows(picture, corners(boxes[:, None]))
-    places = squares(boxes[:, None])
-    assert {8 * side for side in places[:, 2].tolist()} == set(SIDES)
-    for shown, (top, left, side) in zip(seen[:, 0], places.tolist(), strict=True):
+    seen = seen_as(described)
+    assert {SEEN[kind] for kind in seen[:, 2].tolist()} == {f"face {side}" for side in SIDES}
+    shown = windows(picture, corners(described.boxes.float()))
+    for window, (top, left, kind) in zip(shown[:, 0], seen.tolist(), strict=True):
+        side = min(SIDES[kind] // 8, WINDOW)
         expected = torch.zeros(WINDOW, WINDOW)
-        expected[max(top, 0) : top + side, max(left, 0) : left + side] = 1
-        assert torch.equal(shown, expected)
+        expected[top : top + side, left : left + side] = 1
+        assert torch.equal(window, expected)
+
+    described = celebrities_in("single", 200, 4, heads)
+    framings = {described.scene.framing[i].item() for i in (seen_as(described)[:, 2] >= 0).nonzero()[:, 0]}
+    assert framings == {0, 1, 2} and len(SEEN) == len(SIDES) + 3
+    boxes = described.boxes[:, 0]
+    within = boxes - 8 * corners(described.boxes).flip(-1).repeat(1, 2)
+    for framing in framings:  # on the grid alike, wherever they stand
+        own = within[described.scene.framing == framing]
+        assert torch.allclose(own, own[:1].expand_as(own), atol=1e-3)
+    assert (seen_as(celebrities_in("pair", 9, 4, heads)) == -1).all()
 
 
 def test_components_of_a_difference_are_those_of_the_faces_wherever_they_are(heads, tmp_path):
@@ -210,15 +221,18 @@ def test_components_of_a_difference_are_those_of_the_faces_wherever_they_are(hea
     told = (fine - fine.mean(0)) @ directions[:, -features.COMPONENTS["fine"] :].flip(-1)
     told = told / told.std(0)
     vae = AutoencoderTiny.from_pretrained(tmp_path / "vae")
-    for side in SIDES:
-        at = torch.tensor([[SIZE - side, 0, SIZE, side]]).expand(n, 4)
+    for kind, side in enumerate(SIDES):
+        square = torch.tensor([[SIZE - side, 0, SIZE, side]]).expand(n, 1, 4)
         picture = torch.zeros(n, 3, SIZE, SIZE, dtype=torch.uint8)
         picture[:, :, :side, SIZE - side :] = interpolate(crops.float(), (side, side), mode="area").round().byte()
-        latents = windows(encode(vae, picture).float(), corners(at[:, None].float()))
-        found = components(latents - latents.roll(1, 0), squares(at[:, None].float()))
+        corner = corners(square.float())
+        latents = windows(encode(vae, picture).float(), corner)
+        top, left = (0 - corner[0, 0]).clamp(min=0), ((SIZE - side) // 8 - corner[0, 1]).clamp(min=0)
+        seen = torch.tensor([[int(top), int(left), kind]]).expand(n, 3)
+        found = components(latents - latents.roll(1, 0), seen)
         wrong = (found - (told - told.roll(1, 0))).square().mean() / (told - told.roll(1, 0)).square().mean()
         assert wrong < 0.3, (side, wrong)
-    assert components(latents, torch.zeros(n, 3, dtype=torch.long)).shape == (0, features.COMPONENTS["fine"])
+    assert components(latents, torch.full((n, 3), -1)).shape == (0, features.COMPONENTS["fine"])
 
 
 def test_descriptions_are_of_celebrities_alone_and_repeatable(heads):

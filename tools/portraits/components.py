@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -12,11 +13,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 from tqdm import tqdm
 
-from celeb_basis.miniature.drawn.world import SIZE
+from celeb_basis.miniature.drawn.world import FACE_REACH, FRAMINGS, HEAD, SIZE
+from celeb_basis.miniature.portraits.heads import Heads
 
 from . import features, pack
-from .data import SIDES
-from .latents import WINDOW, windows
+from .features import GREY
+from .latents import SEEN, WINDOW, corners, windows
 
 FILE = "components.safetensors"
 RIDGE = 0.01
@@ -24,31 +26,32 @@ RIDGE = 0.01
 
 
 class Components:
-    """Whitened fine components of an error in latents, for faces of each of the sides on the autoencoder's grid."""
+    """Whitened fine components of an error in latents, for faces that are seen in any of the ways in `SEEN`."""
 
     def __init__(self, folder: Path, device: str) -> None:
         if not (folder / FILE).exists():
             save_file(_fitted(folder), folder / FILE)
-        self._maps = {int(side) // 8: maps.to(device) for side, maps in load_file(folder / FILE).items()}
+        maps = load_file(folder / FILE)
+        self._maps = [maps[kind].to(device) for kind in SEEN]
 
-    def __call__(self, error: Tensor, squares: Tensor) -> Tensor:
-        """Return components `(faces, 96)` of errors in windows `(n, channels, 8, 8)`.
+    def __call__(self, error: Tensor, seen: Tensor) -> Tensor:
+        """Return components `(faces, 96)` of errors in windows `(n, channels, 8, 8)`, kind by kind.
 
-        squares: `(n, 3)`, top and left in the window and side in latents; those with side 0 are left out.
+        seen: `(n, 3)`, as `seen_as` says it; windows of no kind are left out.
         """
         found = []
-        for side, maps in self._maps.items():
-            own = squares[:, 2] == side
-            inner = windows(error[own], squares[own, :2].clamp(min=0), min(side, WINDOW))
-            found.append(inner.flatten(1) @ maps)
+        for kind, maps in enumerate(self._maps):
+            own = seen[:, 2] == kind
+            side = math.isqrt(len(maps) // error.shape[1])
+            found.append(windows(error[own], seen[own, :2], side).flatten(1) @ maps)
         return torch.cat(found)
 
 
 @torch.no_grad()
 def _fitted(folder: Path) -> dict[str, Tensor]:
-    """Return the maps by the faces' side in pixels, fitted by ridge regression on celebrities' photographs."""
+    """Return the maps, fitted by ridge regression on celebrities' photographs."""
     heads = pack.load(folder)
-    kept = heads.celebrity >= 0
+    kept = (heads.celebrity >= 0).nonzero()[:, 0]
     fine = load_file(folder / features.FILE)["fine"][kept]
     fine = fine - fine.mean(0)
     _, directions = torch.linalg.eigh(fine.T @ fine)
@@ -56,18 +59,35 @@ def _fitted(folder: Path) -> dict[str, Tensor]:
     asked = components / components.std(0)
     vae = AutoencoderTiny.from_pretrained(folder / "vae").to(memory_format=torch.channels_last)
     maps = {}
-    for side in tqdm(SIDES, "components"):
-        edge = (SIZE - side) // 16 * 8
-        inner = min(side // 8, WINDOW)
-        corner = (edge + side // 2) // 8 - inner // 2
-        seen = []
-        for some in heads.crops[kept].split(128):
-            small = interpolate(some.float(), (side, side), mode="area").round().byte()
-            on_black = pad(small, (edge, SIZE - side - edge, edge, SIZE - side - edge))
-            seen.append(encode(vae, on_black)[..., corner : corner + inner, corner : corner + inner].float().flatten(1))
-        x = torch.cat(seen)
+    for kind in tqdm(SEEN, "components"):
+        shown = _on_black if kind.startswith("face") else _on_grey
+        number = int(kind.split()[1]) if kind.startswith("face") else FRAMINGS.index(kind.removeprefix("scene "))
+        x = torch.cat([shown(heads, some, number, vae).flatten(1) for some in kept.split(128)])
         x = x - x.mean(0)
         square = x.T @ x
         square.diagonal().add_(RIDGE * square.diagonal().mean())
-        maps[str(side)] = torch.linalg.solve(square, x.T @ asked).contiguous()
+        maps[kind] = torch.linalg.solve(square, x.T @ asked).contiguous()
     return maps
+
+
+def _on_black(heads: Heads, picture: Tensor, side: int, vae: AutoencoderTiny) -> Tensor:
+    """Return latents of what windows show of face crops, `side` pixels wide, on black."""
+    edge = (SIZE - side) // 16 * 8
+    inner = min(side // 8, WINDOW)
+    corner = (edge + side // 2) // 8 - inner // 2
+    small = interpolate(heads.crops[picture].float(), (side, side), mode="area").round().byte()
+    on_black = pad(small, (edge, SIZE - side - edge, edge, SIZE - side - edge))
+    return encode(vae, on_black)[..., corner : corner + inner, corner : corner + inner].float()
+
+
+def _on_grey(heads: Heads, picture: Tensor, framing: int, vae: AutoencoderTiny) -> Tensor:
+    """Return latents of windows round heads on grey, where a framing places them."""
+    n = len(picture)
+    half, y = HEAD[framing].tolist()
+    x = SIZE / 2
+    head = [torch.full((n,), value) for value in (x, y, half)]
+    laid = heads.laid(("whole",), picture, torch.zeros(n), *head, SIZE, SIZE)
+    on_grey = GREY + (laid[:, :3] - GREY) * laid[:, 3:]
+    reach, middle = half * FACE_REACH, y - 0.12 * half
+    boxes = torch.tensor([[x - reach, middle - reach, x + reach, middle + reach]]).expand(n, 1, 4)
+    return windows(encode(vae, (on_grey * 255).round().byte()).float(), corners(boxes))

@@ -14,8 +14,10 @@ from stages.latents import encode, on_faces
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from celeb_basis.miniature.drawn.world import FRAMINGS
+
 from . import pack
-from .data import celebrities_in
+from .data import SIDES, Described, celebrities_in
 
 SHARES = {"single": 0.35, "pair": 0.10, "three": 0.08, "face": 0.47}
 WINDOW = 8
@@ -23,6 +25,8 @@ WINDOW = 8
 AROUND = 0.2
 """Share of a face's square, at every side, that counts as little as what lies beside it: hair and air say less of who
 somebody is, and can be guessed less well."""
+SEEN = (*(f"face {side}" for side in SIDES), *(f"scene {framing}" for framing in FRAMINGS[:3]))
+"""Faces of one size on black, and heads of people alone in scenes of one framing."""
 _SEED = 200_000
 _CHUNK = 1024
 
@@ -43,7 +47,7 @@ class Rounds:
 
         `latents (n, channels, 16, 16)` in half precision, `ids (n, length)`, `faces (n, 1, 16, 16)`: which latents lie
         in the middle of a face, `corner (n, 2)`: top and left of a window round the face, -1 where there are several,
-        `squares (n, 3)`: top and left in the window and side of a face on the autoencoder's grid, 0 where none is.
+        `seen (n, 3)`: how the window shows the face, as `seen_as` says it.
         """
         if self._pool:
             for later in range(number, number + self._workers):
@@ -64,7 +68,7 @@ def make_round(folder: Path, number: int, pictures: int, part: int = 0) -> Path:
     heads = pack.load(folder)
     vae = AutoencoderTiny.from_pretrained(folder / "vae").to(memory_format=torch.channels_last)
     tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    columns: dict[str, list[Tensor]] = {"latents": [], "ids": [], "faces": [], "corner": [], "squares": []}
+    columns: dict[str, list[Tensor]] = {"latents": [], "ids": [], "faces": [], "corner": [], "seen": []}
     for i, (kind, share) in enumerate(SHARES.items()):
         left = round(share * pictures)
         for chunk in range(-(-left // _CHUNK)):
@@ -76,7 +80,7 @@ def make_round(folder: Path, number: int, pictures: int, part: int = 0) -> Path:
             columns["ids"].append(ids.short())
             columns["faces"].append(on_faces(boxes.lerp(boxes[..., [2, 3, 0, 1]], AROUND)))
             columns["corner"].append(corners(boxes))
-            columns["squares"].append(squares(boxes) if kind == "face" else torch.zeros(len(boxes), 3).long())
+            columns["seen"].append(seen_as(described))
             columns["latents"] += [encode(vae, x) for x in described.draw(heads).split(128)]
     state = {key: torch.cat(value) for key, value in columns.items()}
     temporary = path.with_suffix(".part")
@@ -93,10 +97,22 @@ def corners(boxes: Tensor) -> Tensor:
     return (middle / 8 - WINDOW / 2).round().long().clamp(0, 16 - WINDOW).flip(-1)
 
 
-def squares(boxes: Tensor) -> Tensor:
-    """Return top and left, in their windows, and side `(n, 3)`, in latents, of faces' squares `(n, 1, 4)`."""
-    left, top, right, _ = (boxes[:, 0] / 8).long().unbind(-1)
-    return torch.cat([torch.stack([top, left], -1) - corners(boxes), (right - left)[:, None]], -1)
+def seen_as(described: Described) -> Tensor:
+    """Return how windows show faces `(n, 3)`: top and left, in the window, of what is seen of it, and which of `SEEN`.
+
+    The last is -1 for several people, and for drawings of one. Faces of a kind all lie alike on the autoencoder's grid.
+    """
+    n = len(described.boxes)
+    if described.kind == "face":
+        left, top, right, _ = (described.boxes[:, 0] / 8).long().unbind(-1)
+        corner = torch.stack([top, left], -1) - corners(described.boxes.float())
+        side = torch.tensor([SEEN.index(f"face {8 * int(side)}") for side in right - left])
+        return torch.cat([corner.clamp(min=0), side[:, None]], -1)
+    if described.kind == "single":
+        scene = described.scene
+        kind = torch.where(scene.style == 0, len(SIDES) + scene.framing, -1)
+        return torch.cat([torch.zeros(n, 2, dtype=torch.long), kind[:, None]], -1)
+    return torch.full((n, 3), -1)
 
 
 def windows(x: Tensor, corner: Tensor, side: int = WINDOW) -> Tensor:

@@ -22,7 +22,7 @@ PICTURES, EPOCHS = 4_000, 12
 """Pictures of a round, and how many times as many are seen before the next is made."""
 WINDOWS, WHOLE = 128, 24
 """Windows and whole pictures of a batch; a window costs a quarter, and all of it is face."""
-COMPONENTS_WEIGHT = 0.5
+COMPONENTS_WEIGHT = 1.0
 """What an error in the components of faces counts: small in latents, they are most of what a name says."""
 NOISY, NOISY_FROM = 0.5, 400
 """Share of the timesteps that are drawn from the noisy end, where it is decided who somebody is."""
@@ -108,7 +108,7 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, w
         if not at_faces:
             return weighed, wrong.mean(), torch.zeros(())
         of_picture = (1 - alphas[t]).sqrt()[:, None, None, None] * difference
-        return weighed, wrong.mean(), components(of_picture, data["squares"][index]).square().mean()
+        return weighed, wrong.mean(), components(of_picture, data["seen"][index]).square().mean()
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         nonlocal data, current
