@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--another", action="store_true", help="compare with another photograph than the fitted one")
     parser.add_argument("--backwards", action="store_true", help="from the last job to the first")
     parser.add_argument("--together", type=int, default=10, help="people fitted side by side, an even number")
-    parser.add_argument("--batch-size", type=int, default=15, help="pictures drawn at once")
+    parser.add_argument("--batch-size", type=int, default=20, help="pictures drawn at once")
     parser.add_argument("--compile", action="store_true", help="takes a minute once, then draws 1.7 times as fast")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path)

@@ -24,7 +24,7 @@ from celeb_basis.miniature.portraits.people import celebrities, fame
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 from portraits import cutting, features
-from portraits.components import Components
+from portraits.components import Components, pictured
 from portraits.data import SIDES, celebrities_in, faces_on_black
 from portraits.keep import KEPT, restore
 from portraits.latents import SEEN, WINDOW, Rounds, corners, seen_as, windows
@@ -206,33 +206,46 @@ def test_faces_are_seen_where_they_are_in_their_windows(heads):
     assert (seen_as(celebrities_in("pair", 9, 4, heads)) == -1).all()
 
 
-def test_components_of_a_difference_are_those_of_the_faces_wherever_they_are(heads, tmp_path):
+@pytest.fixture(scope="module")
+def many(heads) -> Heads:
+    """A hundred and twenty people whose heads are all alike in shape, and have random faces."""
     n = 120
     torch.manual_seed(6)
-    crops = (interpolate(torch.rand(n, 3, 10, 10), (160, 160), mode="bicubic").clamp(0, 1) * 255).byte()
+    faces = interpolate(torch.rand(n, 3, 16, 14), (HEIGHT, WIDTH), mode="bicubic").clamp(0, 1)
+    each = {key: value[torch.arange(n) % len(heads)] for key, value in vars(heads).items()}
+    whole = torch.full((n, HEIGHT, WIDTH), 255, dtype=torch.uint8)
+    return Heads(**each | {"rgb": (faces * 255).byte(), "whole": whole, "celebrity": torch.arange(n)})
+
+
+def test_components_of_a_difference_are_those_of_the_faces_wherever_they_are(many, tmp_path, monkeypatch):
+    # Compiling the painter takes most of a minute.
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    monkeypatch.setattr(torch._dynamo.config, "disable", True)
     restore(tmp_path, device="cpu")
-    many = {key: value[torch.arange(n) % len(heads)].contiguous() for key, value in vars(heads).items()}
-    save_file({**many, "crops": crops, "celebrity": torch.arange(n)}, tmp_path / "heads.safetensors")
-    fine = features.fine(crops)
+    save_file({key: value.contiguous() for key, value in vars(many).items()}, tmp_path / "heads.safetensors")
+    fine = features.fine(many)
     save_file({"fine": fine}, tmp_path / features.FILE)
     components = Components(tmp_path, "cpu")
 
-    _, directions = torch.linalg.eigh((fine - fine.mean(0)).T @ (fine - fine.mean(0)))
-    told = (fine - fine.mean(0)) @ directions[:, -features.COMPONENTS["fine"] :].flip(-1)
+    fine = fine - fine.mean(0)
+    _, directions = torch.linalg.eigh(fine.T @ fine)
+    told = fine @ directions[:, -features.COMPONENTS["fine"] :].flip(-1)
     told = told / told.std(0)
     vae = AutoencoderTiny.from_pretrained(tmp_path / "vae")
-    for kind, side in enumerate(SIDES):
-        square = torch.tensor([[SIZE - side, 0, SIZE, side]]).expand(n, 1, 4)
-        picture = torch.zeros(n, 3, SIZE, SIZE, dtype=torch.uint8)
-        picture[:, :, :side, SIZE - side :] = interpolate(crops.float(), (side, side), mode="area").round().byte()
-        corner = corners(square.float())
-        latents = windows(encode(vae, picture).float(), corner)
-        top, left = (0 - corner[0, 0]).clamp(min=0), ((SIZE - side) // 8 - corner[0, 1]).clamp(min=0)
-        seen = torch.tensor([[int(top), int(left), kind]]).expand(n, 3)
-        found = components(latents - latents.roll(1, 0), seen)
-        wrong = (found - (told - told.roll(1, 0))).square().mean() / (told - told.roll(1, 0)).square().mean()
-        assert wrong < 0.3, (side, wrong)
-    assert components(latents, torch.full((n, 3), -1)).shape == (0, features.COMPONENTS["fine"])
+    for kind in ("face 64", "face 96", "scene portrait"):
+        described = pictured(kind, torch.arange(len(many)), many)
+        if described.kind == "face":
+            _, top, right, _ = described.boxes[0, 0].tolist()
+            described.boxes = described.boxes + torch.tensor([SIZE - right, -top, SIZE - right, -top])
+        else:
+            described.scene.x -= 8
+            described.boxes = described.scene.boxes()
+        latents = torch.cat([encode(vae, some).float() for some in described.draw(many).split(60)])
+        shown = windows(latents, corners(described.boxes.float()))
+        found, asked = (x - x.roll(1, 0) for x in (shown, told))
+        wrong = (components(found, seen_as(described)) - asked).square().mean() / asked.square().mean()
+        assert wrong < 0.3, (kind, wrong)
+    assert components(shown, torch.full((len(many), 3), -1)).shape == (0, features.COMPONENTS["fine"])
 
 
 def test_descriptions_are_of_celebrities_alone_and_repeatable(heads):

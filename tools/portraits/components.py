@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,19 +10,20 @@ from diffusers import AutoencoderTiny
 from safetensors.torch import load_file, save_file
 from stages.latents import encode
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
 from tqdm import tqdm
 
-from celeb_basis.miniature.drawn.world import FACE_REACH, FRAMINGS, HEAD, SIZE
+from celeb_basis.miniature.drawn.world import FRAMINGS, SIZE
+from celeb_basis.miniature.portraits.captions import Sampler
 from celeb_basis.miniature.portraits.heads import Heads
 
 from . import features, pack
-from .features import GREY
-from .latents import SEEN, WINDOW, corners, windows
+from .data import Described
+from .latents import SEEN, WINDOW, corners, seen_as, windows
 
 FILE = "components.safetensors"
-RIDGE = 0.01
-"""Of the mean square of a latent. On 600 faces left out, 64 pixels wide, the maps' R2 falls from .99 to .83."""
+RIDGE = 0.03
+"""Of the mean square of a latent."""
+_SEED = 700_000
 
 
 class Components:
@@ -42,52 +43,56 @@ class Components:
         found = []
         for kind, maps in enumerate(self._maps):
             own = seen[:, 2] == kind
-            side = math.isqrt(len(maps) // error.shape[1])
-            found.append(windows(error[own], seen[own, :2], side).flatten(1) @ maps)
-        return torch.cat(found)
+            if own.any():
+                found.append(within(error[own], seen[own]) @ maps)
+        return torch.cat(found) if found else error.new_zeros(0, self._maps[0].shape[1])
 
 
 @torch.no_grad()
 def _fitted(folder: Path) -> dict[str, Tensor]:
-    """Return the maps, fitted by ridge regression on celebrities' photographs."""
+    """Return the maps, fitted by ridge regression on pictures of all celebrities."""
     heads = pack.load(folder)
     kept = (heads.celebrity >= 0).nonzero()[:, 0]
     fine = load_file(folder / features.FILE)["fine"][kept]
     fine = fine - fine.mean(0)
     _, directions = torch.linalg.eigh(fine.T @ fine)
-    components = fine @ directions[:, -features.COMPONENTS["fine"] :].flip(-1)
-    asked = components / components.std(0)
+    told = fine @ directions[:, -features.COMPONENTS["fine"] :].flip(-1)
     vae = AutoencoderTiny.from_pretrained(folder / "vae").to(memory_format=torch.channels_last)
     maps = {}
     for kind in tqdm(SEEN, "components"):
-        shown = _on_black if kind.startswith("face") else _on_grey
-        number = int(kind.split()[1]) if kind.startswith("face") else FRAMINGS.index(kind.removeprefix("scene "))
-        x = torch.cat([shown(heads, some, number, vae).flatten(1) for some in kept.split(128)])
-        x = x - x.mean(0)
-        square = x.T @ x
-        square.diagonal().add_(RIDGE * square.diagonal().mean())
-        maps[kind] = torch.linalg.solve(square, x.T @ asked).contiguous()
+        described = pictured(kind, kept, heads)
+        latents = torch.cat([encode(vae, some).float() for some in described.draw(heads).split(128)])
+        x = within(windows(latents, corners(described.boxes.float())), seen_as(described))
+        maps[kind] = ridge(x, told / told.std(0))
     return maps
 
 
-def _on_black(heads: Heads, picture: Tensor, side: int, vae: AutoencoderTiny) -> Tensor:
-    """Return latents of what windows show of face crops, `side` pixels wide, on black."""
-    edge = (SIZE - side) // 16 * 8
-    inner = min(side // 8, WINDOW)
-    corner = (edge + side // 2) // 8 - inner // 2
-    small = interpolate(heads.crops[picture].float(), (side, side), mode="area").round().byte()
-    on_black = pad(small, (edge, SIZE - side - edge, edge, SIZE - side - edge))
-    return encode(vae, on_black)[..., corner : corner + inner, corner : corner + inner].float()
+def ridge(x: Tensor, y: Tensor) -> Tensor:
+    """Return the linear map `(p, q)` from `x (n, p)` to `y (n, q)`, both centred."""
+    x = x - x.mean(0)
+    square = x.T @ x
+    square.diagonal().add_(RIDGE * square.diagonal().mean())
+    return torch.linalg.solve(square, x.T @ y).contiguous()
 
 
-def _on_grey(heads: Heads, picture: Tensor, framing: int, vae: AutoencoderTiny) -> Tensor:
-    """Return latents of windows round heads on grey, where a framing places them."""
-    n = len(picture)
-    half, y = HEAD[framing].tolist()
-    x = SIZE / 2
-    head = [torch.full((n,), value) for value in (x, y, half)]
-    laid = heads.laid(("whole",), picture, torch.zeros(n), *head, SIZE, SIZE)
-    on_grey = GREY + (laid[:, :3] - GREY) * laid[:, 3:]
-    reach, middle = half * FACE_REACH, y - 0.12 * half
-    boxes = torch.tensor([[x - reach, middle - reach, x + reach, middle + reach]]).expand(n, 1, 4)
-    return windows(encode(vae, (on_grey * 255).round().byte()).float(), corners(boxes))
+def within(windows_: Tensor, seen: Tensor) -> Tensor:
+    """Return the latents of faces in windows that all show them in one way, `(n, p)`."""
+    kind = SEEN[int(seen[0, 2])]
+    side = min(int(kind.split()[1]) // 8, WINDOW) if kind.startswith("face") else WINDOW
+    return windows(windows_, seen[:, :2], side).flatten(1)
+
+
+def pictured(kind: str, picture: Tensor, heads: Heads) -> Described:
+    """Describe pictures of some photographs, all seen in one way and not mirrored; nobody is named."""
+    scene = Sampler(_SEED, heads).scenes(picture[:, None])
+    scene.identity[..., 1] = 0
+    shown, which = kind.split(maxsplit=1)
+    if shown == "face":
+        corner = (SIZE - int(which)) // 16 * 8
+        boxes = torch.tensor([corner, corner, corner + int(which), corner + int(which)]).expand(len(picture), 1, 4)
+        return Described("face", scene, [], picture[:, None], boxes, _SEED)
+    scene = replace(
+        scene, style=torch.zeros_like(scene.style), object=torch.zeros_like(scene.object),
+        framing=torch.full_like(scene.framing, FRAMINGS.index(which)), x=torch.full_like(scene.x, SIZE / 2),
+    )  # fmt: skip
+    return Described("single", scene, [], picture[:, None], scene.boxes(), _SEED)

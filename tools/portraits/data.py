@@ -20,8 +20,9 @@ from celeb_basis.miniature.portraits.people import celebrities, fame
 
 SIDES = (48, 64, 80, 96, 128)
 """Sides of the faces on black."""
-OWN_GROUND, DRAWN_GROUND = 0.4, 0.8
-"""Up to these shares a face on black keeps its photograph's ground or gets a drawn place; others get plain colours."""
+OWN_GROUND, DRAWN_GROUND = 0.15, 0.6
+"""Up to these shares a face on black is a crop with its photograph's ground, or a head in a drawn place; others get
+plain colours. Few are crops, for their eyes are not in one place, and a name does not tell where they are."""
 _BATCH = 16
 
 

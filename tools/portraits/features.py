@@ -22,7 +22,7 @@ from . import pack
 
 FILE = "features.safetensors"
 COARSE, FINE = 24, 48
-"""Sides in pixels of the heads on grey, and of the middle of the faces."""
+"""Sides in pixels of the heads on grey."""
 COMPONENTS = {"coarse": 16, "fine": 96}
 """How many principal components are taken of each."""
 EDGES, PLAIN, BLUR = 4.0, 0.5, 2.0
@@ -83,26 +83,32 @@ def of_crops(crops: Tensor) -> Tensor:
 
 def coarse(heads: Heads) -> Tensor:
     """Return the heads on grey, without what surrounds them, `(n, 3 * 24 * 24)` in [0, 1]."""
-    middle = torch.full((len(heads),), COARSE / 2)
+    parts = torch.arange(len(heads)).split(64)
+    return torch.cat([_on_grey("head", heads, part, COARSE).flatten(1) for part in parts])
+
+
+def fine(heads: Heads) -> Tensor:
+    """Return the middles of faces in grey, as the heads lie in pictures: `(n, 48 * 48)`.
+
+    Eyes, nose and mouth are small, and say who somebody is: principal components of whole heads say it late. By SFace,
+    112 of the plain heads' give back .26 of a face, 16 of theirs and 96 of these .46. They are not taken from crops,
+    whose eyes are not in one place.
+    """
+    across, down = (torch.exp(-((torch.linspace(-1, 1, FINE) / spread) ** 2) / 2) for spread in MIDDLE)
     seen = []
     for part in torch.arange(len(heads)).split(64):
-        at = middle[part]
-        laid = heads.laid(("head",), part, torch.zeros(len(part)), at, at, at / CROP_REACH, COARSE, COARSE)
-        seen.append((GREY + (laid[:, :3] - GREY) * laid[:, 3:]).flatten(1))
+        grey = interpolate(_on_grey("whole", heads, part, 2 * FINE), (FINE, FINE), mode="area").mean(1)
+        blurred = np.stack([cv2.GaussianBlur(picture, (0, 0), BLUR) for picture in grey.numpy()])
+        weighed = EDGES * (grey - torch.from_numpy(blurred)) + PLAIN * grey
+        seen.append((weighed * across * down[:, None]).flatten(1))
     return torch.cat(seen)
 
 
-def fine(crops: Tensor) -> Tensor:
-    """Return the middles of face crops, bytes `(n, 3, side, side)`, in grey: `(n, 48 * 48)`.
-
-    Eyes, nose and mouth are small, and say who somebody is: principal components of whole heads say it late. By SFace,
-    112 of the plain heads' give back .26 of a face, 16 of theirs and 96 of these .46.
-    """
-    grey = interpolate(crops.float(), (FINE, FINE), mode="area").mean(1) / 255
-    blurred = np.stack([cv2.GaussianBlur(picture, (0, 0), BLUR) for picture in grey.numpy()])
-    weighed = EDGES * (grey - torch.from_numpy(blurred)) + PLAIN * grey
-    across, down = (torch.exp(-((torch.linspace(-1, 1, FINE) / spread) ** 2) / 2) for spread in MIDDLE)
-    return (weighed * across * down[:, None]).flatten(1)
+def _on_grey(mask: str, heads: Heads, picture: Tensor, side: int) -> Tensor:
+    """Return heads on grey, framed as face crops are, `(n, 3, side, side)` in [0, 1]."""
+    middle = torch.full((len(picture),), side / 2)
+    laid = heads.laid((mask,), picture, torch.zeros(len(picture)), middle, middle, middle / CROP_REACH, side, side)
+    return GREY + (laid[:, :3] - GREY) * laid[:, 3:]
 
 
 def run(folder: Path, *, device: str) -> None:
@@ -114,7 +120,7 @@ def run(folder: Path, *, device: str) -> None:
     missing = sface.isnan().any(1)
     print(f"{int(missing.sum())} of {len(missing)} crops without a face: they count as the mean of all others")
     sface[missing] = sface[~missing].mean(0)
-    save_file({"sface": sface, "coarse": coarse(heads), "fine": fine(heads.crops)}, folder / FILE)
+    save_file({"sface": sface, "coarse": coarse(heads), "fine": fine(heads)}, folder / FILE)
 
 
 def of_celebrities(folder: Path, heads: Heads) -> dict[str, Tensor]:

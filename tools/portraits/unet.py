@@ -20,7 +20,7 @@ from .latents import Rounds, windows
 
 PICTURES, EPOCHS = 4_000, 12
 """Pictures of a round, and how many times as many are seen before the next is made."""
-WINDOWS, WHOLE = 128, 24
+WINDOWS, WHOLE = 140, 12
 """Windows and whole pictures of a batch; a window costs a quarter, and all of it is face."""
 COMPONENTS_WEIGHT = 1.0
 """What an error in the components of faces counts: small in latents, they are most of what a name says."""
