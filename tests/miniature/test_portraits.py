@@ -206,6 +206,14 @@ def test_faces_are_seen_where_they_are_in_their_windows(heads):
     assert (seen_as(celebrities_in("pair", 9, 4, heads)) == -1).all()
 
 
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Compiling the painter takes most of a minute in every process."""
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    with torch._dynamo.config.patch(disable=True):
+        yield
+
+
 @pytest.fixture(scope="module")
 def many(heads) -> Heads:
     """A hundred and twenty people whose heads are all alike in shape, and have random faces."""
@@ -217,10 +225,7 @@ def many(heads) -> Heads:
     return Heads(**each | {"rgb": (faces * 255).byte(), "whole": whole, "celebrity": torch.arange(n)})
 
 
-def test_components_of_a_difference_are_those_of_the_faces_wherever_they_are(many, tmp_path, monkeypatch):
-    # Compiling the painter takes most of a minute.
-    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    monkeypatch.setattr(torch._dynamo.config, "disable", True)
+def test_components_of_a_difference_are_those_of_the_faces_wherever_they_are(many, tmp_path, uncompiled):
     restore(tmp_path, device="cpu")
     save_file({key: value.contiguous() for key, value in vars(many).items()}, tmp_path / "heads.safetensors")
     fine = features.fine(many)
@@ -297,10 +302,7 @@ def test_training_goes_on_from_what_is_kept(tmp_path):
     assert sum(path.stat().st_size for path in KEPT.rglob("*") if path.is_file()) < 26e6
 
 
-def test_rounds_drawn_ahead_by_other_processes_are_the_same(heads, tmp_path, monkeypatch):
-    # Compiling the painter takes most of a minute in every process.
-    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
-    monkeypatch.setattr(torch._dynamo.config, "disable", True)
+def test_rounds_drawn_ahead_by_other_processes_are_the_same(heads, tmp_path, uncompiled):
     taken = []
     for workers in (0, 1):
         folder = tmp_path / str(workers)
