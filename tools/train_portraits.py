@@ -1,12 +1,12 @@
 """Trains the photographs' miniature, in stages; killed at any moment, the same command goes on where it stopped.
 
-    python tools/train_portraits.py heads names features text autoencoder unet --portraits DIR
+    python tools/train_portraits.py heads names features text autoencoder components unet --portraits DIR
 
 DIR holds portraits.csv, portraits-cutouts.zip and portraits-crops.zip; only the first stages read it. Every stage reads
 what the earlier ones left in the folder and logs its curve in `<stage>.jsonl`. On from what is kept in
 tools/training/portraits, in a new folder:
 
-    python tools/train_portraits.py heads features restore unet --portraits DIR
+    python tools/train_portraits.py heads features restore components unet --portraits DIR
 
 On a machine with a GPU the same commands train there; see tools/training/portraits/README.md.
 """
@@ -27,6 +27,7 @@ STAGES = {
     "text": ("text.run", {"steps": 3000}),
     "autoencoder": ("autoencoder.run", {"steps": 1600}),
     "decoder": ("decoder.run", {"steps": 600}),
+    "components": ("components.run", {}),
     "unet": ("unet.run", {"minutes": float("inf"), "cooldown_minutes": 0.0, "workers": 0}),
     "meaning": ("measure.meaning", {}),
     "through": ("measure.through", {}),

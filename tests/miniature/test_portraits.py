@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 from portraits import cutting, features
 from portraits.components import Components, pictured
+from portraits.components import run as components_of_heads
 from portraits.data import SIDES, celebrities_in, faces_on_black
 from portraits.keep import KEPT, restore
 from portraits.latents import SEEN, WINDOW, Rounds, corners, seen_as, windows
@@ -228,10 +229,10 @@ def many(heads) -> Heads:
 def test_components_of_a_difference_are_those_of_the_faces_wherever_they_are(many, tmp_path, uncompiled):
     restore(tmp_path, device="cpu")
     save_file({key: value.contiguous() for key, value in vars(many).items()}, tmp_path / "heads.safetensors")
-    fine = features.fine(many)
-    save_file({"fine": fine}, tmp_path / features.FILE)
+    components_of_heads(tmp_path, device="cpu")
     components = Components(tmp_path, "cpu")
 
+    fine = features.fine(many)
     fine = fine - fine.mean(0)
     _, directions = torch.linalg.eigh(fine.T @ fine)
     told = fine @ directions[:, -features.COMPONENTS["fine"] :].flip(-1)

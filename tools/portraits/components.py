@@ -12,17 +12,18 @@ from stages.latents import encode
 from torch import Tensor
 from tqdm import tqdm
 
+from celeb_basis.instant_map import ridge
 from celeb_basis.miniature.drawn.world import FRAMINGS, SIZE
 from celeb_basis.miniature.portraits.captions import Sampler
 from celeb_basis.miniature.portraits.heads import Heads
 
 from . import features, pack
-from .data import Described
+from .data import SIDES, Described
 from .latents import SEEN, WINDOW, corners, seen_as, windows
 
 FILE = "components.safetensors"
 RIDGE = 0.03
-"""Of the mean square of a latent."""
+"""The penalty, as a share of the mean sum of squares of a latent."""
 _SEED = 700_000
 
 
@@ -30,8 +31,6 @@ class Components:
     """Whitened fine components of an error in latents, for faces that are seen in any of the ways in `SEEN`."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        if not (folder / FILE).exists():
-            save_file(_fitted(folder), folder / FILE)
         maps = load_file(folder / FILE)
         self._maps = [maps[kind].to(device) for kind in SEEN]
 
@@ -49,37 +48,33 @@ class Components:
 
 
 @torch.no_grad()
-def _fitted(folder: Path) -> dict[str, Tensor]:
-    """Return the maps, fitted by ridge regression on pictures of all celebrities."""
+def run(folder: Path, *, device: str) -> None:
+    """Fit the maps by ridge regression on pictures of all celebrities, once."""
+    if (folder / FILE).exists():
+        return
     heads = pack.load(folder)
     kept = (heads.celebrity >= 0).nonzero()[:, 0]
-    fine = load_file(folder / features.FILE)["fine"][kept]
+    fine = features.fine(heads)[kept]
     fine = fine - fine.mean(0)
     _, directions = torch.linalg.eigh(fine.T @ fine)
     told = fine @ directions[:, -features.COMPONENTS["fine"] :].flip(-1)
+    told = told / told.std(0)
     vae = AutoencoderTiny.from_pretrained(folder / "vae").to(memory_format=torch.channels_last)
     maps = {}
     for kind in tqdm(SEEN, "components"):
         described = pictured(kind, kept, heads)
         latents = torch.cat([encode(vae, some).float() for some in described.draw(heads).split(128)])
         x = within(windows(latents, corners(described.boxes.float())), seen_as(described))
-        maps[kind] = ridge(x, told / told.std(0))
-    return maps
+        penalty = RIDGE * float((x - x.mean(0)).square().sum(0).mean())
+        maps[kind] = ridge(x.double(), told.double(), (penalty,)).coef.T.float().contiguous()
+    save_file(maps, folder / FILE)
 
 
-def ridge(x: Tensor, y: Tensor) -> Tensor:
-    """Return the linear map `(p, q)` from `x (n, p)` to `y (n, q)`, both centred."""
-    x = x - x.mean(0)
-    square = x.T @ x
-    square.diagonal().add_(RIDGE * square.diagonal().mean())
-    return torch.linalg.solve(square, x.T @ y).contiguous()
-
-
-def within(windows_: Tensor, seen: Tensor) -> Tensor:
+def within(shown: Tensor, seen: Tensor) -> Tensor:
     """Return the latents of faces in windows that all show them in one way, `(n, p)`."""
-    kind = SEEN[int(seen[0, 2])]
-    side = min(int(kind.split()[1]) // 8, WINDOW) if kind.startswith("face") else WINDOW
-    return windows(windows_, seen[:, :2], side).flatten(1)
+    kind = int(seen[0, 2])
+    side = min(SIDES[kind] // 8, WINDOW) if kind < len(SIDES) else WINDOW
+    return windows(shown, seen[:, :2], side).flatten(1)
 
 
 def pictured(kind: str, picture: Tensor, heads: Heads) -> Described:

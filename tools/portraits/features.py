@@ -91,7 +91,7 @@ def fine(heads: Heads) -> Tensor:
     """Return the middles of faces in grey, as the heads lie in pictures: `(n, 48 * 48)`.
 
     Eyes, nose and mouth are small, and say who somebody is: principal components of whole heads say it late. By SFace,
-    112 of the plain heads' give back .26 of a face, 16 of theirs and 96 of these .46. They are not taken from crops,
+    112 of the plain heads' give back .26 of a face, 16 of theirs and 96 of these .52. They are not taken from crops,
     whose eyes are not in one place.
     """
     across, down = (torch.exp(-((torch.linspace(-1, 1, FINE) / spread) ** 2) / 2) for spread in MIDDLE)

@@ -106,7 +106,7 @@ def seen_as(described: Described) -> Tensor:
     if described.kind == "face":
         left, top, right, _ = (described.boxes[:, 0] / 8).long().unbind(-1)
         corner = torch.stack([top, left], -1) - corners(described.boxes.float())
-        side = torch.tensor([SEEN.index(f"face {8 * int(side)}") for side in right - left])
+        side = torch.tensor([SIDES.index(8 * width) for width in (right - left).tolist()])
         return torch.cat([corner.clamp(min=0), side[:, None]], -1)
     if described.kind == "single":
         scene = described.scene

@@ -82,13 +82,12 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, w
     if device == "cpu":
         unet.set_attn_processor(AttnProcessor())
     alphas, often = scheduler().alphas_cumprod.to(device), worths().to(device)
-
     components = Components(folder, device)
 
     def error(index: Tensor, at_faces: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return the error of the guess, weighted by faces and plain, on windows or on whole pictures.
 
-        The third, on windows, is that of the components of the faces in the picture that is guessed.
+        The third is the difference of the picture that is guessed, in latents.
         """
         n = len(index)
         x0, faces = data["latents"][index].float(), data["faces"][index].float()
@@ -105,10 +104,7 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, w
         difference = guess.float() - velocity
         wrong = difference.square()
         weighed = (wrong * (1 + (FACE_WEIGHT - 1) * faces.to(device))).mean()
-        if not at_faces:
-            return weighed, wrong.mean(), torch.zeros(())
-        of_picture = (1 - alphas[t]).sqrt()[:, None, None, None] * difference
-        return weighed, wrong.mean(), components(of_picture, data["seen"][index]).square().mean()
+        return weighed, wrong.mean(), (1 - alphas[t]).sqrt()[:, None, None, None] * difference
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         nonlocal data, current
@@ -116,7 +112,9 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, w
             data, current = rounds.take(number), number
             data["states"] = states(encoder, data["ids"])
         alone = (data["corner"][:, 0] >= 0).nonzero()[:, 0]
-        near, face, fine = error(alone[torch.randint(len(alone), (WINDOWS // size,))], True)
+        index = alone[torch.randint(len(alone), (WINDOWS // size,))]
+        near, face, difference = error(index, True)
+        fine = components(difference, data["seen"][index]).square().mean()
         far, whole, _ = error(torch.randint(len(data["ids"]), (WHOLE // size,)), False)
         parts = {"face": face.item(), "whole": whole.item(), "components": fine.item()}
         return near + far + COMPONENTS_WEIGHT * fine, parts
