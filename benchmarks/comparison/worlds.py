@@ -130,10 +130,12 @@ class Photographed(World):
         self.names, self._another = photographed_celebrities(), another
         self.fitting_reader, self._judge = PhotoReader(), PortraitsJudge()
         self.evaluation_reader = self._judge.reader
+        self.genders: dict[int, str] = {}  # as recorded, by the folder's number of a person
         pictures: dict[tuple[str, int], list[int]] = {}
         with (folder / "portraits.csv").open() as file:
             for row in csv.DictReader(file):
                 pictures.setdefault((row["role"], int(row["person"])), []).append(int(row["picture"]))
+                self.genders[int(row["person"])] = row["gender"]
         self._pictures = {person: sorted(own) for (_, person), own in pictures.items()}
         new = sorted(person for role, person in pictures if role == "new")
         new = [person for person in new if len(self._pictures[person]) > another]
@@ -142,10 +144,10 @@ class Photographed(World):
         self._stars = sorted(rank, key=rank.__getitem__)
 
     def photo(self, number: int) -> Image.Image:
-        return self._photo(self._who(number), 0)
+        return self._photo(self.who(number), 0)
 
     def judged_by(self, number: int) -> Image.Image:
-        return self._photo(self._who(number), int(self._another))
+        return self._photo(self.who(number), int(self._another))
 
     def star(self, i: int) -> Image.Image:
         return self._photo(self._stars[i], 0)
@@ -160,7 +162,7 @@ class Photographed(World):
     def asked(self, text: str) -> Mapping[str, int]:
         return {key: value for key, value in asked(text).items() if key not in OF_A_HEAD}
 
-    def _who(self, number: int) -> int:
+    def who(self, number: int) -> int:
         """Return the folder's number of a new person. Raises SystemExit where there are not so many."""
         first = REPORTED if number >= REPORTED else TUNED
         if not 0 <= number - first < len(self._new[first]):

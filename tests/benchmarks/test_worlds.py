@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from groups import BEARD, GLASSES, MARKED, groups
 from PIL import Image
 from worlds import REPORTED, TUNED, Photographed
 
@@ -26,8 +27,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("portraits")
     with (folder / "portraits.csv").open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["person", "picture", "role"])
-        table.writerows(row[:3] for row in ROWS)
+        table.writerow(["person", "picture", "role", "gender"])
+        table.writerows((*row[:3], "f" if row[3] == ARDERN else "m") for row in ROWS)
     with zipfile.ZipFile(folder / "portraits-crops.zip", "w") as crops:
         for person, picture, _, photo in ROWS:
             crops.writestr(f"{person:04d}_{picture}.jpg", (PHOTOS / photo).read_bytes())
@@ -70,3 +71,14 @@ def test_prompts_say_what_the_model_knows_and_ask_for_what_can_be_seen(folder):
         world.said("a photo of {0} sad in the desert with a red hat") == "a photo of {0} in the desert with a red hat"
     )
     assert set(world.asked("a photo of <one> smiling in the snow with a crown")) == {"style", "scene", "headwear"}
+
+
+def test_groups_are_of_marked_people_for_reports_and_each_of_them_is_in_one_of_two(folder):
+    genders = {person: "fm"[person % 3 > 0] for person in range(3330, 3600)}
+    found = groups(genders)
+    assert found["women"] | found["men"] == genders.keys() and not found["women"] & found["men"]
+    assert found["with glasses"] | found["without"] == set(MARKED) & genders.keys()
+    assert found["with glasses"] == GLASSES and not GLASSES & found["without"]
+    assert found["men with a beard"] | found["men without"] == found["men"] & set(MARKED)
+    assert all(person % 2 for person in GLASSES | BEARD)
+    assert Photographed(folder).genders == {0: "m", 1: "f", 2: "f", 3: "f", 5: "m"}
