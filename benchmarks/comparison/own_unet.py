@@ -48,9 +48,10 @@ class OwnUNet:
         generators = [torch.Generator().manual_seed(0) for _ in people]
         faces = [person.faces for person in people]
         method = CelebBasisMethod()
-        recipe = Recipe().completed(method.name, model_card(pipe))
+        card = model_card(pipe)
+        recipe = Recipe().completed(method.name, card)
         pictures: list[Any] = [
-            person_images(denoiser, own, method, recipe, g) for own, g in zip(faces, generators, strict=True)
+            person_images(denoiser, own, method, recipe, card, g) for own, g in zip(faces, generators, strict=True)
         ]
         # The class takes part as if it were one more person.
         pictures.append(model.prior)

@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from celeb_basis.backend.text_encoders import name_rows
 from celeb_basis.faces.network import FaceNetwork, cut_squares
 from celeb_basis.fit.captions import PHRASES
 from celeb_basis.fit.data import Augmentation, face_weights, training_image
-from celeb_basis.fit.loop import fit_steps
+from celeb_basis.fit.loop import augmentation_of, fit_steps
 from celeb_basis.fit.methods import METHODS, CrossInitialization, Paper, StableIdentity, TextualInversion
 from celeb_basis.fit.methods.method import FitContext
 from celeb_basis.fit.recipe import DEFAULTS
@@ -502,6 +503,21 @@ def test_of_the_published_sizes_those_count_that_a_card_knows():
         "stable-identity": (0.5, 0.75),
     }
     assert Recipe(scales=(0.2,)).completed("paper", card).scales == (0.2,)
+    assert Recipe().completed("paper", ModelCard(scales=(0.05, 0.3, 0.75))).scales == (0.3, 0.75)
+    assert Recipe().completed("stable-identity", ModelCard(scales=(0.05, 0.3))).scales == (0.3,)
+
+
+@pytest.mark.parametrize("name", ["paper", "stable-identity"])
+def test_faces_have_any_size_unless_a_card_says_which_ones_the_model_knows(name):
+    def boxes(card):
+        augmentation = augmentation_of(METHODS[name](), Recipe().completed(name, card), card)
+        image = partial(training_image, [make_face(1)], size=64, vae_scale_factor=8, augmentation=augmentation)
+        return [image(generator=torch.Generator().manual_seed(i)).box for i in range(40)]
+
+    known = boxes(ModelCard(scales=(0.5, 1.0)))
+    assert {side for *_, tall, wide in known for side in (tall, wide)} == {32, 64}
+    assert all(length % 8 == 0 for box in known for length in box)
+    assert len({tall for *_, tall, _ in boxes(ModelCard())}) > 10
 
 
 def test_a_part_of_the_face_keeps_its_weights():

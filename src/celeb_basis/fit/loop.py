@@ -13,6 +13,7 @@ from itertools import count, groupby, islice
 import torch
 from torch import Tensor, nn
 
+from ..backend.card import ModelCard
 from ..backend.denoiser import Denoiser, frozen
 from ..backend.families import get_denoiser
 from ..backend.memory import check_trainable, images_at_once
@@ -26,7 +27,7 @@ from ..identity import Identity
 from ..instant_map import InstantMap
 from ..limits import MAX_RADII
 from .captions import SCENES
-from .data import TrainingImages, image_network
+from .data import Augmentation, TrainingImages, image_network
 from .face_loss import GRADIENT_SCALE, FaceLoss, check_reader, minimize_face_loss
 from .methods import Method, get_method
 from .methods.method import FitContext, Parametrization
@@ -182,7 +183,8 @@ def _steps(
         return
     check_trainable(pipe)
     images = [
-        person_images(denoiser, faces, method, recipe, g, network) for faces, g in zip(people, generators, strict=True)
+        person_images(denoiser, faces, method, recipe, card, g, network)
+        for faces, g in zip(people, generators, strict=True)
     ]
 
     def denoised(step: int) -> float:
@@ -284,6 +286,7 @@ def person_images(
     faces: Sequence[Face],
     method: Method,
     recipe: Recipe,
+    card: ModelCard,
     generator: torch.Generator,
     network: FaceNetwork | None = None,
 ) -> TrainingImages:
@@ -293,11 +296,20 @@ def person_images(
         denoiser,
         [face for face in faces for _ in range(min(10, round(face.weight / least)))],
         resolution=recipe.resolution or denoiser.resolution,
-        augmentation=replace(method.augmentation, scales=recipe.scales or method.augmentation.scales),
+        augmentation=augmentation_of(method, recipe, card),
         num_train_images=recipe.num_train_images,
         generator=generator,
         network=network,
     )
+
+
+def augmentation_of(method: Method, recipe: Recipe, card: ModelCard) -> Augmentation:
+    """Return how a method's training images are made, by a completed recipe.
+
+    Where the card says which sizes of faces the model knows, faces have one of the recipe's and cover whole latents.
+    """
+    own = method.augmentation
+    return replace(own, scales=recipe.scales or own.scales, continuous=own.continuous and card.scales is None)
 
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2

@@ -141,10 +141,12 @@ class Recipe:
 
 
 def _known(method: str, scales: tuple[float, ...] | None) -> tuple[float, ...] | None:
-    """Return the sizes of faces that a card says, or, for a published method, what it has of them."""
+    """Return the sizes of faces that a card says; for a published method those between its own, or else the nearest."""
     if scales is None or method == DEFAULT_METHOD:
         return scales
-    return tuple(min(max(scale, min(scales)), max(scales)) for scale in DEFAULTS[method].scales)
+    least, most = min(DEFAULTS[method].scales), max(DEFAULTS[method].scales)
+    between = tuple(scale for scale in scales if least <= scale <= most)
+    return between or (min(scales, key=lambda scale: max(least - scale, scale - most)),)
 
 
 def steps_from_mean(method: str, card: ModelCard) -> int:
