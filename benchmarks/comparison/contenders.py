@@ -157,8 +157,7 @@ def _vectors(method: Method, steps: int, learning_rate: float = 5e-3) -> Fitted:
 
 
 # The rate of the paper's recipe was chosen on ten people for tuning (3000 to 3009), eight scenes each, of three rates,
-# with faces of any size;
-# its steps and batch are as published, and so are all its settings in the ablations.
+# with faces of any size; its steps and batch are as published, and so are all its settings in the ablations.
 # The steps of Textual Inversion and StableIdentity were chosen on ten people for tuning (3100 to 3109), eight scenes
 # each, partly from two seeds, by the identity after 50, 100, 150, 200, 300, 400 and 500; the learning rate of Cross
 # Initialization there, too (best of two, of five with the weights before). The learning rates of the methods that train
