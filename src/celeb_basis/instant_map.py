@@ -13,15 +13,19 @@ import torch
 from torch import Tensor
 
 from .backend.card import ModelCard
+from .backend.pipeline import Pipeline
 from .backend.sharing import INSTANT_MAP, About, fetch, push
 from .backend.text_encoders import TOKENS
 from .basis import CelebBasis
 from .errors import BasisError
+from .faces.face import Face, mean_features
+from .inversion import Inversion
 from .io import load_safetensors, save_safetensors
 from .limits import MAX_MAP_VALUE
 
 SUFFIX = ".instant.safetensors"  # sd15.instant.safetensors is the map of the basis sd15.safetensors
 TENSORS = ("coef", "intercept")
+INVERSION = ("of_view", "of_state")  # the tensors of a map that has one
 MIN_R2 = 0.02  # leave-one-out R2 up to which a map tells no more of a person than the mean does
 ALPHAS = tuple(10.0 ** (e / 4) for e in range(-16, 17))  # for features of unit length
 
@@ -61,6 +65,8 @@ def ridge(x: Tensor, y: Tensor, alphas: Sequence[float]) -> Ridge:
 class InstantMap:
     """One linear map from a face feature to a person's coefficients, learnt on the celebrities.
 
+    With an `inversion` what it predicts is where the search for better coefficients begins.
+
     Where a face gives no evidence, the prediction stays near the mean person. Scaling predictions up to the
     celebrities' distance from the mean was tried: it amplifies errors, and pictures were less like the person.
     """
@@ -68,9 +74,10 @@ class InstantMap:
     coef: Tensor  # (2 * k, d)
     intercept: Tensor  # (2 * k,)
     alpha: float
-    loo_r2: float  # leave-one-out R2 over all coefficients
+    loo_r2: float  # leave-one-out R2 over all coefficients, or, with an inversion, over what photographs show
     basis_digest: str  # coefficients mean nothing in another basis
     face_reader: str  # of the face reader whose features it takes
+    inversion: Inversion | None = None
 
     @property
     def is_worthless(self) -> bool:
@@ -140,10 +147,27 @@ class InstantMap:
         flat: Tensor = feature.float().cpu() @ self.coef.T + self.intercept
         return flat.reshape(*feature.shape[:-1], TOKENS, -1)
 
+    def coefficients(self, pipe: Pipeline, basis: CelebBasis, people: Sequence[Sequence[Face]]) -> Tensor:
+        """Return the coefficients (people, 2, k) of people, each from their own faces.
+
+        Raises BasisError for faces of another reader, and for another basis.
+        """
+        self.check(basis)
+        readers = {face.face_reader or "an unnamed reader" for faces in people for face in faces}
+        if others := sorted(readers - {self.face_reader}):
+            raise BasisError(
+                f"the instant map takes faces from {self.face_reader}, these come from {', '.join(others)}: "
+                "use that face reader, or start from the mean"
+            )
+        start = torch.stack([self.predict(feature) for feature in mean_features(people)])
+        return start if self.inversion is None else self.inversion.solve(pipe, basis, people, start)
+
     def check(self, basis: CelebBasis) -> None:
         """Raise BasisError unless the map was learnt in this very basis."""
         if self.basis_digest != basis.digest or len(self.coef) != basis.sigma.numel():
             raise BasisError("this instant map was learnt in another basis: make it again, or start from the mean")
+        if self.inversion is not None and self.inversion.of_state.shape[1] != 1 + sum(basis.encoder_dims):
+            raise BasisError("this instant map reads states of other text encoders: make it again")
 
     def save(self, path: str | Path) -> None:
         """Write the map to a .safetensors file."""
@@ -154,7 +178,11 @@ class InstantMap:
             "basis_digest": self.basis_digest,
             "face_reader": self.face_reader,
         }
-        save_safetensors(path, {name: getattr(self, name) for name in TENSORS}, metadata)
+        tensors = {name: getattr(self, name) for name in TENSORS}
+        if self.inversion is not None:
+            tensors |= {name: getattr(self.inversion, name) for name in INVERSION}
+            metadata["template"] = self.inversion.template
+        save_safetensors(path, tensors, metadata)
 
     @classmethod
     def from_pretrained(
@@ -189,11 +217,14 @@ class InstantMap:
     def load(cls, path: str | Path) -> InstantMap:
         """Read a map from the file that `save` wrote; BasisError if it holds anything else."""
         tensors, metadata = load_safetensors(path, BasisError)
-        if metadata.get("format") != "celeb-basis instant map 3" or set(tensors) != set(TENSORS):
+        parts = {name: tensors.pop(name) for name in INVERSION if name in tensors}
+        known = set(tensors) == set(TENSORS) and len(parts) in (0, len(INVERSION))
+        if metadata.get("format") != "celeb-basis instant map 3" or not known:
             raise BasisError(f"{path} is not an instant map")
         try:
             return cls(
                 **tensors,
+                inversion=Inversion(metadata["template"], **parts) if parts else None,
                 alpha=float(metadata["alpha"]),
                 loo_r2=float(metadata["loo_r2"]),
                 basis_digest=metadata["basis_digest"],

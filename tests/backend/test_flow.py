@@ -316,8 +316,13 @@ def test_every_method_learns_in_a_transformer(method):
 
 def test_states_at_a_name_come_from_every_encoder(pipe, basis):
     mean = basis.inverse_transform(torch.zeros_like(basis.sigma))
-    outputs = encoder_outputs(pipe, "a photo of {}", mean)
-    assert outputs.shape == mean.shape and outputs.isfinite().all()
+    people = torch.stack([mean, 2 * mean]).requires_grad_()
+    outputs = encoder_outputs(pipe, "a photo of {}", people)
+    assert outputs.shape == people.shape and outputs.isfinite().all()
+    alone = encoder_outputs(pipe, "a photo of {}", people[1:])
+    torch.testing.assert_close(alone[0], outputs[1], rtol=1e-4, atol=1e-5)
+    [gradient] = torch.autograd.grad(outputs[1].square().sum(), [people])
+    assert not gradient[0].any() and gradient[1].any()
 
 
 def test_little_memory_gives_the_same_person(pipe, basis):

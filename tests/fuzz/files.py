@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from celeb_basis import CelebBasis, CelebBasisError, Identity, InstantMap, open_
 from celeb_basis.cli.command import as_text
 from celeb_basis.cli.info import info_of_file
 from celeb_basis.directions import Directions
+from celeb_basis.inversion import SIDE, Inversion
 from celeb_basis.known_names import Portraits
 
 LIMIT = 20  # seconds that a file may take
@@ -108,6 +109,7 @@ def artefacts(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
     basis = CelebBasis.fit(rows, [f"n{i} m{i}" for i in range(24)], 6, model="tiny", fingerprint="f")
     features = torch.nn.functional.normalize(torch.randn(24, 8), dim=-1)
     instant_map = InstantMap.fit(features, torch.randn(24, 2, 6), basis=basis, face_reader="r")
+    inversion = Inversion("a face of {}", torch.randn(3, 1 + 3 * SIDE * SIDE), torch.randn(3, 17))
     portraits = Portraits(features[:, None].repeat(1, 2, 1), torch.full((len(features),), 2), basis.names, "[]", "r")
     directions = Directions.fit(features[:, :2], torch.randn(24, 2, 6), ["age", "smile"], basis=basis, seen_by="r")
     identity = Identity.sample(basis, "<ada>")
@@ -115,6 +117,7 @@ def artefacts(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
         "identity": (identity, Identity.load),
         "basis": (basis, CelebBasis.load),
         "map": (instant_map, InstantMap.load),
+        "inversion": (replace(instant_map, inversion=inversion), InstantMap.load),
         "directions": (directions, Directions.load),
         "portraits": (portraits, Portraits.load),
     }

@@ -37,6 +37,7 @@ def sound(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
         "identity": partial(use_identity, basis, person),
         "basis": use_basis,
         "map": use_map,
+        "inversion": use_map,
         "portraits": use_portraits,
     }
     found: dict[str, tuple[Path, Callable[[Path], Any]]] = {

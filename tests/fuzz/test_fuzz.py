@@ -22,7 +22,7 @@ def sound(tmp_path):
     return files.artefacts(tmp_path) | files.pictures(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["identity", "basis", "map", "portraits", "foreign", *files.PICTURES])
+@pytest.mark.parametrize("kind", ["identity", "basis", "map", "inversion", "portraits", "foreign", *files.PICTURES])
 def test_damaged_files_are_refused_or_what_they_should_be(kind, sound, tmp_path):
     file, read = sound[kind]
     assert files.attack(file, read, 60, "7", tmp_path).row()["kinds"] == {}
@@ -32,7 +32,7 @@ def test_cards_of_any_content_are_refused_or_what_a_card_may_say(tmp_path):
     assert cards.attack(200, "7", tmp_path).row()["kinds"] == {}
 
 
-@pytest.mark.parametrize("kind", ["identity", "basis", "map", "portraits", *tensors.LAYOUTS])
+@pytest.mark.parametrize("kind", ["identity", "basis", "map", "inversion", "portraits", *tensors.LAYOUTS])
 def test_artefacts_without_a_digest_are_refused_or_can_be_used(kind, tmp_path):
     file, use = tensors.sound(tmp_path)[kind]
     assert tensors.attack(file, use, 40, "7", tmp_path).row()["kinds"] == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,9 +21,9 @@ from celeb_basis.backend.text_encoders import name_rows
 from celeb_basis.faces.recognise import DEFAULT_RECOGNISER, RECOGNISERS
 from celeb_basis.miniature.portraits.people import celebrities
 
-from . import pack
+from . import inversion, pack
 from .data import pictures_of
-from .features import FILE
+from .features import COMPONENTS, FILE, of_celebrities
 
 PIPELINE = SHIPPED[PORTRAITS]
 KEPT = Path(__file__).parents[1] / "training" / "portraits"
@@ -65,10 +66,16 @@ def learn(folder: Path, *, device: str) -> None:
     rows, names = name_rows(pipe, celebrities())
     rank = {name: i for i, name in enumerate(celebrities())}
     read = load_file(folder / FILE)["sface"]
-    photographs = pictures_of(pack.load(folder))
+    heads = pack.load(folder)
+    photographs = pictures_of(heads)
     features = normalize(torch.stack([read[photographs[rank[name]]].mean(0) for name in names]), dim=-1)
     reader = RECOGNISERS[DEFAULT_RECOGNISER].name
     instant_map = InstantMap.fit(features, basis.transform(rows), basis=basis, face_reader=reader)
+    known = of_celebrities(folder, heads)
+    told = torch.cat([known[key] for key in COMPONENTS], 1)
+    back, r2 = inversion.learnt(folder, pipe, heads, told)
+    print(json.dumps({"R2 of coefficients": instant_map.loo_r2}))
+    instant_map = replace(instant_map, inversion=back, loo_r2=r2)
     instant_map.save(PIPELINE / LEARNT["instant_map"])
     write_card(CARD | LEARNT, PIPELINE)
     print(json.dumps({"names": len(basis.names), "alpha": instant_map.alpha, "score": instant_map.loo_r2}))

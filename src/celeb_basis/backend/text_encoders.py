@@ -437,14 +437,19 @@ def encode(pipe: Pipeline, ids: Sequence[Tensor]) -> tuple[Tensor, Tensor | None
 
 
 def encoder_outputs(pipe: Pipeline, template: str, vectors: Tensor) -> Tensor:
-    """Return the text encoders' last states at the two tokens of a name in a prompt, (2, dim), on the CPU."""
-    token = "<somebody>"
-    with torch.no_grad(), placeholders(pipe, {token: vectors}):
+    """Return the text encoders' last states at the two tokens of each name in a prompt, (people, 2, dim), on the CPU.
+
+    vectors: of the names, (people, 2, dim), to which gradients flow.
+    """
+    tokens = [f"<somebody-{i}>" for i in range(len(vectors))]
+    with placeholders(pipe, dict(zip(tokens, vectors, strict=True))):
         states = []
         for _, tokenizer, encoder in text_encoders(pipe):
-            [written] = _written(pipe, tokenizer, [template.replace("{}", token)])
-            row = tokenizer(written, return_tensors="pt").input_ids.to(encoder.device)
-            own = torch.isin(row[0], torch.tensor(tokenizer.convert_tokens_to_ids(_parts(token, TOKENS))).to(row))
+            written = _written(pipe, tokenizer, [template.replace("{}", token) for token in tokens])
+            rows = tokenizer(written, return_tensors="pt").input_ids.to(encoder.device)
+            own = [tokenizer.convert_tokens_to_ids(_parts(token, TOKENS)) for token in tokens]
+            at = (rows[:, None] == torch.tensor(own).to(rows)[:, :, None]).int().argmax(-1)
             # Without the head that predicts the next word, where there is one.
-            states.append(encoder.base_model(row).last_hidden_state[0, own].float().cpu())
+            hidden = encoder.base_model(rows).last_hidden_state
+            states.append(hidden[torch.arange(len(rows))[:, None], at].float().cpu())
     return torch.cat(states, dim=-1)

@@ -115,13 +115,17 @@ def describe_basis(basis: CelebBasis) -> dict[str, Any]:
 
 
 def describe_instant_map(instant_map: InstantMap) -> dict[str, Any]:
-    """Return an instant map: the face reader, the size of input and output, and the score on people left out."""
+    """Return an instant map: the face reader, the size of input and output, and the score on people left out.
+
+    components: how many numbers of a face an inversion asks a name to say.
+    """
     return {
         "instant_map": instant_map.face_reader,
         "feature": instant_map.coef.shape[1],
         "numbers": instant_map.coef.shape[0],
         "alpha": instant_map.alpha,
         "leave_one_out_r2": instant_map.loo_r2,
+        **({"components": len(instant_map.inversion.of_state)} if instant_map.inversion else {}),
         **({"worth": "no more than the mean person: start from the mean"} if instant_map.is_worthless else {}),
     }
 

@@ -67,11 +67,20 @@ def alignment(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def aligned_in_crop(landmarks: np.ndarray, size: int = 512) -> tuple[float, float, float, float]:
     """Return where the square of `align_arcface` lies in what `align_ffhq` cuts out, as a `Square` in its pixels."""
-    (corner, across), (x, right) = (
-        [each @ (1, 1j) for each in part] for part in (frame(landmarks), alignment(landmarks))
-    )
-    top_left, top = (x - corner) / across * size, right / across * size
-    return (float(top_left.real), float(top_left.imag), float(top.real), float(top.imag))
+    return _in_crop(landmarks, *alignment(landmarks), size)
+
+
+def eyes_in_crop(landmarks: np.ndarray, size: int = 512) -> tuple[float, float, float, float]:
+    """Return an eye and the way to the other in what `align_ffhq` cuts out, as `Face.crop_eyes` has it."""
+    left, right = landmarks[:2]
+    return _in_crop(landmarks, left + 0.5, right - left, size)  # counted from the corner of the first pixel
+
+
+def _in_crop(landmarks: np.ndarray, place: Any, way: Any, size: int) -> tuple[float, float, float, float]:
+    """Return a place in the photograph and a way from there in pixels of what `align_ffhq` cuts out."""
+    corner, across = (each @ (1, 1j) for each in frame(landmarks))
+    x, right = ((place @ (1, 1j)) - corner) / across * size, (way @ (1, 1j)) / across * size
+    return (float(x.real), float(x.imag), float(right.real), float(right.imag))
 
 
 def cut_square(

@@ -34,6 +34,7 @@ class Face:
     inside: which part of the crop lies in the photograph: white, in mode L; None for all of it.
     square: what of the photograph the recogniser saw; None where the reader does not say.
     crop_square: the same in pixels of the crop.
+    crop_eyes: (x, y) of the eye on the crop's left, and (x, y) from there to the other, in its pixels; None likewise.
     """
 
     crop: Image.Image
@@ -45,6 +46,7 @@ class Face:
     inside: Image.Image | None = None
     square: Square | None = None
     crop_square: Square | None = None
+    crop_eyes: Square | None = None
 
 
 class FaceReader(Protocol):

@@ -13,7 +13,7 @@ from PIL import Image
 from ..backend.pipeline import Pipeline, model_card, model_name
 from ..backend.plugins import load_plugin, plugin_errors
 from ..errors import ModelError
-from .align import align_ffhq, aligned_in_crop, alignment, inside_photo
+from .align import align_ffhq, aligned_in_crop, alignment, eyes_in_crop, inside_photo
 from .detect import Detector
 from .face import Face, FaceReader
 from .network import FaceNetwork
@@ -68,6 +68,7 @@ class PhotoReader:
                     inside=inside_photo(photo, found.landmarks),
                     square=(x, y, across, down),
                     crop_square=aligned_in_crop(found.landmarks),
+                    crop_eyes=eyes_in_crop(found.landmarks),
                 )
             )
         return faces

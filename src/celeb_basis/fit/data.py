@@ -181,15 +181,19 @@ def _shrunk(face: Face, read: int) -> Face:
     whole, side = face.crop.width, FINER * read
     if whole <= side:
         return face
-    square, inside = face.crop_square, face.inside
-    if square is not None:
-        x, y, right, down = (length * side / whole for length in square)
-        square = x, y, right, down
+    inside = face.inside
     if inside is not None:
         inside = inside.resize((side, side), Image.Resampling.BOX)
-    return replace(
-        face, crop=face.crop.resize((side, side), Image.Resampling.BICUBIC), inside=inside, crop_square=square
-    )
+    crop = face.crop.resize((side, side), Image.Resampling.BICUBIC)
+    square, eyes = (_scaled(each, side / whole) for each in (face.crop_square, face.crop_eyes))
+    return replace(face, crop=crop, inside=inside, crop_square=square, crop_eyes=eyes)
+
+
+def _scaled(square: Square | None, factor: float) -> Square | None:
+    if square is None:
+        return None
+    x, y, right, down = square
+    return x * factor, y * factor, right * factor, down * factor
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...backend.denoiser import Prediction
-from ...errors import BasisError, IdentityError
+from ...errors import IdentityError
 from ...instant_map import InstantMap
 from ...limits import MAX_RADII
 from ..recipe import steps_from_map
@@ -87,11 +87,4 @@ class CelebBasisMethod(Method):
                 "an instant start needs an instant map of this basis: give one, or start from the mean",
                 argument="instant_map",
             )
-        instant_map.check(context.basis)
-        readers = {face.face_reader or "an unnamed reader" for faces in context.people for face in faces}
-        if others := sorted(readers - {instant_map.face_reader}):
-            raise BasisError(
-                f"the instant map takes faces from {instant_map.face_reader}, these come from {', '.join(others)}: "
-                "use that face reader, or start from the mean"
-            )
-        return torch.stack([instant_map.predict(feature) for feature in context.features()])
+        return instant_map.coefficients(context.pipe, context.basis, context.people)

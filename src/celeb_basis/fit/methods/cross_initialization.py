@@ -33,7 +33,8 @@ class CrossInitialization(Method):
 
     def start(self, context: FitContext) -> Parametrization:
         mean = context.basis.inverse_transform(torch.zeros_like(context.basis.sigma))
-        start = encoder_outputs(context.pipe, "{}", mean)
+        with torch.no_grad():
+            [start] = encoder_outputs(context.pipe, "{}", mean[None])
 
         def pull(vectors: Tensor) -> Tensor:
             return self.reg_weight * pairwise_distance(vectors, start.to(vectors)).mean(-1)
