@@ -156,7 +156,7 @@ def _vectors(method: Method, steps: int, learning_rate: float = 5e-3) -> Fitted:
     return Fitted(method, steps, learning_rate, batch=2)
 
 
-# The paper's recipe is as published: of three rates, followed on people for tuning (3000 to 3009), eight scenes each, the
+# The paper's recipe is as published: of three rates on ten people for tuning (3000 to 3009), eight scenes each, the
 # published one is the best.
 # The steps of Textual Inversion and StableIdentity were chosen on ten people for tuning (3100 to 3109), eight scenes
 # each, partly from two seeds, by the identity after 50, 100, 150, 200, 300, 400 and 500; the learning rate of Cross
