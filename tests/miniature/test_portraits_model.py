@@ -98,6 +98,23 @@ def test_the_demo_takes_a_real_photo(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "demo" / "contact-sheet.png").is_file()
 
 
+def test_people_in_pictures_are_most_like_their_own_photographs(model):
+    photos = [photograph(name).convert("RGB") for name in EVERYBODY]
+    people = [model.fit(photo, f"p{i}") for i, photo in enumerate(photos)]
+    assert {person.provenance["max_train_steps"] for person in people} == {str(model.default_train_steps)}
+    own = torch.stack([faces[0].feature for faces in PhotoReader().read(photos)])
+    prompts = ("a photo of {} on the beach", "a photo of {} in the forest", "a photo of {} in a studio")
+    cosines = []
+    for i, person in enumerate(people):
+        pictures = model.generate([each.format(f"<p{i}>") for each in prompts], [person], seed=7)
+        seen = torch.stack([faces[0].feature for faces in PhotoReader().read(pictures) if len(faces) == 1])
+        assert len(seen) >= 2
+        cosines.append((seen @ own.T).mean(0))
+    alike = torch.stack(cosines)
+    others = (alike.sum() - alike.diagonal().sum()) / (alike.numel() - len(alike))
+    assert alike.diagonal().mean() > others + 0.05
+
+
 def test_a_fit_leaves_every_weight_as_it_was(model):
     before = digests(model.pipe)
     annika = model.fit(photograph("astronaut"), "annika", max_train_steps=2)
