@@ -34,6 +34,7 @@ STAGES = {
     "steering": ("drawing.steering", {}),
     "identity": ("drawing.identity", {"celebrities": 40}),
     "sheet": ("drawing.sheet", {}),
+    "people": ("sheet.people", {"portraits": Path("portraits")}),
     "keep": ("keep.keep", {}),
     "learn": ("keep.learn", {}),
     "restore": ("keep.restore", {}),

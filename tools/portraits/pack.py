@@ -77,10 +77,10 @@ def _cut(portraits: Path, row: dict[str, str]) -> dict[str, Any]:
     """Cut one head out."""
     cv2.setNumThreads(1)
     name = f"{int(row['person']):04d}_{row['picture']}"
-    portrait = _opened(portraits / "portraits-cutouts.zip", f"{name}.webp", "RGBA")
+    portrait = np.asarray(opened(portraits / "portraits-cutouts.zip", f"{name}.webp", "RGBA"))
     head, front = cutting.masks(portrait, float(row["chin"]))
     smiling = float(row["mouth_gap"]) > SMILING or float(row["mouth_corners"]) > SMILING
-    crop = _opened(portraits / "portraits-crops.zip", f"{name}.jpg", "RGB").transpose(2, 0, 1)
+    crop = np.asarray(opened(portraits / "portraits-crops.zip", f"{name}.jpg")).transpose(2, 0, 1)
     return {
         "rgb": portrait[..., :3].transpose(2, 0, 1), "whole": portrait[..., 3], "head": head, "front": front,
         "crops": crop, "skin": cutting.skin(portrait), "breadth": cutting.breadth(portrait), "smiling": smiling,
@@ -88,6 +88,7 @@ def _cut(portraits: Path, row: dict[str, str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _opened(archive: Path, name: str, mode: str) -> np.ndarray:
+def opened(archive: Path, name: str, mode: str = "RGB") -> Image.Image:
+    """Return a picture of an archive."""
     with zipfile.ZipFile(archive) as files:
-        return np.asarray(Image.open(io.BytesIO(files.read(name))).convert(mode))
+        return Image.open(io.BytesIO(files.read(name))).convert(mode)
