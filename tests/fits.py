@@ -19,6 +19,7 @@ class Crop:
     weight: float = 1.0
     inside: Image.Image | None = None
     crop_square: tuple[float, float, float, float] | None = None
+    crop_eyes: tuple[float, float, float, float] | None = None
 
 
 def make_face(seed: int) -> Crop:
