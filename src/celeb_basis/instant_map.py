@@ -19,13 +19,12 @@ from .backend.text_encoders import TOKENS
 from .basis import CelebBasis
 from .errors import BasisError
 from .faces.face import Face, mean_features
-from .inversion import Inversion
+from .inversion import TENSORS as INVERSION
+from .inversion import Inversion, check_numbers
 from .io import load_safetensors, save_safetensors
-from .limits import MAX_MAP_VALUE
 
 SUFFIX = ".instant.safetensors"  # sd15.instant.safetensors is the map of the basis sd15.safetensors
 TENSORS = ("coef", "intercept")
-INVERSION = ("of_view", "of_state")  # the tensors of a map that has one
 MIN_R2 = 0.02  # leave-one-out R2 up to which a map tells no more of a person than the mean does
 ALPHAS = tuple(10.0 ** (e / 4) for e in range(-16, 17))  # for features of unit length
 
@@ -86,11 +85,7 @@ class InstantMap:
 
     def __post_init__(self) -> None:
         for name in TENSORS:
-            tensor = getattr(self, name)
-            if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32 or not tensor.isfinite().all():
-                raise BasisError(f"this is no instant map: {name} is not finite numbers in float32")
-            if tensor.numel() and float(tensor.abs().max()) > MAX_MAP_VALUE:
-                raise BasisError(f"this is no instant map: {name} holds numbers above {MAX_MAP_VALUE:g}")
+            check_numbers(name, getattr(self, name))
         if self.coef.ndim != 2 or not self.coef.numel() or self.intercept.shape != self.coef.shape[:1]:
             shapes = f"{tuple(self.coef.shape)} and {tuple(self.intercept.shape)}"
             raise BasisError(f"this is no instant map: coef and intercept have the shapes {shapes}")

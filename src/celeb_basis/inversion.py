@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,9 +15,10 @@ from .backend.text_encoders import check_lengths, encoder_outputs, text_encoders
 from .basis import CelebBasis
 from .errors import BasisError, IdentityError
 from .faces.face import Face
-from .faces.network import cut_squares
+from .faces.network import cut_squares, pixels_of
 from .limits import MAX_MAP_VALUE, MAX_TEMPLATE_LENGTH
 
+TENSORS = ("of_view", "of_state")
 SIDE = 40  # of the view of a face, in pixels
 EYES, EYE_HEIGHT = 0.25, 0.47  # how far apart eyes are in it, and how far from its top, as shares of its side
 BELL = (0.5, 0.6)  # spread of the weights across and down, in halves of its side: its corners are ground
@@ -41,13 +41,10 @@ class Inversion:
     of_state: Tensor
 
     def __post_init__(self) -> None:
-        for name in ("of_view", "of_state"):
-            tensor = getattr(self, name)
-            if tensor.dtype != torch.float32 or tensor.ndim != 2 or not tensor.isfinite().all():
-                raise BasisError(f"this is no instant map: {name} is no table of finite numbers in float32")
-            if float(tensor.abs().max()) > MAX_MAP_VALUE:
-                raise BasisError(f"this is no instant map: {name} holds numbers above {MAX_MAP_VALUE:g}")
-        if len(self.of_view) != len(self.of_state) or self.of_view.shape[1] != 1 + 3 * SIDE * SIDE:
+        for name in TENSORS:
+            check_numbers(name, getattr(self, name))
+        tables = self.of_view.ndim == self.of_state.ndim == 2 and len(self.of_view) == len(self.of_state) > 0
+        if not tables or self.of_view.shape[1] != 1 + 3 * SIDE * SIDE:
             shapes = f"{tuple(self.of_view.shape)} and {tuple(self.of_state.shape)}"
             raise BasisError(f"this is no instant map: of_view and of_state have the shapes {shapes}")
         if self.template.count("{}") != 1 or len(self.template) > MAX_TEMPLATE_LENGTH:
@@ -82,6 +79,14 @@ class Inversion:
         return free.detach() * basis.sigma
 
 
+def check_numbers(name: str, tensor: object) -> None:
+    """Raise BasisError unless a tensor of an instant map holds finite numbers in float32, none of them huge."""
+    if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32 or not tensor.isfinite().all():
+        raise BasisError(f"this is no instant map: {name} is not finite numbers in float32")
+    if tensor.numel() and float(tensor.abs().max()) > MAX_MAP_VALUE:
+        raise BasisError(f"this is no instant map: {name} holds numbers above {MAX_MAP_VALUE:g}")
+
+
 def view(face: Face) -> Tensor:
     """Return a face upright with its eyes in one place, (3 * SIDE * SIDE,) in 0..1, weighted towards its middle.
 
@@ -93,8 +98,7 @@ def view(face: Face) -> Tensor:
     side = to_other / EYES
     below = torch.stack([-side[1], side[0]])
     corner = eye + to_other / 2 - side / 2 - EYE_HEIGHT * below
-    pixels = torch.from_numpy(np.asarray(face.crop.convert("RGB"), dtype=np.float32) / 255).permute(2, 0, 1)
-    [cut] = cut_squares([pixels], [(*corner.tolist(), *side.tolist())], SIDE).clamp(0, 1)
+    [cut] = cut_squares([pixels_of(face.crop)], [(*corner.tolist(), *side.tolist())], SIDE).clamp(0, 1)
     across, down = (torch.exp(-((torch.linspace(-1, 1, SIDE) / spread) ** 2) / 2) for spread in BELL)
     weighted: Tensor = cut * across * down[:, None]
     return weighted.flatten()

@@ -8,7 +8,7 @@ from PIL import Image
 
 from celeb_basis import miniature
 from celeb_basis.faces.face import find_face
-from celeb_basis.faces.network import cut_squares
+from celeb_basis.faces.network import cut_squares, pixels_of
 from celeb_basis.fit import data
 from celeb_basis.fit.data import TrainingImages
 from celeb_basis.fit.methods import Paper, TextualInversion
@@ -80,6 +80,6 @@ def test_what_is_read_stays_where_it_was():
     small = data._shrunk(face, read)
     assert small.crop.size == small.inside.size == (data.FINER * read,) * 2
     assert data._shrunk(small, read) is small
-    seen = [cut_squares([data._to_tensor(each.crop)], [each.crop_square], network.size) for each in (face, small)]
+    seen = [cut_squares([pixels_of(each.crop)], [each.crop_square], network.size) for each in (face, small)]
     assert (seen[0] - seen[1]).abs().mean() * 255 < 1
     assert small.inside.getpixel((0, 0)) == 0 and small.inside.getpixel((data.FINER * read - 1, 0)) == 255

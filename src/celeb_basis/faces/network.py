@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import affine_grid, grid_sample, interpolate, normalize
 
@@ -31,6 +32,12 @@ class FaceNetwork:
     def features(self, pictures: Sequence[Tensor], squares: Sequence[Square]) -> Tensor:
         """Return the features (n, d), of unit length, of a face in each of n pictures (3, h, w) in -1..1."""
         return normalize(self.module(cut_squares(pictures, squares, self.size)), dim=-1)
+
+
+def pixels_of(picture: Image.Image) -> Tensor:
+    """Return the pixels of an image, (3, h, w) in 0..1."""
+    pixels = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
+    return pixels.reshape(picture.height, picture.width, 3).permute(2, 0, 1).float() / 255
 
 
 def cut_squares(pictures: Sequence[Tensor], squares: Sequence[Square], size: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from ..backend.denoiser import Denoiser
 from ..errors import IdentityError, ModelError
 from ..faces.face import Face, FaceReader, Square
-from ..faces.network import FaceNetwork
+from ..faces.network import FaceNetwork, pixels_of
 from ..notation import excerpt
 from .recipe import SCALES
 
@@ -216,9 +216,9 @@ def training_image(
     Source: the training images of Yuan et al. (2023).
     """
     chosen, unit = faces[_pick(len(faces), generator)], vae_scale_factor
-    face = _jitter(_to_tensor(chosen.crop), augmentation, generator)
+    face = _jitter(pixels_of(chosen.crop), augmentation, generator)
     # What lies outside the photograph is grey, and not the person's.
-    inside = torch.ones_like(face[:1]) if chosen.inside is None else _to_tensor(chosen.inside)[:1]
+    inside = torch.ones_like(face[:1]) if chosen.inside is None else pixels_of(chosen.inside)[:1]
     square = chosen.crop_square
     if _pick(2, generator):
         face, inside = face.flip(-1), inside.flip(-1)
@@ -279,12 +279,6 @@ def face_weights(size: int, top: float, left: float, height: float, width: float
 
 def _pick(n: int, generator: torch.Generator) -> int:
     return int(torch.randint(n, (), generator=generator))
-
-
-def _to_tensor(crop: Image.Image) -> Tensor:
-    """Return the pixels of an image, (3, h, w) in 0..1."""
-    pixels = torch.frombuffer(bytearray(crop.convert("RGB").tobytes()), dtype=torch.uint8)
-    return pixels.reshape(crop.height, crop.width, 3).permute(2, 0, 1).float() / 255
 
 
 def _jitter(face: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
