@@ -22,6 +22,7 @@ from contenders import CONTENDERS, Fitted
 from model import Model
 from record import STORED, kept, origin, short, weights_of
 from tables import table
+from tqdm import tqdm
 from work import SHORT, Work
 from worlds import REPORTED, TUNED
 
@@ -59,7 +60,8 @@ def follow(
     people = [work.people[number - work.first] for number in numbers]
     points: list[list[list[float]]] = [[] for _ in people]
     seconds, begun = 0.0, time.perf_counter()
-    for step, learnt in enumerate(contender.learn(model, people)):
+    steps = tqdm(contender.learn(model, people), f"{name} at {rate:g}", contender.steps + 1, mininterval=10)
+    for step, learnt in enumerate(steps):
         seconds += time.perf_counter() - begun
         for i, person in enumerate(people) if step in looked_at else ():
             _, rows = work.draw(model.pipe, learnt.of([i]).vectors, [person], SHORT, 1, len(SHORT))

@@ -520,6 +520,12 @@ def test_faces_have_any_size_unless_a_card_says_which_ones_the_model_knows(name)
     assert len({tall for *_, tall, _ in boxes(ModelCard())}) > 10
 
 
+def test_faces_are_whole_where_a_card_says_which_sizes_the_model_knows():
+    method = METHODS["stable-identity"]()
+    parts = [augmentation_of(method, Recipe(), card).crop for card in (ModelCard(), ModelCard(scales=(0.5, 1.0)))]
+    assert parts == [0.75, 1.0]
+
+
 def test_a_part_of_the_face_keeps_its_weights():
     face = make_face(1)
     one = Augmentation(scales=(1.0,), continuous=True, crop=0.75)

@@ -306,10 +306,11 @@ def person_images(
 def augmentation_of(method: Method, recipe: Recipe, card: ModelCard) -> Augmentation:
     """Return how a method's training images are made, by a completed recipe.
 
-    Where the card says which sizes of faces the model knows, faces have one of the recipe's and cover whole latents.
+    Where the card says which sizes of faces the model knows, whole faces have one of the recipe's and cover whole
+    latents.
     """
-    own = method.augmentation
-    return replace(own, scales=recipe.scales or own.scales, continuous=own.continuous and card.scales is None)
+    own = replace(method.augmentation, scales=recipe.scales or method.augmentation.scales)
+    return own if card.scales is None else replace(own, continuous=False, crop=1.0)
 
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2

@@ -69,8 +69,8 @@ class Method(ABC):
     name: its key in DEFAULTS.
     lr_scheduler: how the learning rate changes over all steps; cosine falls to 0.
     weight_decay: of AdamW. max_grad_norm: of each person's gradient, which is shortened to that.
-    augmentation: how its training images are made, but for the faces' sizes, which are the recipe's, and where the
-        model's card names sizes for their places, which are then on whole latents.
+    augmentation: how its training images are made, but for the faces' sizes, which are the recipe's; where the model's
+        card names sizes, faces are whole, and on whole latents.
     independent_images: whether every image of a step is made anew and has its own caption, timestep and sample of the
         autoencoder's posterior, as in most published programs; otherwise a step's images share a caption and are
         taken from a few, and a person's timesteps are spread evenly.
