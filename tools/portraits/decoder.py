@@ -20,7 +20,7 @@ from .data import celebrities_in
 from .features import images
 from .latents import windows
 
-PICTURES = {"single": 3000, "pair": 500, "three": 500, "face": 4000}
+PICTURES = {"single": 1500, "pair": 250, "three": 250, "face": 2000}
 WINDOWS, FACES = 24, 8
 """Windows anywhere, every second of them in the upper half, and larger ones round a face, in a batch."""
 SMALL, LARGE = 8, 12

@@ -19,7 +19,7 @@ from celeb_basis.miniature.drawn.world import FRAMINGS
 from . import pack
 from .data import SIDES, Described, celebrities_in
 
-SHARES = {"single": 0.35, "pair": 0.10, "three": 0.08, "face": 0.47}
+SHARES = {"single": 0.62, "pair": 0.10, "three": 0.08, "face": 0.20}
 WINDOW = 8
 """Side of a window round a face, in latents: 64 pixels."""
 AROUND = 0.2
