@@ -128,7 +128,8 @@ class Comparison:
         """What has been learnt of some of the people: all side by side, or freshly for whoever is asked for."""
 
         def last(people: list[Person]) -> Learnt:
-            for step in self.contender.learn(self.model, people):
+            total, label = self.contender.steps + 1, f"{self.name}, fitting {len(people)}"
+            for step in tqdm(self.contender.learn(self.model, people), label, total, leave=False, mininterval=10):
                 learnt = step
             return learnt
 
