@@ -53,7 +53,6 @@ class Comparison:
     ) -> None:
         self.name, self.contender, self.model, self.work = name, contender, model, work
         self.seeds, self.batch_size = seeds, batch_size
-        self.people = work.celebrities if isinstance(contender, Celebrities) else work.people
         self.record = Record(
             out,
             {
@@ -69,6 +68,11 @@ class Comparison:
             },
         )
 
+    @property
+    def people(self) -> list[Person]:
+        """Whom it puts into pictures."""
+        return self.work.celebrities if isinstance(self.contender, Celebrities) else self.work.people
+
     def run(self, which: Sequence[int], sizes: Sequence[int]) -> None:
         """Fit the people number `which`, draw and score them; sizes: how many in a picture, 1, 2 or 3."""
         done = self.record.done()
@@ -83,9 +87,9 @@ class Comparison:
 
     def course(self, i: int) -> None:
         """Fit one person alone, with pictures and seconds at several steps and the most memory in use."""
-        person = self.people[i]
-        if str(person.number) in self.record.courses():
+        if self._who([i]) in self.record.courses():
             return
+        person = self.people[i]
         memory: dict[str, float] = {}
         if not self.contender.side_by_side:
             _ = self.model.prior  # the same for everybody: no part of a person's cost
@@ -105,9 +109,7 @@ class Comparison:
                 points.append((step, seconds, float(np.mean([row["identity"] for row in rows]))))
         cost = {"parameters": learnt.parameters, "bytes": learnt.bytes, "peak_gb": memory["peak_gb"]}
         device = torch.cuda.get_device_name() if self.model.pipe.device.type == "cuda" else "CPU"
-        self.record.add_course(
-            str(person.number), points, cost | {"device": device, "threads": torch.get_num_threads()}
-        )
+        self.record.add_course(self._who([i]), points, cost | {"device": device, "threads": torch.get_num_threads()})
 
     def summary(self) -> str:
         """Means over all its pictures."""
@@ -152,7 +154,7 @@ class Comparison:
 
     def _who(self, job: Sequence[int]) -> str:
         """The people's numbers, as the file names them."""
-        return "+".join(str(self.people[i].number) for i in job)
+        return "+".join(str(self.work.first + i) for i in job)
 
 
 def setting(text: str) -> tuple[str, Any]:

@@ -84,29 +84,40 @@ class Work:
     """The people from number `first` on, and everybody they could be mistaken for, whatever the number of people.
 
     crowded: whether a face has to be told from the whole gallery, not from the others of the run alone. It takes
-    minutes to read.
+    minutes to read, so nobody is read before he is asked for.
     """
 
     def __init__(self, people: int, first: int, crowded: bool = True, world: World = DRAWN) -> None:
         self.first, self.world = first, world
-        rest = GALLERY if crowded else 0
-        everybody = [world.person(first + i) for i in range(max(people, rest))]
-        self.people = everybody[:people]
+        self._many, self._crowded = people, crowded
         self._stars: dict[int, Tensor] = {}
-        stars = [self.star(i) for i in range(STARS if crowded else 0)]
-        self.gallery = torch.stack([person.feature for person in everybody[: rest or people]] + stars)
 
-    def star(self, i: int) -> Tensor:
-        """The feature of celebrity number `i`, read once."""
-        if i not in self._stars:
-            self._stars[i] = self.world.feature(self.world.star(i))
-        return self._stars[i]
+    @cached_property
+    def people(self) -> list[Person]:
+        """The new people."""
+        return [self.world.person(self.first + i) for i in range(self._many)]
 
     @cached_property
     def celebrities(self) -> list[Person]:
         """As many of the model's own people, with the numbers, and so the noise, of the new ones."""
         many = len(self.world.names)
         return [self.world.celebrity(counterpart(person.number, many), person.number) for person in self.people]
+
+    @cached_property
+    def gallery(self) -> Tensor:
+        """Features `(n, d)` of everybody among whom a face has to be recognised."""
+        known = [person.feature for person in self.people]
+        if self._crowded:
+            known = known[:GALLERY]
+            known += [self.world.person(self.first + i).feature for i in range(len(known), GALLERY)]
+            known += [self.star(i) for i in range(STARS)]
+        return torch.stack(known)
+
+    def star(self, i: int) -> Tensor:
+        """The feature of celebrity number `i`, read once."""
+        if i not in self._stars:
+            self._stars[i] = self.world.feature(self.world.star(i))
+        return self._stars[i]
 
     def said(self, prompts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return kinds and prompts in words that the model knows."""
