@@ -39,7 +39,7 @@ from model import Learnt, Model, digest, worn
 from record import STORED, Record, read, weights_of
 from tqdm import tqdm
 from work import ALONE, PAIRED, SHORT, THREES, TOKENS, Work
-from worlds import DRAWN, REPORTED, TUNED, Person, Photographed
+from worlds import REPORTED, TUNED, Person, world_of
 
 SIZES = (1, 2, 3)
 CHECKPOINTS = (0, 5, 10, 15, 25, 50, 100, 200)
@@ -189,7 +189,7 @@ def main() -> None:
         parser.error("--people and --together must be even: people are also drawn in pairs")
     if args.tune and first + args.people > REPORTED:
         parser.error(f"people from {REPORTED} on are for reports: tune on others")
-    world = Photographed(args.portraits, args.another) if args.portraits else DRAWN
+    world = world_of(args.portraits, args.another)
     model = Model(args.device, compiled=args.compile, world=world)
     work = Work(args.people, first, world=world)
     stored = STORED / (f"{world.model}-another" if args.another else world.model) if args.portraits else STORED

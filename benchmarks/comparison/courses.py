@@ -24,7 +24,7 @@ from record import STORED, kept, origin, short, weights_of
 from tables import table
 from tqdm import tqdm
 from work import SHORT, Work
-from worlds import REPORTED, TUNED
+from worlds import REPORTED, TUNED, world_of
 
 from celeb_basis.fit.recipe import DEFAULTS
 
@@ -110,16 +110,19 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=RATES, metavar="CONTENDER")
     parser.add_argument("--longest", type=int, default=max(STEPS), help="steps, %(default)s by default")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=STORED / "courses" / "courses.jsonl")
+    parser.add_argument("--portraits", type=Path, metavar="DIR", help="with photographs: measure the model portraits")
+    parser.add_argument("--out", type=Path, help="the file of the points")
     args = parser.parse_args()
     if args.first + args.people > REPORTED:
         parser.error(f"people from {REPORTED} on are for reports: follow others")
-    model, work = Model(args.device), Work(args.people, args.first, crowded=False)
+    world = world_of(args.portraits)
+    model, work = Model(args.device, world=world), Work(args.people, args.first, crowded=False, world=world)
+    out = args.out or STORED / "courses" / (f"{world.model}.jsonl" if args.portraits else "courses.jsonl")
     header = {"weights": weights_of(model.pipe), "longest": args.longest}
-    lines = kept(args.out, header, "name")
+    lines = kept(out, header, "name")
     if not lines:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(header) + "\n")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(header) + "\n")
     lines = lines[1:]
     done = {(line["name"], line["rate"], line["person"]) for line in lines}
     for name in args.only or RATES:
@@ -129,7 +132,7 @@ def main() -> None:
             for numbers in (left[i : i + at_once] for i in range(0, len(left), at_once)):
                 found = follow(name, rate, model, work, numbers, args.longest)
                 lines += found
-                with args.out.open("a") as file:
+                with out.open("a") as file:
                     file.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in found)
     print(summary(lines))
 

@@ -14,7 +14,7 @@ from model import Model
 from record import STORED, Result, read
 from tables import ALONE, MEASURES, PAIR, THREE, by_person, cell, identity, prompt, table
 from work import Work
-from worlds import REPORTED
+from worlds import REPORTED, world_of
 
 from celeb_basis.io import write_atomically
 
@@ -50,22 +50,25 @@ def run(
     parser.add_argument("--steps", type=int, help="of every fit, to see that it works; by default each row's own")
     parser.add_argument("--first", type=int, default=REPORTED, help="number of the first, %(default)s by default")
     parser.add_argument("--only", action="append", choices=contenders, metavar="ROW")
+    parser.add_argument("--portraits", type=Path, metavar="DIR", help="with photographs: measure the model portraits")
     parser.add_argument("--batch-size", type=int, default=20, help="pictures drawn at once")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=STORED / name)
+    parser.add_argument("--out", type=Path, help="the folder of its rows")
     args = parser.parse_args()
-    model, work = Model(args.device), Work(args.people, args.first, crowded=False)
+    world = world_of(args.portraits)
+    model, work = Model(args.device, world=world), Work(args.people, args.first, crowded=False, world=world)
+    out = args.out or STORED / (f"{world.model}-{name}" if args.portraits else name)
     for row in args.only or contenders:
         contender = contenders[row]
         if args.steps and isinstance(contender, Fitted):
             contender = replace(contender, steps=args.steps)
-        comparison = Comparison(row, contender, model, work, args.out, seeds=args.seeds, batch_size=args.batch_size)
+        comparison = Comparison(row, contender, model, work, out, seeds=args.seeds, batch_size=args.batch_size)
         step = (together or {}).get(row, args.people)
         for first in range(0, args.people - step + 1, step):
             comparison.run(range(first, first + step), sizes)
-    results = {path.stem: read(path) for path in sorted(args.out.glob("*.jsonl"))}
+    results = {path.stem: read(path) for path in sorted(out.glob("*.jsonl"))}
     text = tables({found.header["name"]: found for found in results.values()}, list(contenders))
-    with write_atomically(args.out.with_suffix(".md")) as temporary:
+    with write_atomically(out.with_suffix(".md")) as temporary:
         temporary.write_text(text)
     print(text)
 

@@ -175,3 +175,8 @@ class Photographed(World):
 
 
 DRAWN = Drawn()
+
+
+def world_of(portraits: Path | None, another: bool = False) -> World:
+    """Return the world of the photographs in a folder, the drawn one without a folder."""
+    return Photographed(portraits, another) if portraits else DRAWN

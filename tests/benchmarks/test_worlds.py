@@ -4,9 +4,15 @@ import csv
 import zipfile
 from pathlib import Path
 
+import ablations
+import compare
+import courses
+import experiment
 import pytest
 from groups import BEARD, GLASSES, MARKED, groups
 from PIL import Image
+from record import read
+from work import STARS
 from worlds import REPORTED, TUNED, Photographed
 
 from celeb_basis.faces.photo import open_photo
@@ -22,17 +28,20 @@ ROWS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("portraits")
+def written(folder: Path, rows: list[tuple[int, int, str, str]]) -> Path:
     with (folder / "portraits.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["person", "picture", "role", "gender"])
-        table.writerows((*row[:3], "f" if row[3] == ARDERN else "m") for row in ROWS)
+        table.writerows((*row[:3], "f" if row[3] == ARDERN else "m") for row in rows)
     with zipfile.ZipFile(folder / "portraits-crops.zip", "w") as crops:
-        for person, picture, _, photo in ROWS:
+        for person, picture, _, photo in rows:
             crops.writestr(f"{person:04d}_{picture}.jpg", (PHOTOS / photo).read_bytes())
     return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("portraits"), ROWS)
 
 
 def same(photo: Image.Image, name: str) -> bool:
@@ -82,3 +91,19 @@ def test_groups_are_of_marked_people_for_reports_and_each_of_them_is_in_one_of_t
     assert found["men with a beard"] | found["men without"] == found["men"] & set(MARKED)
     assert all(person % 2 for person in GLASSES | BEARD)
     assert Photographed(folder).genders == {0: "m", 1: "f", 2: "f", 3: "f", 5: "m"}
+
+
+def test_experiments_and_courses_run_on_photographs(tmp_path, monkeypatch, capsys):
+    everybody = [(i, 0, "celebrity", MACRON) for i in range(STARS)] + [(STARS + i, 0, "new", OBAMA) for i in range(2)]
+    folder = written(tmp_path, everybody)
+    monkeypatch.setattr(compare, "ALONE", compare.ALONE[:2])
+    monkeypatch.setattr(courses, "SHORT", courses.SHORT[:1])
+    out, points = tmp_path / "rows", tmp_path / "points.jsonl"
+    words = ["--portraits", str(folder), "--people", "1", "--only"]
+    monkeypatch.setattr("sys.argv", ["experiment", *words, "noise of 0.1", "--out", str(out)])
+    experiment.run("ablations", ablations.ABLATIONS, (1,), None)
+    [rows] = read(out / "noise-of-0.1.jsonl").units.values()
+    assert len(rows) == 2 and "noise of 0.1" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["courses", *words, "StableIdentity", "--longest", "25", "--out", str(points)])
+    courses.main()
+    assert capsys.readouterr().out.count("StableIdentity") == len(courses.RATES["StableIdentity"])
