@@ -32,7 +32,7 @@ from .faces.face import Face, FaceReader, find_person, mean_feature
 from .faces.likeness import likeness
 from .faces.photo import open_photo
 from .faces.reader import get_face_reader
-from .fit.loop import FitStep, fit_steps, has_face_loss
+from .fit.loop import FitStep, face_loss_steps, fit_steps
 from .fit.methods import CelebBasisMethod, Method, get_method
 from .fit.recipe import DEFAULT_METHOD, Recipe, steps_from_mean
 from .generate import generate
@@ -249,7 +249,7 @@ class Model:
 
     def _fits_reader(self, method: Method, recipe: Recipe) -> FaceReader | None:
         """Return the face reader if a fit needs it; reading training images is done without where there is none."""
-        if has_face_loss(self.pipe, method, recipe):
+        if face_loss_steps(self.pipe, method, recipe):
             return self.face_reader
         if method.reads_images:
             with suppress(ModelError):

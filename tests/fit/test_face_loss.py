@@ -1,6 +1,5 @@
 """The face loss: people who are drawn more like their photographs, with nothing of the model changed."""
 
-import json
 import re
 from dataclasses import replace
 from itertools import chain, repeat
@@ -97,11 +96,17 @@ def test_a_clock_that_ends_the_steps_before_it_leaves_it_its_own(model, faces, m
     assert not torch.equal(steps[1].vectors, steps[2].vectors)
 
 
-def test_steps_are_as_many_again_but_no_more_than_its_own(model, faces):
-    def planned(steps):
-        return next(model.fit_steps(faces[0], "annika", max_train_steps=steps, face_loss=True)).max_train_steps
+def test_steps_are_as_many_as_the_card_says_and_no_more_than_were_asked_for(model, faces, monkeypatch):
+    def planned(steps=None, face_loss=True):
+        fit = model.fit_steps(faces[0], "annika", max_train_steps=steps, face_loss=face_loss)
+        return next(fit).max_train_steps - (model.default_train_steps if steps is None else steps)
 
-    assert [planned(steps) for steps in (1, 10, 500)] == [2, 20, 500 + FaceLoss.max_train_steps]
+    own = FaceLoss.max_train_steps
+    assert [planned(steps) for steps in (1, 10, 500, None)] == [1, 10, own, own] and planned(None, None) == 0
+    card = replace(model.card, face_loss_steps=own + 7)
+    monkeypatch.setattr("celeb_basis.fit.loop.model_card", lambda pipe: card)
+    assert [planned(steps) for steps in (1, 500, None)] == [1, own + 7, own + 7]
+    assert planned(None, None) == own + 7 and planned(3, None) == 3 and planned(None, False) == 0
 
 
 def test_the_part_around_a_face_is_what_the_whole_picture_shows_there(model, faces):
@@ -191,7 +196,7 @@ def test_who_cannot_have_it_is_told_in_one_line(model, faces):
         (lambda: blind.fit(faces[0], "a", **SHORT), IdentityError, "compares faces by blind.* miniature-fitting"),
         (lambda: list(fit_steps(pipe, basis, faces, ["<a>", "<b>"], Recipe(**SHORT))), IdentityError, "give it"),
         (lambda: Recipe(scenes=("a photo of nobody",)), IdentityError, "scenes must be"),
-        (lambda: cb.ModelCard(face_loss="yes"), ModelError, "true or false"),
+        (lambda: cb.ModelCard(face_loss_steps=True), ModelError, "must be a whole number"),
         (lambda: cb.ModelCard(scenes=("{} {}",)), ModelError, "scenes must be"),
     ):
         with pytest.raises(error, match=says):
@@ -201,7 +206,7 @@ def test_who_cannot_have_it_is_told_in_one_line(model, faces):
 def test_no_prompt_of_it_is_one_of_evaluations():
     evaluated = {text for protocol in PROTOCOLS.values() for texts in protocol.prompts.values() for text in texts}
     evaluated |= {re.sub(r"\{\d\}", "{}", text) for texts in COMPARED.values() for text in texts}
-    drawn = {*SCENES, *cb.Model.load("miniature").card.scenes}
+    drawn = {*SCENES, *(scene for name in ("miniature", "portraits") for scene in cb.Model.load(name).card.scenes)}
     assert not drawn & evaluated and len(drawn) >= 2 * 12 and len(drawn) < MAX_TEMPLATES
     without_company = {re.sub(r"\{\} (?:on the left |on the right )?and \{\}", "{}", text) for text in evaluated}
     assert not drawn & without_company
@@ -209,4 +214,3 @@ def test_no_prompt_of_it_is_one_of_evaluations():
 
 def test_the_readers_network_is_whom_it_names():
     assert fitting_reader().network.module is fitting_reader()._recogniser
-    assert json.dumps(cb.ModelCard().face_loss) == "null"

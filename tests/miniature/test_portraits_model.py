@@ -101,8 +101,10 @@ def test_the_demo_takes_a_real_photo(tmp_path, monkeypatch, capsys):
 
 def test_people_in_pictures_are_most_like_their_own_photographs(model):
     photos = [photograph(name).convert("RGB") for name in EVERYBODY]
-    people = [model.fit(photo, f"p{i}") for i, photo in enumerate(photos)]
+    *_, last = model.fit_steps({f"p{i}": photo for i, photo in enumerate(photos)})
+    people = last.identities
     assert {person.provenance["max_train_steps"] for person in people} == {str(model.default_train_steps)}
+    assert {person.provenance["face_loss_steps"] for person in people} == {str(model.card.face_loss_steps)}
     own = torch.stack([faces[0].feature for faces in PhotoReader().read(photos)])
     prompts = ("a photo of {} on the beach", "a photo of {} in the forest", "a photo of {} in a studio")
     cosines = []

@@ -44,6 +44,7 @@ CARD = {key: DRAWN[key] for key in ("num_inference_steps", "guidance_scale", "te
         "a photo of {} looking right in the snow wearing a black suit",
         "a close up photo of {} smiling with a red hat",
     ],
+    "face_loss_steps": 40,
     "judge": "portraits",
 }
 

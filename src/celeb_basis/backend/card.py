@@ -53,7 +53,8 @@ class ModelCard:
         person, of which a fit from an instant map takes fewer.
     methods: max_train_steps, learning_rate and train_batch_size of other methods, by their names, where the published
         ones do not suit the model.
-    face_loss: whether a fit goes on with the face loss.
+    face_loss_steps: how many steps with the face loss follow a fit; without it, or with 0, they follow where they are
+        asked for.
     scenes: prompts in which the model draws the person for it, with {} for the name.
     portraits: prompts that show what the model knows of a name, with {} for the name.
     face_reader: the installed reader of this model's faces; None where the model draws photographs.
@@ -74,7 +75,7 @@ class ModelCard:
     learning_rate: float | None = None
     num_milestones: int | None = None
     methods: Mapping[str, Mapping[str, float]] | None = None
-    face_loss: bool | None = None
+    face_loss_steps: int | None = None
     scenes: tuple[str, ...] | None = None
     portraits: tuple[str, ...] | None = None
     face_reader: str | None = None
@@ -95,8 +96,6 @@ class ModelCard:
             raise ModelError(f"resolution={side!r} must be a multiple of 8, up to {MAX_SIDE}")
         if self.sampler is not None and self.sampler not in tuple(SAMPLERS):
             raise ModelError(f"sampler={self.sampler!r} must be one of {', '.join(SAMPLERS)}")
-        if not isinstance(self.face_loss, bool | None):
-            raise ModelError(f"face_loss={self.face_loss!r} must be true or false")
         for name in ("templates", "scenes", "portraits"):
             texts = getattr(self, name)
             if texts is not None and not (_is_list(texts) and all(map(is_template, texts))):
@@ -108,7 +107,8 @@ class ModelCard:
             _is_list(scales) and all(_is_number(s) and MIN_FACE_SCALE <= s <= 1 for s in scales)
         ):
             raise ModelError(f"scales must be shares of the picture, from {MIN_FACE_SCALE} to 1")
-        _check_fit({name: getattr(self, name) for name in ("max_train_steps", "learning_rate", "num_milestones")})
+        own = ("max_train_steps", "learning_rate", "num_milestones", "face_loss_steps")
+        _check_fit({name: getattr(self, name) for name in own})
         for method, values in ({} if self.methods is None else _mapping("methods", self.methods)).items():
             if others := sorted(set(_mapping(f"methods of {method}", values)) - set(METHOD_FIELDS)):
                 raise ModelError(f"methods of {method} has {others[0]!r}: there are {', '.join(METHOD_FIELDS)}")
@@ -186,6 +186,7 @@ def _check_fit(values: Mapping[str, object]) -> None:
         ("max_train_steps", 1, MAX_COUNT),
         ("train_batch_size", 1, MAX_COUNT),
         ("num_milestones", 0, MAX_MILESTONES),
+        ("face_loss_steps", 0, MAX_COUNT),
     ):
         count = values.get(name)
         if count is not None and not (type(count) is int and least <= count <= most):

@@ -36,7 +36,7 @@ MARGIN = 0.125  # of a face's side, decoded around it
 class FaceLoss:
     """How people are compared with what the model draws of them.
 
-    max_train_steps: at most, and no more than the steps before them.
+    max_train_steps: where the model's card does not say how many.
     learning_rate: of AdamW, falling to nothing as a cosine.
     pictures: drawn of each person at a time, each with a prompt of its own.
     used: steps that take the same pictures, each with other noise.

@@ -132,7 +132,9 @@ def _steps(
     recipe = recipe.completed(method.name, card)
     learning_rate, batch_size, templates = recipe.learning_rate, recipe.train_batch_size, recipe.templates
     assert learning_rate is not None and batch_size is not None and templates is not None
-    face_steps = min(steps, FaceLoss.max_train_steps) if has_face_loss(pipe, method, recipe) else 0
+    face_steps = face_loss_steps(pipe, method, recipe)
+    if recipe.max_train_steps is not None:
+        face_steps = min(face_steps, steps)
     if face_steps:
         check_reader(face_reader, people)
     network = image_network(face_reader, people) if method.reads_images else None
@@ -257,14 +259,17 @@ def _steps(
         pause = max(pause, before - now)
 
 
-def has_face_loss(pipe: Pipeline, method: Method, recipe: Recipe) -> bool:
-    """Return whether steps with the face loss are asked for, by the recipe or else the model's card.
+def face_loss_steps(pipe: Pipeline, method: Method, recipe: Recipe) -> int:
+    """Return how many steps with the face loss are asked for, by the recipe or else the model's card.
 
     Raises IdentityError where the recipe asks for them and the method has none.
     """
     if recipe.face_loss and not method.has_face_loss:
         raise IdentityError(f"the method {method.name} has no face loss: leave it out", argument="face_loss")
-    return method.has_face_loss and bool(model_card(pipe).face_loss if recipe.face_loss is None else recipe.face_loss)
+    steps = model_card(pipe).face_loss_steps or 0
+    if recipe.face_loss:
+        return steps or FaceLoss.max_train_steps
+    return steps if method.has_face_loss and recipe.face_loss is None else 0
 
 
 def _warn_if_far(reached: FitStep) -> None:

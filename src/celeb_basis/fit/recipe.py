@@ -66,8 +66,9 @@ class Recipe:
     templates: their captions, with {} where a name would stand.
     scales: sizes of the face on the black canvas, as shares of its side, of which each image takes one at random.
     num_milestones: how often `Model.fit` draws the person on the way, to keep the best; 0 takes the last step.
-    face_loss: whether steps with the face loss follow, as many again, but no more than 20; None does as the model's
-        card says, and without a word there it does not. Of the methods, "celeb-basis" alone has it.
+    face_loss: whether steps with the face loss follow: as many as the model's card says, or else 20, but no more than
+        `max_train_steps` where that is given; None does as the card says, and without a word there it does not. Of
+        the methods, "celeb-basis" alone has it.
     scenes: prompts in which the model draws the person for the face loss, with {} where a name would stand.
 
     Raises IdentityError for values that cannot be followed.

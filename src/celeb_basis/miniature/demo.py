@@ -89,7 +89,7 @@ def run(
         measured = {
             "likeness": _mean(alike[k] for k in kept[: len(SCENES)]),
             "likeness of all that were drawn": _mean(alike[: len(SCENES) * candidates]),
-            "likeness read by": face.face_reader,
+            "likeness read by": f"{face.face_reader}, as in the fit: others may find less",
         }
         heading += f"; of {candidates} pictures of each scene the likest"
 
