@@ -76,14 +76,14 @@ class Fitted:
             model.basis,
             faces,
             ["<one>"] * len(faces),
-            self._recipe(),
+            self._recipe(model),
             method=self.method,
             instant_map=model.instant_map,
             face_reader=model.face_reader,
         ):
             yield Learnt(step.vectors, free)
 
-    def _recipe(self) -> Recipe:
+    def _recipe(self, model: Model) -> Recipe:
         """The denoising loss alone."""
         return Recipe(
             max_train_steps=self.steps,
@@ -105,9 +105,10 @@ class WithFaceLoss(Fitted):
 
     face_loss: FaceLoss = field(default_factory=FaceLoss)
 
-    def _recipe(self) -> Recipe:
-        """As many steps with the face loss follow, but no more than it takes."""
-        return replace(super()._recipe(), face_loss=True)
+    def _recipe(self, model: Model) -> Recipe:
+        """Steps with the face loss follow, as many as by default where the steps before them are."""
+        recipe = replace(super()._recipe(model), face_loss=True)
+        return replace(recipe, max_train_steps=None) if self.steps == model.steps else recipe
 
 
 PROGRAM = ("weight_decay", "max_grad_norm", "independent_images", "reads_images", "joint", "augmentation")
@@ -139,6 +140,8 @@ def tuned(contender: Contender, values: Mapping[str, Any]) -> Contender:
 
 def as_by_default(contender: Contender, model: Model) -> Contender:
     """The contender, ours with as many steps as the model's card has."""
+    if isinstance(contender, WithFaceLoss):
+        contender = replace(contender, face_loss=replace(contender.face_loss, max_train_steps=model.face_loss_steps))
     ours = isinstance(contender, Fitted) and isinstance(contender.method, CelebBasisMethod) and contender.steps
     return replace(contender, steps=model.steps) if ours else contender
 

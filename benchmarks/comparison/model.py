@@ -18,6 +18,7 @@ from worlds import DRAWN, World
 import celeb_basis as cb
 from celeb_basis import Identity
 from celeb_basis.backend.families import get_denoiser
+from celeb_basis.fit.face_loss import FaceLoss
 from celeb_basis.generate import generate
 
 CLASS = "a photo of person"  # the prompt of prior preservation
@@ -34,6 +35,7 @@ class Model:
     ) -> None:
         shipped = cb.Model.load(world.model, device=device, dtype=torch.float32)
         self.face_reader, self.steps = world.fitting_reader, shipped.default_train_steps
+        self.face_loss_steps = shipped.card.face_loss_steps or FaceLoss.max_train_steps
         self.pipe, self.basis, self.instant_map = shipped.pipe, shipped.basis, shipped.instant_map
         # A third faster on a CPU than the usual order, in large batches.
         self.pipe.unet.to(memory_format=torch.channels_last)

@@ -139,9 +139,9 @@ def lay_out_model(session: gr.State, studio: Studio) -> Any:
     """Lay out the model, its basis and its instant map; return the event of choosing a model."""
     gr.Markdown(
         "Two small models ship with celeb-basis: the **miniature** of drawn people, and **portraits** of photographed "
-        "ones, which is still learning. Which of them is used depends on your photo. Pictures as people know them need "
-        "a real checkpoint: a hub id, a folder in diffusers' format, or a .safetensors file on the machine that serves "
-        "this page. If you give no basis, one is made from the names of celebrities. "
+        "ones. Which of them is used depends on your photo. Pictures as people know them need a real checkpoint: a hub "
+        "id, a folder in diffusers' format, or a .safetensors file on the machine that serves this page. If you give no "
+        "basis, one is made from the names of celebrities. "
         "Without an instant map, a fit starts from the mean person."
     )
     name = gr.Dropdown(

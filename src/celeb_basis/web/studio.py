@@ -180,7 +180,7 @@ def describe(model: Model) -> str:
     if model.name == DEFAULT_MODEL:
         return "a small model of drawn people. For a photo of a real person, the model portraits takes over."
     if model.name == PORTRAITS:
-        return "a small model of photographed people. It is still learning: whose face it is can hardly be seen yet."
+        return "a small model of photographed people. Pictures are like the person, but small and soft."
     return f"people are learnt among {len(model.basis.names)} celebrities whom it knows."
 
 
