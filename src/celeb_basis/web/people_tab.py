@@ -140,8 +140,8 @@ def lay_out_model(session: gr.State, studio: Studio) -> Any:
     gr.Markdown(
         "Two small models ship with celeb-basis: the **miniature** of drawn people, and **portraits** of photographed "
         "ones. Which of them is used depends on your photo. Pictures as people know them need a real checkpoint: a hub "
-        "id, a folder in diffusers' format, or a .safetensors file on the machine that serves this page. If you give no "
-        "basis, one is made from the names of celebrities. "
+        "id, a folder in diffusers' format, or a .safetensors file on the machine that serves this page. "
+        "If you give no basis, one is made from the names of celebrities. "
         "Without an instant map, a fit starts from the mean person."
     )
     name = gr.Dropdown(
