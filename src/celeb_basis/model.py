@@ -32,7 +32,8 @@ from .faces.face import Face, FaceReader, find_person, mean_feature
 from .faces.likeness import likeness
 from .faces.photo import open_photo
 from .faces.reader import get_face_reader
-from .fit.loop import FitStep, face_loss_steps, fit_steps
+from .fit.face_loss import face_loss_steps
+from .fit.loop import FitStep, fit_steps
 from .fit.methods import CelebBasisMethod, Method, get_method
 from .fit.recipe import DEFAULT_METHOD, Recipe, steps_from_mean
 from .generate import generate

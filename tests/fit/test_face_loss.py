@@ -104,7 +104,7 @@ def test_steps_are_as_many_as_the_card_says_and_no_more_than_were_asked_for(mode
     own = FaceLoss.max_train_steps
     assert [planned(steps) for steps in (1, 10, 500, None)] == [1, 10, own, own] and planned(None, None) == 0
     card = replace(model.card, face_loss_steps=own + 7)
-    monkeypatch.setattr("celeb_basis.fit.loop.model_card", lambda pipe: card)
+    monkeypatch.setattr("celeb_basis.fit.face_loss.model_card", lambda pipe: card)
     assert [planned(steps) for steps in (1, 500, None)] == [1, own + 7, own + 7]
     assert planned(None, None) == own + 7 and planned(3, None) == 3 and planned(None, False) == 0
 

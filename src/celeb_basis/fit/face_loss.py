@@ -16,7 +16,7 @@ from ..backend.defaults import drawing_defaults
 from ..backend.denoiser import FLOW, Denoiser, frozen
 from ..backend.families import get_denoiser
 from ..backend.memory import compared_at_once
-from ..backend.pipeline import Pipeline
+from ..backend.pipeline import Pipeline, model_card
 from ..backend.text_encoders import placeholders
 from ..backend.tiny_autoencoder import cached_tiny_autoencoder, decoding
 from ..basis import CelebBasis
@@ -25,6 +25,8 @@ from ..faces.face import Face, FaceReader, Square
 from ..faces.network import FaceNetwork
 from ..generate import generate
 from ..identity import Identity
+from .methods.method import Method
+from .recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,19 @@ class Drawn:
     caption: str
     latents: Tensor  # (c, h, w)
     square: Square
+
+
+def face_loss_steps(pipe: Pipeline, method: Method, recipe: Recipe) -> int:
+    """Return how many steps with the face loss a fit takes, as the recipe says or else the model's card.
+
+    Raises IdentityError where the recipe asks for them and the method has none.
+    """
+    if recipe.face_loss and not method.has_face_loss:
+        raise IdentityError(f"the method {method.name} has no face loss: leave it out", argument="face_loss")
+    if recipe.face_loss is False or not method.has_face_loss:
+        return 0
+    steps = model_card(pipe).face_loss_steps or (FaceLoss.max_train_steps if recipe.face_loss else 0)
+    return steps if recipe.max_train_steps is None else min(steps, recipe.max_train_steps)
 
 
 def check_reader(reader: FaceReader | None, people: Sequence[Sequence[Face]]) -> FaceNetwork:

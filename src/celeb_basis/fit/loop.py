@@ -28,7 +28,7 @@ from ..instant_map import InstantMap
 from ..limits import MAX_RADII
 from .captions import SCENES
 from .data import Augmentation, TrainingImages, image_network
-from .face_loss import GRADIENT_SCALE, FaceLoss, check_reader, minimize_face_loss
+from .face_loss import GRADIENT_SCALE, check_reader, face_loss_steps, minimize_face_loss
 from .methods import Method, get_method
 from .methods.method import FitContext, Parametrization
 from .recipe import DEFAULTS, Recipe, steps_from_mean
@@ -133,8 +133,6 @@ def _steps(
     learning_rate, batch_size, templates = recipe.learning_rate, recipe.train_batch_size, recipe.templates
     assert learning_rate is not None and batch_size is not None and templates is not None
     face_steps = face_loss_steps(pipe, method, recipe)
-    if recipe.max_train_steps is not None:
-        face_steps = min(face_steps, steps)
     if face_steps:
         check_reader(face_reader, people)
     network = image_network(face_reader, people) if method.reads_images else None
@@ -257,19 +255,6 @@ def _steps(
             return
         before = time.monotonic()
         pause = max(pause, before - now)
-
-
-def face_loss_steps(pipe: Pipeline, method: Method, recipe: Recipe) -> int:
-    """Return how many steps with the face loss are asked for, by the recipe or else the model's card.
-
-    Raises IdentityError where the recipe asks for them and the method has none.
-    """
-    if recipe.face_loss and not method.has_face_loss:
-        raise IdentityError(f"the method {method.name} has no face loss: leave it out", argument="face_loss")
-    steps = model_card(pipe).face_loss_steps or 0
-    if recipe.face_loss:
-        return steps or FaceLoss.max_train_steps
-    return steps if method.has_face_loss and recipe.face_loss is None else 0
 
 
 def _warn_if_far(reached: FitStep) -> None:
