@@ -119,7 +119,8 @@ class Photographed(World):
     """Photographed people, in a folder with portraits.csv and portraits-crops.zip; nobody's photograph is kept here.
 
     The role `new` is of people whom nothing was trained on: those with even numbers are for tuning, those with odd ones
-    for reports. another: compare with another photograph of the person; only those who have one are taken.
+    for reports. Those who have several photographs come first. another: compare with another photograph of the person;
+    only those who have one are taken, with the same numbers.
     """
 
     model = PORTRAITS
@@ -137,8 +138,9 @@ class Photographed(World):
                 pictures.setdefault((row["role"], int(row["person"])), []).append(int(row["picture"]))
                 self.genders[int(row["person"])] = row["gender"]
         self._pictures = {person: sorted(own) for (_, person), own in pictures.items()}
-        new = sorted(person for role, person in pictures if role == "new")
-        new = [person for person in new if len(self._pictures[person]) > another]
+        once = {person for person, own in self._pictures.items() if len(own) == 1}
+        new = [person for role, person in pictures if role == "new" and not (another and person in once)]
+        new.sort(key=lambda person: (person in once, person))
         self._new = {TUNED: [p for p in new if p % 2 == 0], REPORTED: [p for p in new if p % 2]}
         rank = ranks([person for role, person in pictures if role == "celebrity"])
         self._stars = sorted(rank, key=rank.__getitem__)
