@@ -90,7 +90,7 @@ def test_groups_are_of_marked_people_for_reports_and_each_of_them_is_in_one_of_t
     assert found["with glasses"] == GLASSES and not GLASSES & found["without"]
     assert found["men with a beard"] | found["men without"] == found["men"] & set(MARKED)
     assert all(person % 2 for person in GLASSES | BEARD)
-    assert Photographed(folder).genders == {0: "m", 1: "f", 2: "f", 3: "f", 5: "m"}
+    assert Photographed(folder).genders == {0: "m", 1: "f", 2: "f", 3: "m", 5: "f"}
 
 
 def test_experiments_and_courses_run_on_photographs(tmp_path, monkeypatch, capsys):
