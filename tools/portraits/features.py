@@ -62,16 +62,15 @@ def images(pictures: Tensor) -> list[Image.Image]:
     return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
 
 
-def of_crops(crops: Tensor) -> Tensor:
-    """Return SFace's features `(n, 128)` of face crops, bytes `(n, 3, side, side)`, by one look of YuNet at each.
+def of_crops(crops: Tensor, recogniser: str = DEFAULT_RECOGNISER) -> Tensor:
+    """Return features `(n, 128)` of face crops, bytes `(n, 3, side, side)`, by one look of YuNet at each.
 
     They are of length one, and not a number where no face is found.
     """
     cv2.setNumThreads(1)
     side = crops.shape[-1]
     finder = opencv().FaceDetectorYN.create(YUNET.fetch(), "", (side, side))
-    recogniser = RECOGNISERS[DEFAULT_RECOGNISER]
-    describe = recogniser.load(recogniser.file.fetch())
+    describe = RECOGNISERS[recogniser].load(RECOGNISERS[recogniser].file.fetch())
     read = torch.full((len(crops), 128), torch.nan)
     for i, image in enumerate(tqdm(images(crops), "features", mininterval=10)):
         rows = finder.detect(np.ascontiguousarray(np.asarray(image)[:, :, ::-1]))[1]
@@ -116,29 +115,34 @@ def run(folder: Path, *, device: str) -> None:
     if (folder / FILE).exists():
         return
     heads = pack.load(folder)
-    sface = of_crops(heads.crops)
-    missing = sface.isnan().any(1)
+    state = {"sface": filled(of_crops(heads.crops)), "coarse": coarse(heads), "fine": fine(heads)}
+    save_file(state, folder / FILE)
+
+
+def filled(features: Tensor) -> Tensor:
+    """Return features with the mean of all others where they are not a number."""
+    missing = features.isnan().any(1)
     print(f"{int(missing.sum())} of {len(missing)} crops without a face: they count as the mean of all others")
-    sface[missing] = sface[~missing].mean(0)
-    save_file({"sface": sface, "coarse": coarse(heads), "fine": fine(heads)}, folder / FILE)
+    return torch.where(missing[:, None], features[~missing].mean(0), features)
 
 
 def of_celebrities(folder: Path, heads: Heads) -> dict[str, Tensor]:
-    """Return features of celebrities, the most famous first: SFace's `(n, 128)`, and the pixels' first components.
+    """Return features of celebrities, the most famous first: SFace's `(n, 128)`, and the pixels' first components."""
+    return {key: averaged(value, heads, COMPONENTS.get(key)) for key, value in load_file(folder / FILE).items()}
+
+
+def averaged(features: Tensor, heads: Heads, components: int | None = None) -> Tensor:
+    """Return features `(photographs, d)` of celebrities, the most famous first, or their first principal components.
 
     All are centred, and every number is divided by the root of its spread, so that what varies most still counts most
     and little is lost. Several photographs of one person are averaged.
     """
-    state = load_file(folder / FILE)
     kept = heads.celebrity >= 0
     rank = heads.celebrity[kept]
     many = rank.bincount()[:, None]
-    found = {}
-    for key, value in state.items():
-        x = torch.zeros(len(many), value.shape[1]).index_add(0, rank, value[kept]) / many
-        x = x - x.mean(0)
-        if key in COMPONENTS:
-            _, _, components = torch.linalg.svd(x, full_matrices=False)
-            x = x @ components[: COMPONENTS[key]].T
-        found[key] = x / x.std(0).sqrt()
-    return found
+    x = torch.zeros(len(many), features.shape[1]).index_add(0, rank, features[kept]) / many
+    x = x - x.mean(0)
+    if components:
+        _, _, directions = torch.linalg.svd(x, full_matrices=False)
+        x = x @ directions[:components].T
+    return x / x.std(0).sqrt()

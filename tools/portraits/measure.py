@@ -27,10 +27,15 @@ def note(folder: Path, figures: dict[str, object]) -> None:
 
 @torch.no_grad()
 def meaning(folder: Path, *, device: str) -> None:
-    """Measure R2 of SFace's features and of the pixels' components from states and rows, for celebrities left out."""
+    """Measure R2 of SFace's and dlib's features and of the pixels' components, for celebrities left out.
+
+    They are told from states and rows. dlib's features are read anew, which takes some minutes.
+    """
     tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").eval()
-    goals = features.of_celebrities(folder, pack.load(folder))
+    heads = pack.load(folder)
+    dlib = features.averaged(features.filled(features.of_crops(heads.crops, "dlib")), heads)
+    goals = features.of_celebrities(folder, heads) | {"dlib": dlib}
     names = celebrities()
     ids = tokens([f"a photo of {name}" for name in names], return_tensors="pt").input_ids
     table = encoder.get_input_embeddings().weight
