@@ -29,6 +29,7 @@ from contenders import (
     REGIONS,
     Celebrities,
     Contender,
+    WithFaceLoss,
     as_by_default,
     learnt_alike,
     settings,
@@ -189,6 +190,8 @@ def main() -> None:
         parser.error("--people and --together must be even: people are also drawn in pairs")
     if args.tune and first + args.people > REPORTED:
         parser.error(f"people from {REPORTED} on are for reports: tune on others")
+    if args.another and not args.portraits:
+        parser.error("--another is for --portraits: give that too")
     world = world_of(args.portraits, args.another)
     model = Model(args.device, compiled=args.compile, world=world)
     work = Work(args.people, first, world=world)
@@ -201,8 +204,9 @@ def main() -> None:
         out = args.out or (Path("runs/tune") / digest(contender) if args.tune else stored)
         comparisons.append(Comparison(name, contender, model, work, out, seeds=args.seeds, batch_size=args.batch_size))
     jobs = [partial(c.run, chunk, args.sizes) for chunk in chunks for c in comparisons]
-    followed = range(min(args.course, args.people))
-    jobs += [partial(c.course, i) for c in comparisons if c.name in CONTENDERS for i in followed]
+    # The face loss comes after the last step that is looked at.
+    followed = [c for c in comparisons if c.name in CONTENDERS and not isinstance(c.contender, WithFaceLoss)]
+    jobs += [partial(c.course, i) for c in followed for i in range(min(args.course, args.people))]
     for job in reversed(jobs) if args.backwards else jobs:
         job()
     for comparison in comparisons if args.tune else ():

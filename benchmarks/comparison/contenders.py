@@ -17,7 +17,6 @@ from celeb_basis.fit.face_loss import FaceLoss
 from celeb_basis.fit.loop import fit_steps
 from celeb_basis.fit.methods import CelebBasisMethod, CrossInitialization, Paper, StableIdentity, TextualInversion
 from celeb_basis.fit.methods.method import FitContext, Method
-from celeb_basis.miniature.drawn.captions import FACE_CROP
 
 PEOPLE = {1: 50, 2: 60, 3: 50}  # how many of the first people are drawn alone, in pairs and in threes
 
@@ -95,7 +94,7 @@ class Fitted:
     def _free(self, model: Model, people: Sequence[Person]) -> int:
         """How many numbers are learnt for one person."""
         generators = [torch.Generator()]
-        context = FitContext(model.pipe, model.basis, [people[0].faces], generators, [FACE_CROP], model.instant_map)
+        context = FitContext(model.pipe, model.basis, [people[0].faces], generators, model.instant_map)
         return self.method.start(context).free[0].numel()
 
 
@@ -173,7 +172,7 @@ CONTENDERS: dict[str, Contender] = {
     "Celeb Basis, face loss": WithFaceLoss(**vars(OURS)),
     "the paper's recipe": PAPER,
     "Textual Inversion": _vectors(TextualInversion(num_vectors=2), 150),
-    "Cross Initialization": _vectors(CrossInitialization(), 200, learning_rate=5e-2),
+    "Cross Initialization": Fitted(CrossInitialization(), 320, 5e-3, 8),
     "StableIdentity": Fitted(StableIdentity(), 450, 5e-5, 1),
     "DreamBooth": DreamBooth(),
     "DreamBooth-LoRA": DreamBoothLoRA(),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from compare import Comparison
-from contenders import Contender, Fitted
+from contenders import Contender, Fitted, as_by_default
 from model import Model
 from record import STORED, Result, read
 from tables import ALONE, MEASURES, PAIR, THREE, by_person, cell, identity, prompt, table
@@ -59,7 +59,7 @@ def run(
     model, work = Model(args.device, world=world), Work(args.people, args.first, crowded=False, world=world)
     out = args.out or STORED / (f"{world.model}-{name}" if args.portraits else name)
     for row in args.only or contenders:
-        contender = contenders[row]
+        contender = as_by_default(contenders[row], model)
         if args.steps and isinstance(contender, Fitted):
             contender = replace(contender, steps=args.steps)
         comparison = Comparison(row, contender, model, work, out, seeds=args.seeds, batch_size=args.batch_size)

@@ -36,7 +36,7 @@ def load(folder: Path) -> dict[str, Result]:
     paths = {name: folder / file_name(name) for name in CONTENDERS | REGIONS}
     results = {name: read(path) for name, path in paths.items() if path.exists()}
     if OURS not in results:
-        raise SystemExit(f"{folder} holds nothing of {OURS}: run compare.py first")
+        raise SystemExit(f"{folder} holds nothing of {OURS}: run `python benchmarks compare` first")
     same = [{key: r.header[key] for key in ("seeds", "first", "weights", "prompts")} for r in results.values()]
     if any(each != same[0] for each in same):
         raise SystemExit(f"{folder} holds results of different people, prompts or weights: run them again")

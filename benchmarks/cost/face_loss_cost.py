@@ -18,7 +18,7 @@ import transformers_published
 from tables import table
 from torch.utils.flop_counter import FlopCounterMode
 
-from celeb_basis.backend.defaults import drawing_defaults
+from celeb_basis.backend.defaults import distilled_sign, drawing_defaults
 from celeb_basis.backend.denoiser import Denoiser
 from celeb_basis.backend.families import get_denoiser
 from celeb_basis.backend.memory import DECODED_CHECKPOINTED, GIB
@@ -58,7 +58,7 @@ def parts(denoiser: Denoiser, dtype: torch.dtype) -> dict[str, float]:
 def row(name: str, denoiser: Denoiser, dtype: torch.dtype, checkpointed: bool) -> list[str]:
     """A setting of the table."""
     settings, pipe, each = FaceLoss(), denoiser.pipe, parts(denoiser, dtype)
-    distilled = bool(drawing_defaults(pipe).reason)
+    distilled = distilled_sign(pipe) is not None
     steps = drawing_defaults(pipe).num_inference_steps if distilled else settings.num_inference_steps
     guided = 1 if distilled else 2
     drawn = steps * guided * each["network"] + each["text"] + 2 * each["decoder"]  # and encoded again

@@ -69,7 +69,7 @@ class Study:
         self.model, self.work = Model(), Work(people, first)
         self.sampler_steps = sampler_steps
         self.context = FitContext(
-            self.model.pipe, self.model.basis, [p.faces for p in self.work.people], [], [], self.model.instant_map
+            self.model.pipe, self.model.basis, [p.faces for p in self.work.people], [], self.model.instant_map
         )
         self.start = self._start(work / f"start-{first}-{people}-{weights_of(self.model.pipe)}.safetensors")
 

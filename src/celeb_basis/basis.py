@@ -22,7 +22,7 @@ from .backend.text_encoders import (
     embedding_dims,
     fingerprint,
     first_and_second_rows,
-    made_for,
+    is_made_for,
     name_rows,
     word_marks,
 )
@@ -240,7 +240,7 @@ class CelebBasis:
     def check(self, pipe: Pipeline) -> None:
         """Raise BasisError unless this basis was made from the pipeline's own text encoders, or nearly those."""
         own = self.fingerprint, self.word_marks
-        if self.encoder_dims != embedding_dims(pipe) or not made_for(pipe, own, "the basis"):
+        if self.encoder_dims != embedding_dims(pipe) or not is_made_for(pipe, own, "the basis"):
             raise BasisError(
                 f"this basis was made for {self.model or 'another model'} and does not fit "
                 f"{model_name(pipe)}: make one with `celeb-basis basis`"

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .backend.pipeline import Pipeline, model_card
+from .backend.pipeline import Pipeline
 from .errors import BasisError, IdentityError
 from .faces.face import FaceReader
 from .generate import generate
 from .identity import Identity
-from .known_names import PORTRAITS, DrawSettings, Portraits, settings_of
+from .known_names import DrawSettings, Portraits, portrait_prompts, settings_of
 
 NUM_IMAGES = 4  # of somebody who tries
 MAX_TRIES = 20  # for each person wanted
@@ -137,7 +137,7 @@ def nearest(features: Tensor) -> Tensor:
 
 def _features(pipe: Pipeline, identity: Identity, reader: FaceReader, settings: DrawSettings) -> Tensor | None:
     """Return the face of a person in several pictures, (pictures, d); None where one has no face, or several."""
-    prompts, features = model_card(pipe).portraits or PORTRAITS, []
+    prompts, features = portrait_prompts(pipe), []
     for i in range(NUM_IMAGES):
         text = prompts[i % len(prompts)].replace("{}", identity.placeholder_token)
         [found] = reader.read(generate(pipe, text, [identity], seed=i, **settings._asdict()))

@@ -17,7 +17,7 @@ from .backend.families import embedding_keys
 from .backend.known_models import shared_name
 from .backend.pipeline import Pipeline, model_name
 from .backend.sharing import IDENTITY, About, fetch, push
-from .backend.text_encoders import TOKENS, embedding_dims, made_for, same_model
+from .backend.text_encoders import TOKENS, embedding_dims, is_made_for, same_model
 from .basis import CelebBasis
 from .directions import Direction
 from .embedding_io import load_token, read_embedding, unload_token
@@ -212,7 +212,7 @@ class Identity:
 
         A file of another program names no text encoder: then the widths decide.
         """
-        fits = not self.fingerprint or made_for(pipe, (self.fingerprint, self.word_marks), self.placeholder_token)
+        fits = not self.fingerprint or is_made_for(pipe, (self.fingerprint, self.word_marks), self.placeholder_token)
         if self.encoder_dims != embedding_dims(pipe) or not fits:
             raise IdentityError(
                 f"{self.placeholder_token} was made for {self.model or 'another model'} and means nothing to "

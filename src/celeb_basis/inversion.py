@@ -21,7 +21,7 @@ from .limits import MAX_MAP_VALUE, MAX_TEMPLATE_LENGTH
 TENSORS = ("of_view", "of_state")
 SIDE = 40  # of the view of a face, in pixels
 EYES, EYE_HEIGHT = 0.25, 0.47  # how far apart eyes are in it, and how far from its top, as shares of its side
-BELL = (0.5, 0.6)  # spread of the weights across and down, in halves of its side: its corners are ground
+BELL = (0.5, 0.6)  # spread of the weights across and down, in halves of its side: its corners are background
 STEPS, LEARNING_RATE = 160, 0.1  # with a rate that falls as a cosine
 
 

@@ -14,12 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .backend.defaults import drawing_defaults
-from .backend.denoiser import FLOW
+from .backend.defaults import distilled_sign
 from .backend.families import get_denoiser
 from .backend.memory import drawn_at_once
 from .backend.pipeline import Pipeline, has_safety_checker, model_card
-from .backend.schedulers import drawn_with
+from .backend.schedulers import drawn_with, few_steps_sampler
 from .backend.text_encoders import fingerprint, name_rows
 from .backend.tiny_autoencoder import TinyAutoencoder, cached_tiny_autoencoder, decoding
 from .basis import CelebBasis
@@ -219,9 +218,7 @@ class Portraits:
 
 
 FORMAT = "celeb-basis portraits 3"
-
-
-PORTRAITS = (
+PROMPTS = (
     "a close-up photo of {}",
     "a portrait photo of {} smiling",
     "a photo of the face of {} outdoors",
@@ -243,16 +240,20 @@ class DrawSettings(NamedTuple):
     sampler: str | None = None
 
 
+def portrait_prompts(pipe: Pipeline) -> tuple[str, ...]:
+    """Return the prompts whose pictures show what a model knows of a name: its card's, or else PROMPTS."""
+    return model_card(pipe).portraits or PROMPTS
+
+
 def default_draw_settings(pipe: Pipeline) -> list[DrawSettings]:
     """Return the ways to draw portraits that are tried, the cheapest first.
 
-    A distilled model is drawn as it is by default. Models that predict a flow keep their own scheduler. Without
-    guidance names are told apart as well, but the instant map of such faces is worse.
+    A distilled model is drawn as it is by default. Without guidance names are told apart as well, but the instant map
+    of such faces is worse.
     """
-    if drawing_defaults(pipe).reason:
+    if distilled_sign(pipe):
         return [DrawSettings()]
-    sampler = None if get_denoiser(pipe).prediction_type == FLOW else "unipc"
-    return [DrawSettings(steps, None, sampler) for steps in (3, 8)]
+    return [DrawSettings(steps, None, few_steps_sampler(pipe)) for steps in (3, 8)]
 
 
 def settings_of(pipe: Pipeline, faces: Portraits | None) -> DrawSettings:
@@ -355,7 +356,7 @@ def _pictures(
     pipe: Pipeline, names: Sequence[str], i: int, settings: DrawSettings, seed: int, batch_size: int
 ) -> list[Image.Image]:
     """Draw picture i of names. A black one says nothing of its name: it is drawn again, from another noise."""
-    known = model_card(pipe).portraits or PORTRAITS
+    known = portrait_prompts(pipe)
     prompts = [known[i % len(known)].replace("{}", name) for name in names]
     images: dict[int, Image.Image] = {}
     left = list(range(len(names)))
@@ -446,7 +447,7 @@ def find_known_names(
 
 def _described(pipe: Pipeline, seed: int) -> list[Any]:
     """Return what the images of names depend on: the weights, the prompts, the safety checker and the seed."""
-    prompts = model_card(pipe).portraits or PORTRAITS
+    prompts = portrait_prompts(pipe)
     return [fingerprint(pipe), get_denoiser(pipe).digest, prompts, has_safety_checker(pipe), seed]
 
 

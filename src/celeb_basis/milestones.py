@@ -11,12 +11,12 @@ from torch import Tensor
 
 from .backend.families import get_denoiser
 from .backend.memory import drawn_at_once
-from .backend.pipeline import Pipeline, model_card
+from .backend.pipeline import Pipeline
 from .faces.face import Face, FaceReader, mean_features
 from .fit.loop import FitStep
 from .generate import generate
 from .identity import Identity
-from .known_names import PORTRAITS, default_draw_settings
+from .known_names import default_draw_settings, portrait_prompts
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def likeness(pipe: Pipeline, identities: Sequence[Identity], features: Tensor, r
     The pictures are small, of few steps, and start from the same noise for everybody and at every call.
     """
     settings, side = default_draw_settings(pipe)[-1], min(MAX_SIDE, get_denoiser(pipe).resolution)
-    portraits = (model_card(pipe).portraits or PORTRAITS)[:IMAGES]
+    portraits = portrait_prompts(pipe)[:IMAGES]
     people = [replace(identity, placeholder_token=f"<person-{i}>") for i, identity in enumerate(identities)]
     images = generate(
         pipe,

@@ -1,6 +1,7 @@
 """Pipelines that their owner changed before: offloaded, cast, compiled, adapted. Each works, or one line refuses it."""
 
 import copy
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from PIL import Image
 
 from celeb_basis import CelebBasis, Face, Identity, ModelError
 from celeb_basis.backend.families import get_denoiser
-from celeb_basis.backend.text_encoders import fingerprint, name_rows
+from celeb_basis.backend.pipeline import pipeline_lock, plain
+from celeb_basis.backend.text_encoders import fingerprint, name_rows, word_rows
 from celeb_basis.generate import generate
 
 PAIR = "<annika> on the left and <bo> on the right"
@@ -107,8 +109,8 @@ def pipe(base):
     return copied
 
 
-def fit(pipe, basis):
-    recipe = {"max_train_steps": 2, "num_train_images": 2, "templates": TEMPLATES, "scales": (1.0,)}
+def fit(pipe, basis, **more):
+    recipe = {"max_train_steps": 2, "num_train_images": 2, "templates": TEMPLATES, "scales": (1.0,)} | more
     return fit_identity(pipe, basis, [FACE], placeholder_token="<x>", **recipe).vectors
 
 
@@ -168,10 +170,11 @@ def test_people_are_learnt_alike(change, pipe, base, own_basis):
         (lambda pipe: offload_in_turn_alone(pipe.text_encoder), "without offloading"),
     ],
 )
-def test_a_fit_whose_gradient_would_miss_the_weights_is_refused(change, says, pipe, own_basis):
+@pytest.mark.parametrize("method", ["celeb-basis", "cross-initialization"])  # the other looks at states first
+def test_a_fit_whose_gradient_would_miss_the_weights_is_refused(change, says, method, pipe, own_basis):
     change(pipe)
     with pytest.raises(ModelError, match=f"can draw but not be fitted to: .*{says}") as refused:
-        fit(pipe, own_basis)
+        fit(pipe, own_basis, method=method, num_train_images=None)
     assert "\n" not in str(refused.value)
 
 
@@ -217,9 +220,27 @@ def test_signs_survive_eight_bits(pipe, base):
 
 
 def test_rows_are_fetched_from_wherever_they_are(pipe, base):
-    expected, _ = name_rows(base, NAMES[:3])
+    expected, word = name_rows(base, NAMES[:3])[0], word_rows(base, "person")
     offload_by_layer(pipe)
     assert torch.equal(name_rows(pipe, NAMES[:3])[0], expected)
+    assert torch.equal(word_rows(pipe, "person"), word)
+
+
+def test_a_compiled_encoder_that_is_put_aside_keeps_other_threads_out(pipe):
+    compile_encoder(pipe)
+    inside = threading.Event()
+
+    def enter():
+        with pipeline_lock(pipe):
+            inside.set()
+
+    other = threading.Thread(target=enter)
+    with pipeline_lock(pipe):
+        pipe.text_encoder = plain(pipe.text_encoder)
+        other.start()
+        assert not inside.wait(0.2)
+    other.join()
+    assert inside.is_set()
 
 
 def test_compiled_parts_are_put_back(pipe, people):

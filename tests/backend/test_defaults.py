@@ -9,6 +9,7 @@ from diffusers import EulerDiscreteScheduler, LCMScheduler
 from celeb_basis import ModelCard, ModelError
 from celeb_basis.backend.defaults import drawing_defaults
 from celeb_basis.generate import generate
+from celeb_basis.known_names import DrawSettings, default_draw_settings
 
 EULER = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
@@ -55,6 +56,7 @@ def test_a_card_overrules():
     assert drawing_defaults(pipe)[:2] == (3, 0.0)
     pipe.card = ModelCard(num_inference_steps=6, guidance_scale=2)
     assert drawing_defaults(pipe) == (6, 2, "")
+    assert default_draw_settings(pipe) == [DrawSettings()]  # it is still distilled
     pipe.card = ModelCard(guidance_scale=0)
     pipe.scheduler = leading()
     assert drawing_defaults(pipe)[:2] == (50, 0)

@@ -10,7 +10,7 @@ from PIL import Image
 from celeb_basis import Identity
 from celeb_basis.cli import main
 from celeb_basis.errors import PhotoError
-from celeb_basis.evaluation.face_verification import check_reader, people_in
+from celeb_basis.evaluation.face_verification import measure_reader, people_in
 from celeb_basis.evaluation.judge import PhotoJudge
 from celeb_basis.evaluation.multiid_bench import copy_paste, evaluate_samples, pairs
 from celeb_basis.evaluation.people_table import read_people
@@ -130,7 +130,15 @@ def test_people_are_folders_or_the_beginning_of_a_name(tmp_path):
     people = people_in(tmp_path)
     assert {name: len(paths) for name, paths in people.items()} == {"ada": 2, "bo": 2}
     with pytest.raises(PhotoError, match="two people or more"):
-        check_reader(PhotoReader(), {"ada": people["ada"]})
+        measure_reader(PhotoReader(), {"ada": people["ada"]})
+
+
+@pytest.mark.parametrize(
+    "command", ["--reader-check . --clip none", "--multiid-bench . --diversity", "--reader-check . --model sd15"]
+)
+def test_an_option_without_effect_is_refused(command, capsys):
+    assert main(["evaluate", *command.split()]) == 2
+    assert "is not for --" in capsys.readouterr().err
 
 
 def test_a_reader_is_checked_on_photographs(tmp_path, capsys):

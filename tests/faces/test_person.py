@@ -110,5 +110,5 @@ def test_better_photos_count_more():
         Face(Image.new("RGB", (8, 8)), (0, 0, 8, 8), torch.eye(2)[i], "test", weight=weight)
         for i, weight in enumerate((1.0, 0.25))
     )
-    [feature] = FitContext(None, None, [[good, bad]], [], ()).features()
+    [feature] = FitContext(None, None, [[good, bad]], []).features()
     assert feature.tolist() == pytest.approx([4 / 17**0.5, 1 / 17**0.5])

@@ -143,7 +143,7 @@ def basis(sd1):
 
 def context(pipe, basis, people, seed=0):
     generators = [torch.Generator().manual_seed(seed) for _ in people]
-    return FitContext(pipe, basis, people, generators, ("a photo of {}",))
+    return FitContext(pipe, basis, people, generators)
 
 
 def test_the_papers_steps_are_the_published_ones(sd1, basis, monkeypatch):

@@ -7,7 +7,7 @@ from conftest import NAMES, make_pipeline, state_of
 from safetensors.torch import save_file
 
 from celeb_basis import CelebBasis, Identity, ModelError
-from celeb_basis.backend.lora import active_loras, check_files, loras
+from celeb_basis.backend.lora import active_loras, check_loras, loras
 from celeb_basis.generate import generate
 
 UNET = {"r": 2, "lora_alpha": 4, "target_modules": ["to_q", "to_v"]}
@@ -126,4 +126,4 @@ def test_files_are_looked_at_before_a_model_is_loaded(tmp_path):
         ([(tmp_path / "a.safetensors", 1.0), (tmp_path / "a" / "a.safetensors", 1.0)], "two LoRA files are called a"),
     ):
         with pytest.raises(ModelError, match=says):
-            check_files(files)
+            check_loras(files)

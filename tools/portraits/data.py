@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
-from celeb_basis.miniature.drawn.backdrops import PLACES, SCENES, backdrops
+from celeb_basis.miniature.drawn.backdrops import SCENES, VARIANTS, backdrops
 from celeb_basis.miniature.drawn.captions import FACE_CROP
 from celeb_basis.miniature.drawn.world import SIZE, Scene
 from celeb_basis.miniature.portraits import world
@@ -75,7 +75,7 @@ def faces_on_black(picture: Tensor, mirrored: Tensor, squares: Tensor, heads: He
 
 
 def _drawn_ground(side: int, generator: torch.Generator) -> Tensor:
-    scene, place = (torch.randint(n, (1,), generator=generator) for n in (len(SCENES), PLACES))
+    scene, place = (torch.randint(n, (1,), generator=generator) for n in (len(SCENES), VARIANTS))
     return interpolate(backdrops(scene, place), (side, side), mode="area")
 
 

@@ -47,8 +47,8 @@ class ModelCard:
     resolution: side of its pictures in pixels, where it is not what the model's family draws by itself.
     sampler: one of ddim, dpm++2m, euler, rbf, unipc, instead of the scheduler that the model brings.
     templates: captions of the training pictures, with {} for the name.
-    scales: sizes of the face in a training picture, as shares of its side, where the model has learnt some alone, of
-        whole faces on whole latents.
+    scales: the only sizes of faces that the model has learnt, as shares of a training picture's side; such faces are
+        whole, and cover whole latents.
     max_train_steps, learning_rate, num_milestones: of a fit by the default method; the steps are those from the mean
         person, of which a fit from an instant map takes fewer.
     methods: max_train_steps, learning_rate and train_batch_size of other methods, by their names, where the published

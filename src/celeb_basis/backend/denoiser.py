@@ -74,6 +74,7 @@ class Denoiser(ABC):
     part: what the pipeline calls the network.
     takes_negative_prompt: whether guidance reads one; unguided_scale: the guidance up to which there is none.
     joint_attention: whether prompt and pixels, in this order, attend to themselves and each other in one attention.
+    draws_precisely: whether the pipeline decodes pictures in single precision where `overflows_in_half`.
     """
 
     part: str
@@ -83,6 +84,7 @@ class Denoiser(ABC):
     takes_negative_prompt: bool = True
     unguided_scale: float = 1.0
     joint_attention: bool = False
+    draws_precisely: bool = False
 
     def __init__(self, pipe: Any, prediction_type: str) -> None:
         self.pipe, self.network, self.prediction_type = pipe, getattr(pipe, self.part), prediction_type
@@ -203,7 +205,7 @@ class Denoiser(ABC):
         vae = self.pipe.vae
         dtype = vae.dtype
         try:
-            if dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
+            if overflows_in_half(vae):
                 vae.to(torch.float32)
             yield
         finally:
@@ -280,6 +282,11 @@ class Denoiser(ABC):
     @abstractmethod
     def _output(self, noisy: Tensor, timesteps: Tensor, states: list[Tensor], pooled: Tensor | None) -> Tensor:
         """Call the network, with everything for n images and in its own precision."""
+
+
+def overflows_in_half(vae: Any) -> bool:
+    """Return whether an autoencoder is in half precision and must compute in single."""
+    return vae.dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def loras(pipe: Any, files: Mapping[Path, float]) -> Iterator[None]:
         return
     if not hasattr(pipe, "load_lora_weights"):
         raise ModelError(f"{model_name(pipe)} is a {type(pipe).__name__}, which takes no LoRA: leave it out")
-    names = {_name(file): (file, weight) for file, weight in check_files(files.items()).items()}
+    names = {_name(file): (file, weight) for file, weight in check_loras(files.items()).items()}
     before = _adapters(pipe)
     active = active_loras(pipe)
     if taken := before & names.keys():
@@ -48,7 +48,7 @@ def loras(pipe: Any, files: Mapping[Path, float]) -> Iterator[None]:
             pipe.set_adapters(list(active), list(active.values()))
 
 
-def check_files(files: Iterable[tuple[Path, float]]) -> dict[Path, float]:
+def check_loras(files: Iterable[tuple[Path, float]]) -> dict[Path, float]:
     """Return LoRA files and their weights. Raises ModelError for what cannot be one, before a model is loaded."""
     found: dict[Path, float] = {}
     for file, weight in files:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import psutil
 import torch
 
 from ..errors import ModelError
-from .denoiser import Denoiser
+from .denoiser import Denoiser, overflows_in_half
 from .families import get_denoiser
 from .pipeline import CAST, Pipeline, weight_storage
 from .text_encoders import text_encoders
@@ -91,8 +92,7 @@ def measures(pipe: Pipeline, free: int, *, gpu: bool) -> list[str]:
     """
     parts, denoiser = _bytes(pipe), get_denoiser(pipe)
     feature_map, side = denoiser.feature_map, denoiser.resolution
-    upcast = pipe.vae.dtype == torch.float16 and getattr(pipe.vae.config, "force_upcast", False)
-    image = side**2 * VAE_ACTIVATIONS * (4 if upcast else pipe.vae.dtype.itemsize)
+    image = side**2 * VAE_ACTIVATIONS * _coded_itemsize(pipe.vae)
     left = free - sum(parts.values())
     taken = []
     if gpu and DRAWN * denoiser.activations_inference * feature_map > left:
@@ -140,8 +140,7 @@ def decoded_bytes(denoiser: Denoiser) -> int:
     """Return the bytes that a picture takes in the decoder with its gradient."""
     vae = denoiser.pipe.vae
     alive = DECODED_CHECKPOINTED if getattr(vae, "is_gradient_checkpointing", False) else DECODED
-    upcast = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
-    return int(denoiser.resolution**2 * alive * (4 if upcast else vae.dtype.itemsize))
+    return denoiser.resolution**2 * alive * _coded_itemsize(vae)
 
 
 def fitted_bytes(denoiser: Denoiser) -> int:
@@ -162,7 +161,8 @@ def drawn_bytes(denoiser: Denoiser) -> int:
 def drawn_at_once(pipe: Pipeline) -> int:
     """Return how many images may be drawn at once, by the memory that is free now; at most 8 on a CPU."""
     denoiser = get_denoiser(pipe)
-    decoded = denoiser.resolution**2 * VAE_ACTIVATIONS * pipe.vae.dtype.itemsize
+    itemsize = _coded_itemsize(pipe.vae) if denoiser.draws_precisely else pipe.vae.dtype.itemsize
+    decoded = denoiser.resolution**2 * VAE_ACTIVATIONS * itemsize
     if getattr(pipe.vae, "use_slicing", False):
         decoded = 0
     device = next(denoiser.network.parameters()).device
@@ -173,8 +173,14 @@ def drawn_at_once(pipe: Pipeline) -> int:
 def free_bytes(device: torch.device) -> int:
     """Return the bytes that are free on a device."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0]) - RESERVE
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch uses it again
+        return int(torch.cuda.mem_get_info(device)[0]) + cached - RESERVE
     return int(psutil.virtual_memory().available)
+
+
+def _coded_itemsize(vae: Any) -> int:
+    """Return the bytes of a number in the autoencoder while it encodes or decodes."""
+    return 4 if overflows_in_half(vae) else int(vae.dtype.itemsize)
 
 
 def _bytes(pipe: Pipeline) -> dict[str, int]:

@@ -147,7 +147,7 @@ def pipeline_lock(pipe: Pipeline) -> Iterator[None]:
     Pipelines that share their text encoder, as those made of one another's parts do, share the lock too.
     """
     with _locks_guard:
-        lock = _locks.setdefault(pipe.text_encoder, threading.RLock())
+        lock = _locks.setdefault(plain(pipe.text_encoder), threading.RLock())
     with lock:
         yield
 

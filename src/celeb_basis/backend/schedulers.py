@@ -10,6 +10,8 @@ from typing import Any
 from ..errors import PromptError
 from .card import SAMPLERS
 from .defaults import drawing_defaults
+from .denoiser import FLOW
+from .families import get_denoiser
 from .pipeline import Pipeline
 
 MAX_FEW_STEPS = 14
@@ -33,6 +35,11 @@ def drawn_with(
         defaults.guidance_scale if guidance_scale is None else guidance_scale,
         type(scheduler).__name__,
     )
+
+
+def few_steps_sampler(pipe: Pipeline) -> str | None:
+    """Return the sampler for few steps; None for a model that predicts a flow, which keeps its own."""
+    return None if get_denoiser(pipe).prediction_type == FLOW else "unipc"
 
 
 @contextmanager

@@ -116,8 +116,8 @@ def word_rows(pipe: Pipeline, word: str) -> Tensor:
             raise IdentityError(
                 f"{excerpt(word)} is not one token of this model: start from another word", argument="initializer_token"
             )
-        table = encoder.get_input_embeddings().weight.detach()
-        rows.append(table[ids[0]].float().cpu())
+        with embedding_table(encoder) as table:
+            rows.append(table[ids[0]].float().cpu())
     return torch.cat(rows)[None]
 
 
@@ -228,7 +228,7 @@ def same_model(made_for: tuple[str, str], own: tuple[str, str], what: str, model
     return True
 
 
-def made_for(pipe: Pipeline, made_for: tuple[str, str], what: str) -> bool:
+def is_made_for(pipe: Pipeline, made_for: tuple[str, str], what: str) -> bool:
     """Return whether something was made for a pipeline's text encoders, or for nearly those; see `same_model`."""
     own = fingerprint(pipe)
     return own == made_for[0] or same_model(made_for, (own, word_marks(pipe)), what, model_name(pipe))

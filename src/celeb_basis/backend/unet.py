@@ -40,7 +40,7 @@ class UNetDenoiser(Denoiser):
 
     @property
     def feature_map(self) -> int:
-        latents = int(self.network.config.sample_size) ** 2
+        latents = (self.resolution // self.vae_scale_factor) ** 2
         return latents * int(self.network.config.block_out_channels[0]) * self.dtype.itemsize
 
     def cross_attention(self) -> list[nn.Module]:
@@ -92,6 +92,8 @@ class UNetDenoiser(Denoiser):
 
 class SDXLDenoiser(UNetDenoiser):
     """The UNet of SDXL, which is also told the image's size (uncropped) and the caption's pooled state."""
+
+    draws_precisely = True
 
     def _added_conditions(self, latents: Tensor, pooled: Tensor | None) -> dict[str, Tensor]:
         assert pooled is not None

@@ -107,7 +107,12 @@ def add_commands(commands: Any) -> None:
         "needs none)",
     )
     drawing = basis.add_argument_group("drawing the names (with --filter or --directions)")
-    drawing.add_argument("--minutes", type=positive_float, metavar="M", help="stop after this time; run again to go on")
+    drawing.add_argument(
+        "--minutes",
+        type=positive_float,
+        metavar="M",
+        help="stop after this time, each of --filter and --directions; run again to go on",
+    )
     drawing.add_argument(
         "--num-images",
         type=positive_int,

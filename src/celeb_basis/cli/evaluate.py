@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PROTOCOL_NAMES = ("short", "paper", "stable-identity", "celeba-hq", "ffhq-100")
 SHEET_PICTURES = 80  # pictures on a contact sheet at most
+USED = {"reader_check": ("judge",), "multiid_bench": ("judge", "clip", "basis")}
+"""Which options have an effect on what is measured without a model."""
 
 
 def add_commands(commands: Any) -> None:
@@ -121,15 +123,23 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         )
     if bool(args.photo) != bool(args.identity):
         raise PhotoError("--identity FILE and --photo FILE belong together: give both")
-    if args.reader_check:
-        return _check_readers(args)
-    if args.multiid_bench:
-        return _measure_bench(args)
+    for what, measured in (("reader_check", _check_readers), ("multiid_bench", _measure_bench)):
+        if getattr(args, what):
+            _check_unused(args, what)
+            return measured(args)
     return _measure_people(args)
 
 
+def _check_unused(args: argparse.Namespace, what: str) -> None:
+    """Raise PromptError for an option without effect on what is measured."""
+    kept = {"help", "json", "quiet", "verbose", what, *USED[what]}
+    for action in args.parser._actions:
+        if action.dest not in kept and getattr(args, action.dest) != action.default:
+            raise PromptError(f"{action.option_strings[-1]} is not for --{what.replace('_', '-')}: leave it out")
+
+
 def _check_readers(args: argparse.Namespace) -> dict[str, Any]:
-    from ..evaluation.face_verification import check_reader, people_in
+    from ..evaluation.face_verification import measure_reader, people_in
     from ..faces.reader import PhotoReader
 
     people = people_in(args.reader_check)
@@ -145,7 +155,7 @@ def _check_readers(args: argparse.Namespace) -> dict[str, Any]:
                     raise
                 reports.append({"face_reader": name, "missing": str(error)})
                 continue
-            reports.append(check_reader(reader, people, progress))
+            reports.append(measure_reader(reader, people, progress))
     return {"readers": reports}
 
 

@@ -175,7 +175,7 @@ def add_commands(commands: Any) -> None:
 def draw(args: argparse.Namespace) -> dict[str, Any]:
     from ..backend.families import check_references
     from ..backend.hub import local_pipeline, local_vocabulary
-    from ..backend.lora import check_files, loras
+    from ..backend.lora import check_loras, loras
     from ..generate import check_people
     from ..image_files import how_drawn
     from ..regions import columns
@@ -192,7 +192,7 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
     args.seed = args.seed or 0
     starts = _starts(args)
     signer = Signer.load(args.sign) if args.sign else None
-    lora_files = check_files(args.lora)
+    lora_files = check_loras(args.lora)
     jobs = _jobs(args, prompts)
     strengths = _strengths(args, tokens)
     regions = _regions(args.region, tokens, prompts)

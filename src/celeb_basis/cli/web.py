@@ -57,8 +57,8 @@ def add_commands(commands: Any) -> None:
         action="append",
         default=[],
         metavar="MODEL",
-        help="a model that visitors may choose beside the miniature, and no other; repeat for each (default: any; with "
-        "--host or --domain the miniature alone)",
+        help="a model that visitors may choose beside those that ship, and no other; repeat for each (default: any; "
+        "with --host or --domain those that ship)",
     )
     web.add_argument(
         "--domain",

@@ -30,7 +30,7 @@ def people_in(folder: Path) -> dict[str, list[Path]]:
     return people
 
 
-def check_reader(
+def measure_reader(
     reader: FaceReader,
     people: Mapping[str, Sequence[Path]],
     progress: Callable[[int, int, str], None] | None = None,

@@ -15,6 +15,7 @@ from ..faces.face import Face
 from .judge import Judge
 
 LEAST_COSINE = 1e-6
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +55,9 @@ def estimate(values: NDArray[np.float64]) -> dict[str, Any]:
     return {"mean": float(np.nanmean(values)), "interval": interval(known)}
 
 
-def interval(values: NDArray[np.float64], resamples: int = 2000) -> tuple[float, float]:
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """Return the 95% bootstrap interval of a mean over independent `values (n,)`: of many people, their means."""
-    index = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
+    index = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
     low, high = np.quantile(values[index].mean(1), [0.025, 0.975])
     return float(low), float(high)
 

@@ -14,9 +14,10 @@ TEMPLATE = np.array(
     [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
 )
 ALIGNED = 112  # side of the picture that TEMPLATE is about, in pixels
+CROP = 512  # side of what `align_ffhq` cuts out, in pixels
 
 
-def align_ffhq(photo: Image.Image, landmarks: Any, size: int = 512) -> Image.Image:
+def align_ffhq(photo: Image.Image, landmarks: Any, size: int = CROP) -> Image.Image:
     """Cut a face out turned upright, framed as in the FFHQ data set (Karras et al., 2019).
 
     landmarks: (5, 2) in pixels: the eye on the picture's left, the other, nose, mouth corners likewise.
@@ -25,11 +26,11 @@ def align_ffhq(photo: Image.Image, landmarks: Any, size: int = 512) -> Image.Ima
     return cut_square(photo, corner, across, size)
 
 
-def inside_photo(photo: Image.Image, landmarks: Any, size: int = 128) -> Image.Image | None:
+def inside_photo(photo: Image.Image, landmarks: Any) -> Image.Image | None:
     """Return which part of what `align_ffhq` cuts out lies in the photograph: white, in mode L; None for all of it."""
     corner, across = frame(landmarks)
     white = Image.new("RGB", photo.size, "white")
-    inside = cut_square(white, corner, across, size, outside=(0, 0, 0)).convert("L")
+    inside = cut_square(white, corner, across, 128, outside=(0, 0, 0)).convert("L")
     return None if inside.getextrema()[0] == 255 else inside
 
 
@@ -65,21 +66,21 @@ def alignment(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([corner.real, corner.imag]), np.array([across.real, across.imag])
 
 
-def aligned_in_crop(landmarks: np.ndarray, size: int = 512) -> tuple[float, float, float, float]:
+def aligned_in_crop(landmarks: np.ndarray) -> tuple[float, float, float, float]:
     """Return where the square of `align_arcface` lies in what `align_ffhq` cuts out, as a `Square` in its pixels."""
-    return _in_crop(landmarks, *alignment(landmarks), size)
+    return _in_crop(landmarks, *alignment(landmarks))
 
 
-def eyes_in_crop(landmarks: np.ndarray, size: int = 512) -> tuple[float, float, float, float]:
+def eyes_in_crop(landmarks: np.ndarray) -> tuple[float, float, float, float]:
     """Return an eye and the way to the other in what `align_ffhq` cuts out, as `Face.crop_eyes` has it."""
     left, right = landmarks[:2]
-    return _in_crop(landmarks, left + 0.5, right - left, size)  # counted from the corner of the first pixel
+    return _in_crop(landmarks, left + 0.5, right - left)  # counted from the corner of the first pixel
 
 
-def _in_crop(landmarks: np.ndarray, place: Any, way: Any, size: int) -> tuple[float, float, float, float]:
+def _in_crop(landmarks: np.ndarray, place: Any, way: Any) -> tuple[float, float, float, float]:
     """Return a place in the photograph and a way from there in pixels of what `align_ffhq` cuts out."""
     corner, across = (each @ (1, 1j) for each in frame(landmarks))
-    x, right = ((place @ (1, 1j)) - corner) / across * size, (way @ (1, 1j)) / across * size
+    x, right = ((place @ (1, 1j)) - corner) / across * CROP, (way @ (1, 1j)) / across * CROP
     return (float(x.real), float(x.imag), float(right.real), float(right.imag))
 
 

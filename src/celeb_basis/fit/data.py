@@ -21,7 +21,7 @@ from .recipe import SCALES
 
 logger = logging.getLogger(__name__)
 
-FINER = 2  # how many times as fine as what is read of it a crop is, where images are made for every step
+FINER = 2  # where images are made for every step, a crop keeps so many times the pixels that are read of it
 HAIR_WEIGHT = 0.1  # of the head around a face in the loss, where the face counts 1
 
 
@@ -169,7 +169,7 @@ class TrainingImages:
 
 
 def _pixels_read(face: Face, resolution: int, augmentation: Augmentation, network: FaceNetwork | None) -> int:
-    """Return the side, in pixels, from which on more of a face's crop shows neither in an image nor to a network."""
+    """Return the side in pixels that a face's crop needs: more shows neither in an image nor to a network."""
     side = resolution / augmentation.crop
     if network is not None and face.crop_square is not None:
         side = max(side, network.size * face.crop.width / max(math.hypot(*face.crop_square[2:]), 1.0))

@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..backend.defaults import drawing_defaults
-from ..backend.denoiser import FLOW, Denoiser, frozen
+from ..backend.defaults import distilled_sign
+from ..backend.denoiser import Denoiser, frozen
 from ..backend.families import get_denoiser
 from ..backend.memory import compared_at_once
 from ..backend.pipeline import Pipeline, model_card
+from ..backend.schedulers import few_steps_sampler
 from ..backend.text_encoders import placeholders
 from ..backend.tiny_autoencoder import cached_tiny_autoencoder, decoding
 from ..basis import CelebBasis
 from ..errors import IdentityError, ModelError
 from ..faces.face import Face, FaceReader, Square
-from ..faces.network import FaceNetwork
+from ..faces.network import FaceNetwork, pixels_of
 from ..generate import generate
 from ..identity import Identity
 from .methods.method import Method
@@ -80,11 +80,8 @@ def face_loss_steps(pipe: Pipeline, method: Method, recipe: Recipe) -> int:
     return steps if recipe.max_train_steps is None else min(steps, recipe.max_train_steps)
 
 
-def check_reader(reader: FaceReader | None, people: Sequence[Sequence[Face]]) -> FaceNetwork:
-    """Return the network of the reader that described these faces, through which gradients flow.
-
-    Raises IdentityError for another reader, ModelError for one without gradients.
-    """
+def check_reader(reader: FaceReader | None, people: Sequence[Sequence[Face]]) -> None:
+    """Raise IdentityError for a reader that did not describe these faces, ModelError for one without gradients."""
     if reader is None:
         raise IdentityError("the face loss needs the face reader that described the photos: give it, or leave it out")
     if others := sorted({face.face_reader for faces in people for face in faces} - {reader.name}):
@@ -92,13 +89,11 @@ def check_reader(reader: FaceReader | None, people: Sequence[Sequence[Face]]) ->
             f"the face loss compares faces by {reader.name}, these photos were read by {', '.join(others)}: "
             "use that face reader"
         )
-    network = getattr(reader, "network", None)
-    if not isinstance(network, FaceNetwork):
+    if not isinstance(getattr(reader, "network", None), FaceNetwork):
         raise ModelError(
             f"the face reader {reader.name} has no network with gradients: leave the face loss out",
             argument="face_loss",
         )
-    return network
 
 
 def minimize_face_loss(
@@ -224,7 +219,7 @@ class _Artist:
             pictures = generate(
                 self.pipe, captions, people, seed=seed, height=self.resolution, width=self.resolution, **self._few()
             )
-            latents = self.denoiser.encode(torch.stack([_tensor(picture) for picture in pictures]))
+            latents = self.denoiser.encode(torch.stack([pixels_of(picture) * 2 - 1 for picture in pictures]))
             for who, faces in enumerate(self.reader.read(pictures)):
                 # Of two people, the one who is more like the person.
                 faces = sorted(faces, key=lambda face: float(face.feature @ features[who]))
@@ -247,12 +242,8 @@ class _Artist:
 
     def _few(self) -> dict[str, Any]:
         """Return how a picture is drawn in few steps; a distilled model is drawn as it is by default."""
-        if drawing_defaults(self.pipe).reason:
+        if distilled_sign(self.pipe):
             return {}
-        sampler = None if self.denoiser.prediction_type == FLOW else "unipc"
-        return {"num_inference_steps": self.settings.num_inference_steps, "sampler": sampler}
-
-
-def _tensor(picture: Any) -> Tensor:
-    """Return a picture's pixels, (3, h, w) in -1..1."""
-    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 127.5 - 1
+        return {
+            "num_inference_steps": self.settings.num_inference_steps, "sampler": few_steps_sampler(self.pipe)
+        }  # fmt: skip

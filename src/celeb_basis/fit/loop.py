@@ -36,7 +36,7 @@ from .recipe import DEFAULTS, Recipe, steps_from_mean
 logger = logging.getLogger(__name__)
 
 PREVIEWED = (0, 1, 5, 15, 50, 150)  # steps
-MANY_MINUTES = 3  # from which on a CPU says how long a fit takes
+MANY_MINUTES = 3  # a fit on a CPU that will take longer says how long
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +136,10 @@ def _steps(
     if face_steps:
         check_reader(face_reader, people)
     network = image_network(face_reader, people) if method.reads_images else None
+    if steps:
+        check_trainable(pipe)
     generators = [torch.Generator().manual_seed(recipe.seed) for _ in people]
-    context = FitContext(pipe, basis, people, generators, templates, instant_map)
+    context = FitContext(pipe, basis, people, generators, instant_map)
     parametrization = method.start(context)
     how = {
         "made_by": "fit",
@@ -181,7 +183,6 @@ def _steps(
     yield state(0, math.nan, is_last=steps == 0)
     if steps == 0:
         return
-    check_trainable(pipe)
     images = [
         person_images(denoiser, faces, method, recipe, card, g, network)
         for faces, g in zip(people, generators, strict=True)

@@ -124,7 +124,7 @@ class Recipe:
                 )
 
     def completed(self, method: str, card: ModelCard) -> Recipe:
-        """Return this recipe with what it leaves open, but for the steps: as the card says, or else the method."""
+        """Return this recipe with all but the steps filled in: as the card says, or else the method."""
         defaults = DEFAULTS[method]
         own = _of_method(method, card)
         filled = {

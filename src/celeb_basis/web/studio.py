@@ -34,7 +34,7 @@ class Studio:
 
     out: the folder in which every visitor gets a folder of their own.
     first: the model that visitors find.
-    models: those that they may choose beside it; None lets them choose any.
+    models: those that they may choose beside it, and beside the other one that ships; None lets them choose any.
     keep: whether a visitor's folder stays after they left. max_bytes: what all folders may hold.
     folders: of the visitors so far. uploads: the folders for what visitors send.
     """

@@ -27,7 +27,6 @@ class FitContext:
     basis: CelebBasis
     people: Sequence[Sequence[Face]]
     generators: Sequence[torch.Generator]  # one a person, so that nobody's fit depends on who else is fitted
-    templates: Sequence[str]
     instant_map: InstantMap | None = None
 
     def generator(self) -> torch.Generator:

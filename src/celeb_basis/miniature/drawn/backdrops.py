@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from .canvas import SIZE, Canvas, box, colour, segment, soft, spot
 
 SCENES = ("studio", "beach", "forest", "city", "snow", "space", "desert")
-PLACES = 8
+VARIANTS = 8
 """Variants of each scene."""
 _SEED = 500_000
 WHITE = colour(1.0, 1.0, 1.0)
@@ -27,8 +27,8 @@ def backdrop(scene: int, place: int, size: int = SIZE) -> Tensor:
 
 def backdrops(scene: Tensor, place: Tensor, size: int = SIZE) -> Tensor:
     """Return the empty scenes `(n, 3, size, size)` for indices `(n,)`."""
-    unique, index = (scene * PLACES + place).unique(return_inverse=True)
-    return torch.stack([backdrop(*divmod(i, PLACES), size) for i in unique.tolist()])[index]
+    unique, index = (scene * VARIANTS + place).unique(return_inverse=True)
+    return torch.stack([backdrop(*divmod(i, VARIANTS), size) for i in unique.tolist()])[index]
 
 
 def clouds(c: Canvas, generator: torch.Generator, wide: int, high: int, octaves: int = 4) -> Tensor:

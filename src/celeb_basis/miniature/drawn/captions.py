@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .backdrops import PLACES as VARIANTS
+from .backdrops import VARIANTS
 from .world import CLOTHES, EXPRESSIONS, FRAMINGS, HEADWEAR, OBJECTS, PLACED, POSES, SCENES, SIZE, STYLES, TRAITS, Scene
 
 PLACES = dict(
