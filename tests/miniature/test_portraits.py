@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from celeb_basis.basis import celebrity_names as real_people
 from celeb_basis.miniature.drawn.captions import WORDS, asked
-from celeb_basis.miniature.drawn.world import EXPRESSIONS, POSES, SIZE, Scene
+from celeb_basis.miniature.drawn.world import EXPRESSIONS, FRAMINGS, PLACED, POSES, SIZE, Scene
 from celeb_basis.miniature.portraits import world
 from celeb_basis.miniature.portraits.captions import ASIDE, Sampler
 from celeb_basis.miniature.portraits.heads import HEIGHT, WIDTH, Heads, resampling
@@ -28,7 +28,7 @@ from portraits.components import Components, pictured
 from portraits.components import run as components_of_heads
 from portraits.data import SIDES, celebrities_in, faces_on_black
 from portraits.keep import KEPT, restore
-from portraits.latents import SEEN, WINDOW, Rounds, corners, seen_as, windows
+from portraits.latents import SEEN, STRIP, WINDOW, Rounds, corners, halves, seen_as, strips, windows
 from portraits.names import invented
 from portraits.unet import READING
 from safetensors import safe_open
@@ -182,6 +182,24 @@ def test_windows_lie_round_the_face():
     assert (corners(boxes.view(1, 2, 4)) == -1).all()
 
 
+def test_two_people_lie_in_the_halves_of_their_strip_as_one_far_away_does_in_a_window():
+    framing = torch.tensor([FRAMINGS.index("pair"), FRAMINGS.index("far away")])
+    pair, alone = (placed(framing[i : i + 1], PLACED[2 - i]).boxes() for i in range(2))
+    own = alone[0, 0] - 8 * corners(alone)[0].flip(0).repeat(2)
+    assert torch.equal(pair[0, 0] - torch.tensor([0, 8 * STRIP] * 2), own)
+    assert torch.equal(pair[0, 1] - torch.tensor([8 * WINDOW, 8 * STRIP] * 2), own)
+    x = torch.arange(256.0).view(1, 1, 16, 16)
+    assert torch.equal(halves(strips(x))[1], x[0, :, STRIP : STRIP + WINDOW, WINDOW:])
+
+
+def placed(framing, x):
+    """A scene of which only the places of faces count."""
+    none = torch.zeros(1, dtype=torch.long)
+    return Scene(
+        framing=framing, x=torch.tensor([x]), **{f.name: none for f in fields(Scene) if f.name not in ("framing", "x")}
+    )
+
+
 def test_faces_are_seen_where_they_are_in_their_windows(heads):
     described = celebrities_in("face", 200, 4, heads)
     picture = torch.zeros(200, 1, 16, 16)
@@ -204,7 +222,10 @@ def test_faces_are_seen_where_they_are_in_their_windows(heads):
     for framing in framings:  # on the grid alike, wherever they stand
         own = within[described.scene.framing == framing]
         assert torch.allclose(own, own[:1].expand_as(own), atol=1e-3)
-    assert (seen_as(celebrities_in("pair", 9, 4, heads)) == -1).all()
+    assert (seen_as(celebrities_in("three", 9, 4, heads)) == -1).all()
+    assert {SEEN[kind] for kind in seen_as(celebrities_in("pair", 9, 4, heads))[:, 2] if kind >= 0} == {
+        "scene far away"
+    }
 
 
 @pytest.fixture

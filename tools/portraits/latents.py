@@ -19,9 +19,12 @@ from celeb_basis.miniature.drawn.world import FRAMINGS
 from . import pack
 from .data import SIDES, Described, celebrities_in
 
-SHARES = {"single": 0.62, "pair": 0.10, "three": 0.08, "face": 0.20}
+SHARES = {"single": 0.40, "pair": 0.32, "three": 0.16, "face": 0.12}
 WINDOW = 8
 """Side of a window round a face, in latents: 64 pixels."""
+STRIP = 3
+"""First row, in latents, of the strip with the heads of several people. It is as high as a window and as wide as the
+picture: a window would not tell whose head it shows."""
 AROUND = 0.2
 """Share of a face's square, at every side, that counts as little as what lies beside it: hair and air say less of who
 somebody is, and can be guessed less well."""
@@ -100,19 +103,31 @@ def corners(boxes: Tensor) -> Tensor:
 def seen_as(described: Described) -> Tensor:
     """Return how windows show faces `(n, 3)`: top and left, in the window, of what is seen of it, and which of `SEEN`.
 
-    The last is -1 for several people, and for drawings of one. Faces of a kind all lie alike on the autoencoder's grid.
+    The last is -1 for three people, and for drawings. Faces of a kind all lie alike on the autoencoder's grid; those of
+    two people lie in the halves of their strip as those far away do in windows.
     """
     n = len(described.boxes)
+    scene = described.scene
     if described.kind == "face":
         left, top, right, _ = (described.boxes[:, 0] / 8).long().unbind(-1)
         corner = torch.stack([top, left], -1) - corners(described.boxes.float())
         side = torch.tensor([SIDES.index(8 * width) for width in (right - left).tolist()])
         return torch.cat([corner.clamp(min=0), side[:, None]], -1)
-    if described.kind == "single":
-        scene = described.scene
-        kind = torch.where(scene.style == 0, len(SIDES) + scene.framing, -1)
-        return torch.cat([torch.zeros(n, 2, dtype=torch.long), kind[:, None]], -1)
-    return torch.full((n, 3), -1)
+    if described.kind == "three":
+        return torch.full((n, 3), -1)
+    framing = scene.framing if described.kind == "single" else FRAMINGS.index("far away")
+    kind = torch.where(scene.style == 0, len(SIDES) + framing, -1)
+    return torch.cat([torch.zeros(n, 2, dtype=torch.long), kind[:, None]], -1)
+
+
+def strips(x: Tensor) -> Tensor:
+    """Return the strips `(n, c, 8, w)` of `x (n, c, h, w)` with the heads of several people."""
+    return x[..., STRIP : STRIP + WINDOW, :]
+
+
+def halves(strip: Tensor) -> Tensor:
+    """Return the left halves, then the right ones, `(2 n, c, 8, 8)`, of strips `(n, c, 8, 16)`."""
+    return torch.cat(strip.split(WINDOW, -1))
 
 
 def windows(x: Tensor, corner: Tensor, side: int = WINDOW) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,12 +17,13 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from celeb_basis.backend.card import DEFAULT_MODEL, SHIPPED
 
 from .components import Components
-from .latents import Rounds, windows
+from .latents import Rounds, halves, strips, windows
 
 PICTURES, EPOCHS = 4_000, 12
 """Pictures of a round, and how many times as many are seen before the next is made."""
-WINDOWS, WHOLE = 140, 12
-"""Windows and whole pictures of a batch; a window costs a quarter, and all of it is face."""
+WINDOWS, STRIPS, WHOLE = 100, 44, 8
+"""Windows, strips of several people, and whole pictures of a batch. A window costs a quarter, a strip a half; most of both
+is face."""
 COMPONENTS_WEIGHT = 1.0
 """What an error in the components of faces counts: small in latents, they are most of what a name says."""
 NOISY, NOISY_FROM = 0.5, 400
@@ -70,7 +72,7 @@ def noised(x0: Tensor, t: Tensor, noise: Tensor, alphas: Tensor) -> tuple[Tensor
 def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, workers: int = 0) -> None:
     """Train the denoiser on what the frozen text encoder reads, until stopped; goes on where it was."""
     part, size = 0 if is_first() else 1, processes()
-    batch_size = WINDOWS + WHOLE
+    batch_size = WINDOWS + STRIPS + WHOLE
     rounds = Rounds(folder, PICTURES // size, part, workers)
     data: dict[str, Tensor] = {}
     current = -1
@@ -84,15 +86,13 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, w
     alphas, often = scheduler().alphas_cumprod.to(device), worths().to(device)
     components = Components(folder, device)
 
-    def error(index: Tensor, at_faces: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the error of the guess, weighted by faces and plain, on windows or on whole pictures.
+    def error(index: Tensor, shown: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the error of the guess, weighted by faces and plain, on what is shown of pictures.
 
         The third is the difference of the picture that is guessed, in latents.
         """
         n = len(index)
-        x0, faces = data["latents"][index].float(), data["faces"][index].float()
-        if at_faces:
-            x0, faces = (windows(x, data["corner"][index]) for x in (x0, faces))
+        x0, faces = (shown(data[key][index].float()) for key in ("latents", "faces"))
         x0 = x0.to(device).contiguous(memory_format=torch.channels_last)
         hidden = torch.where(torch.rand(n, 1, 1) < UNCONDITIONAL, empty, data["states"][index]).to(device)
         # Evenly spread over the batch: the loss then varies less from step to step.
@@ -111,13 +111,22 @@ def run(folder: Path, *, minutes: float, cooldown_minutes: float, device: str, w
         if (number := step * batch_size // (PICTURES * EPOCHS)) != current:
             data, current = rounds.take(number), number
             data["states"] = states(encoder, data["ids"])
-        alone = (data["corner"][:, 0] >= 0).nonzero()[:, 0]
-        index = alone[torch.randint(len(alone), (WINDOWS // size,))]
-        near, face, difference = error(index, True)
+        alone, several = ((data["corner"][:, 0] >= 0) == one for one in (True, False))
+        index = any_of(alone, WINDOWS // size)
+        near, face, difference = error(index, lambda x: windows(x, data["corner"][index]))
         fine = components(difference, data["seen"][index]).square().mean()
-        far, whole, _ = error(torch.randint(len(data["ids"]), (WHOLE // size,)), False)
-        parts = {"face": face.item(), "whole": whole.item(), "components": fine.item()}
-        return near + far + COMPONENTS_WEIGHT * fine, parts
+        index = any_of(several, STRIPS // size)
+        beside, strip, difference = error(index, strips)
+        fine_beside = components(halves(difference), data["seen"][index].repeat(2, 1)).square().mean()
+        far, whole, _ = error(torch.randint(len(data["ids"]), (WHOLE // size,)), lambda x: x)
+        parts = {"face": face, "strip": strip, "whole": whole, "components": fine, "components beside": fine_beside}
+        value = near + beside + far + COMPONENTS_WEIGHT * (fine + fine_beside)
+        return value, {key: part.item() for key, part in parts.items()}
+
+    def any_of(kept: Tensor, n: int) -> Tensor:
+        """Return the numbers of `n` of the pictures that are kept."""
+        index = kept.nonzero()[:, 0]
+        return index[torch.randint(len(index), (n,))]
 
     def look(average: dict[str, Tensor], pictures: int) -> None:
         """Write the averaged denoiser, for whoever looks on while it learns."""
