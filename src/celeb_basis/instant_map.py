@@ -152,7 +152,8 @@ class InstantMap:
         if others := sorted(readers - {self.face_reader}):
             raise BasisError(
                 f"the instant map takes faces from {self.face_reader}, these come from {', '.join(others)}: "
-                "use that face reader, or start from the mean"
+                "use that face reader, or start from the mean",
+                argument="init",
             )
         start = torch.stack([self.predict(feature) for feature in mean_features(people)])
         return start if self.inversion is None else self.inversion.solve(pipe, basis, people, start)

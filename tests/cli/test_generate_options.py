@@ -72,6 +72,7 @@ def test_each_option_changes_the_picture_and_is_noted_in_it(folder, drawn):
         (["--image-strength", ".5"], "--mask-image and --image-strength are for --image"),
         (["--image", "photo.jpg", "--image-strength", "0"], "draws nothing anew: give a number above 0"),
         (["--image", "nowhere.jpg"], "nowhere.jpg"),
+        (["--apart"], "no prompt names two people to keep apart"),
         (["--image", "annika.safetensors"], "annika.safetensors"),
         (["--reference", "nowhere.jpg"], "nowhere.jpg"),
         (["--lora", "nowhere.safetensors"], "nowhere.safetensors: no such file"),

@@ -43,6 +43,28 @@ def test_a_drawn_face_goes_to_the_model_of_drawings(seed):
     assert miniature.model_for([miniature.person(seed)]) == "miniature"
 
 
+def test_most_photos_decide_and_people_of_two_models_are_refused(tmp_path, capsys):
+    drawn, real = miniature.person(7), [photograph(name) for name in EVERYBODY[:2]]
+    assert miniature.model_for([drawn, *real]) == miniature.model_for([drawn, *real[:1]]) == "portraits"
+    assert miniature.model_for([drawn, drawn, *real[:1]]) == "miniature"
+    drawn.save(tmp_path / "drawn.png")
+    assert main(["fit", "--person", f"a={tmp_path / 'drawn.png'}", "--person", f"b={OBAMA}", "-o", str(tmp_path)]) == 2
+    assert "need two models" in capsys.readouterr().err
+
+
+def test_a_made_up_person_knows_the_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", "--name", "eve", "--model", "portraits", "--json"]) == 0
+    assert main(["generate", "a photo of <eve>", "--identity", "eve.safetensors", "--steps", "1", "-o", "eve.png"]) == 0
+    capsys.readouterr()
+    photos = ["--photo", str(OBAMA), "--photo", str(PHOTOS / "ardern__2022.jpg")]
+    assert main(["evaluate", "--identity", "eve.safetensors", *photos]) == 2
+    assert "look like different people" in capsys.readouterr().err
+    picture = ["--image", str(OBAMA), "--mask-image", str(OBAMA)]
+    assert main(["generate", "a photo of <eve>", "--identity", "eve.safetensors", *picture]) == 2
+    assert "portraits cannot draw a part of a picture anew" in capsys.readouterr().err
+
+
 def test_its_basis_is_the_one_that_its_pipeline_gives(model):
     assert model.basis.names == celebrities()
     again = CelebBasis.from_pipeline(model.pipe, celebrities(), model.basis.components.shape[1])

@@ -62,7 +62,7 @@ def keep(folder: Path, *, device: str) -> None:
 def learn(folder: Path, *, device: str) -> None:
     """Make the basis of the pipeline that ships, and the instant map from the celebrities' photographs."""
     pipe = load_pipeline(PIPELINE, device=device)
-    basis = CelebBasis.from_pipeline(pipe, celebrities(), N_COMPONENTS)
+    basis = replace(CelebBasis.from_pipeline(pipe, celebrities(), N_COMPONENTS), model=PORTRAITS)
     basis.save(PIPELINE / LEARNT["basis"])
     rows, names = name_rows(pipe, celebrities())
     rank = {name: i for i, name in enumerate(celebrities())}

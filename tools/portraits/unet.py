@@ -22,8 +22,8 @@ from .latents import Rounds, halves, strips, windows
 PICTURES, EPOCHS = 4_000, 12
 """Pictures of a round, and how many times as many are seen before the next is made."""
 WINDOWS, STRIPS, WHOLE = 100, 44, 8
-"""Windows, strips of several people, and whole pictures of a batch. A window costs a quarter, a strip a half; most of both
-is face."""
+"""Windows, strips of several people, and whole pictures of a batch. Windows cost a quarter, strips a half, and most of
+both is face."""
 COMPONENTS_WEIGHT = 1.0
 """What an error in the components of faces counts: small in latents, they are most of what a name says."""
 NOISY, NOISY_FROM = 0.5, 400

@@ -10,11 +10,13 @@ from typing import Any
 from PIL import Image
 
 from ..errors import PromptError
+from ..notation import excerpt
 from .families import named_family
-from .pipeline import Pipeline, model_card, silence_libraries
+from .pipeline import Pipeline, model_card, model_name, silence_libraries
 
 # What generate gives a pipeline, or may.
 PICTURES = ("image", "mask_image", "control_image")
+INPAINTED = (4, 9)  # channels that a UNet takes for diffusers' pipelines with a mask
 
 
 def pipeline_for(pipe: Pipeline, pictures: Mapping[str, Image.Image]) -> Pipeline:
@@ -32,6 +34,13 @@ def pipeline_for(pipe: Pipeline, pictures: Mapping[str, Image.Image]) -> Pipelin
         raise PromptError(
             f"a {type(pipe).__name__} has no ControlNet for a control_image: make one that has with diffusers, as "
             "StableDiffusionControlNetPipeline.from_pipe(pipe, controlnet=...), and wrap it with Model.from_pipeline"
+        )
+    channels = pipe.unet.config.in_channels if hasattr(pipe, "unet") else None
+    if "mask_image" in pictures and channels not in (None, *INPAINTED):
+        raise PromptError(
+            f"{excerpt(model_name(pipe))} cannot draw a part of a picture anew, as its latents have {channels} "
+            "channels: leave the mask out",
+            argument="mask_image",
         )
     family = named_family(type(pipe).__name__)
     if family and family.takes_references:

@@ -200,10 +200,10 @@ def resolve(args: argparse.Namespace) -> tuple[CelebBasis | None, InstantMap | N
             "an instant start needs a map for this basis: give one, or --init mean", argument="instant_map"
         )
     if instant_map is None and args.max_train_steps == 0:
-        raise BasisError(
-            "without training every person would be the mean person: give an instant map of this basis, or take steps",
-            argument="instant_map",
-        )
+        way, argument = "give an instant map of this basis, or take steps", "instant_map"
+        if not starts_instant:
+            way, argument = "take steps", "max_train_steps"
+        raise BasisError(f"without training every person would be the mean person: {way}", argument=argument)
     return basis, instant_map
 
 
@@ -245,7 +245,10 @@ def fit_people(args: argparse.Namespace) -> dict[str, Any]:
         for name, paths in people.items()
     }
     if args.model is None:
-        args.model = model_for([photo for own in photos.values() for photo in own])
+        models = {model_for(own) for own in photos.values()}
+        if len(models) > 1:
+            raise PhotoError("drawn and photographed people need two models: fit them one after the other")
+        [args.model] = models
     basis, instant_map = resolve(args)
     method, recipe = method_and_recipe(args)
     Recipe(**recipe)  # raises for what cannot be followed, before anything is loaded
@@ -287,7 +290,10 @@ def _likeness(model: Model, identity: Identity, feature: Tensor) -> float | None
     """Return how alike a person is in a first picture of them, None where no face is seen in it."""
     token = identity.placeholder_token
     [image] = model.generate(f"a photo of {token}", [identity])
-    return model.likeness(image, {token: feature})[token]
+    likeness = model.likeness(image, {token: feature})[token]
+    if likeness is None:
+        logger.warning(f"{token}: no face was found in a first picture, so likeness is not measured")
+    return likeness
 
 
 def _people(args: argparse.Namespace) -> dict[str, list[Path]]:
@@ -309,7 +315,8 @@ def _name_of(photo: Path) -> str:
     """Return the placeholder token for a person whom nobody named: the name of the photo's file or folder."""
     from ..notation import placeholder_token, slugify
 
-    return placeholder_token(slugify(photo.absolute().stem))
+    path = photo.absolute()
+    return placeholder_token(slugify(path.name if path.is_dir() else path.stem))
 
 
 def _outs(args: argparse.Namespace, names: Iterable[str]) -> list[Path]:

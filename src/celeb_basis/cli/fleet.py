@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from ..backend.card import DEFAULT_MODEL
 from .evaluate import add_measuring, protocol_of
 from .fit import add_fitting, method_and_recipe, resolve
 from .options import (
@@ -142,7 +143,8 @@ def fit_table(args: argparse.Namespace) -> dict[str, Any]:
     )
     report = _report(args, steps, "fitting")
     table = shlex.quote(report["manifest"])
-    return report | {"next": f'celeb-basis fleet generate {table} "a photo of {{}} on the beach"{model_again(args)}'}
+    again = model_again(args, (DEFAULT_MODEL,))
+    return report | {"next": f'celeb-basis fleet generate {table} "a photo of {{}} on the beach"{again}'}
 
 
 def generate_table(args: argparse.Namespace) -> dict[str, Any]:

@@ -136,6 +136,9 @@ def add_commands(commands: Any) -> None:
         help="a photo of a person, to say how alike they are in each picture; repeat for several",
     )
     generate.add_argument(
+        "--largest-face", action="store_true", help="if a photo shows several faces, take the largest"
+    )
+    generate.add_argument(
         "--best",
         type=positive_int,
         metavar="K",
@@ -190,6 +193,8 @@ def draw(args: argparse.Namespace) -> dict[str, Any]:
     if like:
         take_settings(args, like, prompts[0], tokens)
     args.seed = args.seed or 0
+    if args.apart and not any(len(columns(prompt, tokens)) > 1 for prompt in prompts):
+        raise PromptError("no prompt names two people to keep apart: leave it out", argument="apart")
     starts = _starts(args)
     signer = Signer.load(args.sign) if args.sign else None
     lora_files = check_loras(args.lora)
@@ -340,6 +345,9 @@ def _photos(args: argparse.Namespace, tokens: Sequence[str]) -> dict[str, list[P
     return photos
 
 
+BEST = "--best chooses by likeness: give --photo, or people who were fitted with --keep-feature by this face reader"
+
+
 def _check_best(args: argparse.Namespace, people: Mapping[str, Identity], photos: Mapping[str, Any]) -> None:
     """Raise PromptError where the best pictures cannot be chosen."""
     if args.best is None:
@@ -347,7 +355,7 @@ def _check_best(args: argparse.Namespace, people: Mapping[str, Identity], photos
     if args.best > args.num_images:
         raise PromptError(f"--best {args.best} of {args.num_images}: draw more with -n")
     if not photos and all(identity.feature is None for identity in people.values()):
-        raise PromptError("--best chooses by likeness: give --photo, or people who were fitted with --keep-feature")
+        raise PromptError(BEST)
 
 
 def _features(
@@ -371,7 +379,11 @@ def _features(
         if (other := people[token].provenance.get("face_reader")) != reader:
             logger.warning(f"{token}: likeness is not measured, as the face was described by {other}, not by {reader}")
             del features[token]
-    return features | {token: mean_feature(model.find_faces(own)) for token, own in photos.items()}
+    if args.best and not features and not photos:
+        raise PromptError(BEST)
+    return features | {
+        token: mean_feature(model.find_faces(own, largest_face=args.largest_face)) for token, own in photos.items()
+    }
 
 
 @dataclass(frozen=True)

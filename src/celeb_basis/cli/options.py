@@ -13,7 +13,7 @@ import shlex
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -165,10 +165,12 @@ def loading(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def model_again(args: argparse.Namespace) -> str:
-    """Return the options that name the same model in another command."""
+def model_again(args: argparse.Namespace, known: Container[str] = SHIPPED) -> str:
+    """Return the options that name the same model in another command, which takes the `known` ones by itself."""
     given = {key: getattr(args, key) for key in ("model", "revision", "variant", "config")}
-    words = [f" --{key} {shlex.quote(value)}" for key, value in given.items() if value not in (None, *SHIPPED)]
+    words = [
+        f" --{key} {shlex.quote(value)}" for key, value in given.items() if value is not None and value not in known
+    ]
     return "".join(words)
 
 

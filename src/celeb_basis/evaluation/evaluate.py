@@ -16,7 +16,7 @@ from ..backend.pipeline import Pipeline, model_card
 from ..backend.schedulers import drawn_with
 from ..basis import CelebBasis
 from ..errors import ModelError, PhotoError
-from ..faces.face import find_face
+from ..faces.face import find_face, find_person
 from ..identity import Identity
 from .image_cache import ImageCache, ImageRequest
 from .judge import Judge, get_judge
@@ -289,7 +289,7 @@ class _Work:
 
 def _reference(person: Person, judge: Judge, largest_face: bool) -> Tensor:
     """Return the judge's feature (d,) of a person: the mean over the photographs, of unit length."""
-    features = [find_face(photo, judge.reader, largest_face=largest_face).feature for photo in person.photos]
+    features = [face.feature for face in find_person(person.photos, judge.reader, largest_face=largest_face)]
     return torch.nn.functional.normalize(torch.stack(features).mean(0), dim=0)
 
 

@@ -118,15 +118,15 @@ def get_judge(
     """Return the judge that the model's card names, or one of photographs whose face reader fitted nobody here.
 
     reader: one of RECOGNISERS; by default the first that is independent and can be had of dlib, AuraFace and SFace.
-    clip: hub id or folder of the CLIP for prompts; "none" leaves them unmeasured. default_clip: where none is named and
-        the model brings no judge, instead of OpenAI's ViT-L/14.
+    clip: hub id or folder of the CLIP for prompts; "none" leaves them unmeasured, where the model brings no judge.
+        default_clip: where none is named, instead of OpenAI's ViT-L/14.
 
     Raises ModelError where the reader fitted somebody, or none can be had.
     """
     fitted_with = {each.placeholder_token: each.provenance.get("face_reader", "") for each in identities}
     own = model_card(pipe).judge
     if own:
-        if reader or clip:
+        if reader or clip not in (None, "none"):
             argument = "judge" if reader else "clip"
             raise ModelError(f"{model_name(pipe)} brings its own judge: leave out {reader or clip}", argument=argument)
         judge: Judge = CheckedJudge(load_plugin("judges", own, JUDGE), own)
@@ -137,8 +137,9 @@ def get_judge(
     for token, name in fitted_with.items():
         if _family(name) == _family(judge.reader.name):
             raise ModelError(
-                f"{token} was fitted with {name}, so {judge.reader.name} cannot judge it: name another one",
-                argument="judge",
+                f"{token} was fitted with {name}, so {judge.reader.name} cannot judge it: "
+                + (f"{model_name(pipe)} has no other, fit with another face reader" if own else "name another one"),
+                argument=None if own else "judge",
             )
         if not name:
             logger.warning(

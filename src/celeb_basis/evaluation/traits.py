@@ -72,4 +72,6 @@ def get_trait_reader(reader: FaceReader, clip: str | None = None) -> TraitReader
         if clip:
             raise ModelError(f"{reader.name} sees traits itself: leave {clip} out", argument="clip")
         return reader
+    if clip == "none":
+        raise ModelError("traits are seen by a CLIP: name a folder or hub id", argument="clip")
     return ClipReader(reader, Clip.load(clip))

@@ -43,7 +43,11 @@ class PhotoReader:
     def network(self) -> FaceNetwork:
         """Return the recogniser with gradients. Raises ModelError for one that has none."""
         if self._chosen.network is None:
-            raise ModelError(f"{self.name} has no gradients, which the face loss needs: name another face reader")
+            raise ModelError(
+                f"{self.name} has no gradients, which the face loss needs: name another face reader, or leave the face "
+                "loss out",
+                argument="face_loss",
+            )
         return self._chosen.network(self._chosen.file.fetch())
 
     def read(self, images: Sequence[Image.Image]) -> list[list[Face]]:

@@ -24,8 +24,8 @@ DRAWN = range(8)  # people of whom the mean is taken
 
 
 def model_for(photos: Sequence[Image.Image]) -> str:
-    """Return which shipped model draws people like the one in these photographs: the miniature if the face is drawn."""
-    return DEFAULT_MODEL if any(map(is_drawn, photos)) else PORTRAITS
+    """Return which shipped model draws people like the one in these photographs: the miniature if most are drawn."""
+    return DEFAULT_MODEL if 2 * sum(map(is_drawn, photos)) > len(photos) else PORTRAITS
 
 
 def is_drawn(photo: Image.Image) -> bool:
