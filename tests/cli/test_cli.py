@@ -380,9 +380,9 @@ def test_a_fit_that_cannot_start(fit, people, tmp_path, capsys):
     assert "not an instant map" in complaint(capsys, *fit, photo, "--instant-map", people[0], "-o", out)
     line = complaint(capsys, *fit, photo, "--init", "mean", "--instant-map", people[0], "-o", out)
     assert "leave it out (--instant-map)" in line
-    for start in ([], ["--init", "mean"]):
+    for start, way in (([], "(--instant-map)"), (["--init", "mean"], "take steps (--steps)")):
         line = complaint(capsys, *fit, photo, "--steps", 0, *start, "-o", out)
-        assert "would be the mean person" in line and "(--instant-map)" in line
+        assert "would be the mean person" in line and way in line
     assert not out.exists()
 
 
