@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .options import Progress, add_command, check_folder, hide_loading_bars, nonnegative_int
+from .options import Progress, add_command, add_largest_face, check_folder, hide_loading_bars, nonnegative_int
 
 
 def add_commands(commands: Any) -> None:
@@ -26,7 +26,7 @@ def add_commands(commands: Any) -> None:
         type=Path,
         help="your own photo, for the model portraits (default: that of a drawn person whom the miniature never saw)",
     )
-    demo.add_argument("--largest-face", action="store_true", help="if the photo shows several faces, take the largest")
+    add_largest_face(demo)
     demo.add_argument("--seed", type=nonnegative_int, default=0, help="which person and which noise (default: 0)")
     demo.add_argument("-o", "--out", type=Path, default=Path("demo"), metavar="DIR", help="(default: demo)")
 

@@ -13,6 +13,7 @@ from .options import (
     FACE_READERS,
     Progress,
     add_command,
+    add_largest_face,
     add_model,
     add_sampling,
     check_folder,
@@ -65,9 +66,7 @@ def add_commands(commands: Any) -> None:
         help="the face readers themselves: a folder of photos for each person, or files called PERSON__ANYTHING.jpg",
     )
     evaluate.add_argument("--photo", type=Path, action="append", help="a photo of the person; repeat for several")
-    evaluate.add_argument(
-        "--largest-face", action="store_true", help="if the photo shows several faces, take the largest"
-    )
+    add_largest_face(evaluate)
     add_model(evaluate, default=None, described="that of the identities, or miniature")
     evaluate.add_argument(
         "--basis",

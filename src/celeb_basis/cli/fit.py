@@ -17,6 +17,7 @@ from .options import (
     add_basis,
     add_command,
     add_face_reader,
+    add_largest_face,
     add_model,
     check_file,
     check_folder,
@@ -158,7 +159,7 @@ def add_fitting(parser: argparse.ArgumentParser) -> None:
         help="go on with the face loss: the model draws the person, the face reader compares (default: as the model's "
         "card says)",
     )
-    parser.add_argument("--largest-face", action="store_true", help="if a photo shows several faces, take the largest")
+    add_largest_face(parser)
     parser.add_argument("--mixed", action="store_true", help="take photos of different people for a mix of them")
     add_face_reader(parser)
     parser.add_argument(

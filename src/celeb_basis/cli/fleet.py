@@ -17,6 +17,7 @@ from .fit import add_fitting, method_and_recipe, resolve
 from .options import (
     Progress,
     add_command,
+    add_largest_face,
     add_model,
     add_sampling,
     hide_loading_bars,
@@ -93,9 +94,7 @@ def add_commands(commands: Any) -> None:
     add_model(evaluate)
     evaluate.add_argument("--basis", metavar="FILE", help="whose names stand beside people (default: the model's)")
     add_measuring(evaluate)
-    evaluate.add_argument(
-        "--largest-face", action="store_true", help="if a photo shows several faces, take the largest"
-    )
+    add_largest_face(evaluate)
 
 
 def _add_fleet(parser: argparse.ArgumentParser, out: str, what: str) -> None:

@@ -15,6 +15,7 @@ from ..notation import Box
 from .options import (
     add_command,
     add_face_reader,
+    add_largest_face,
     add_model,
     add_sampling,
     check_file,
@@ -135,9 +136,7 @@ def add_commands(commands: Any) -> None:
         metavar="[NAME=]PHOTO",
         help="a photo of a person, to say how alike they are in each picture; repeat for several",
     )
-    generate.add_argument(
-        "--largest-face", action="store_true", help="if a photo shows several faces, take the largest"
-    )
+    add_largest_face(generate)
     generate.add_argument(
         "--best",
         type=positive_int,

@@ -127,6 +127,11 @@ def add_face_reader(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_largest_face(parser: argparse._ActionsContainer) -> None:
+    """Add --largest-face."""
+    parser.add_argument("--largest-face", action="store_true", help="if a photo shows several faces, take the largest")
+
+
 def add_basis(parser: argparse.ArgumentParser) -> None:
     """Add --basis."""
     parser.add_argument("--basis", type=Path, metavar="FILE|DIR", help="celeb basis (default: the model's own)")
