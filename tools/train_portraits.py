@@ -33,6 +33,7 @@ STAGES = {
     "through": ("measure.through", {}),
     "steering": ("drawing.steering", {}),
     "identity": ("drawing.identity", {"celebrities": 40}),
+    "together": ("drawing.together", {"celebrities": 40}),
     "sheet": ("drawing.sheet", {}),
     "people": ("sheet.people", {"portraits": Path("portraits")}),
     "keep": ("keep.keep", {}),

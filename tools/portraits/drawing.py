@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -28,6 +28,10 @@ PROMPTS = (
     FACE_CROP, "a close up photo of {}", "a photo of {} on the beach", "a photo of {} in space wearing a spacesuit",
     "a photo of {} in the forest wearing a red shirt", "a photo of {} in a studio wearing a black suit",
     "a photo of {} in the snow with a red hat", "a photo of {} in a city at night with a crown",
+)  # fmt: skip
+TOGETHER = (
+    "a photo of {} and {} on the beach", "a photo of {} on the left and {} on the right in the snow",
+    "a photo of {} and {} in a studio wearing a blue sweater", "a photo of {} and {} in the forest",
 )  # fmt: skip
 READERS = ("sface-int8", "dlib")
 _SEED = 900_000
@@ -74,29 +78,55 @@ def identity(folder: Path, *, device: str, celebrities: int) -> None:
 
     SFace's likeness may be a part of the denoiser's loss; dlib's never is.
     """
+    _measure(folder, device, celebrities, 1, PROMPTS, _alike)
+
+
+def together(folder: Path, *, device: str, celebrities: int) -> None:
+    """Measure pictures of two celebrities: whether two faces are found, and whom each is like, by each reader."""
+    _measure(folder, device, celebrities // 2 * 2, 2, TOGETHER, _beside)
+
+
+def _measure(
+    folder: Path, device: str, celebrities: int, people: int, prompts: Sequence[str],
+    compare: Callable[[list[Tensor], Tensor], dict[str, object]],
+) -> None:  # fmt: skip
+    """Draw celebrities, so many in a picture, and note what `compare` says of each reader's features.
+
+    compare: features of the faces in each picture, prompt by prompt, and of everybody's photographs `(n, 128)`.
+    """
     pipe, heads = assemble(folder).to(device), pack.load(folder)
     photographs = pictures_of(heads)
-    who = torch.linspace(0, len(photographs) - 1, celebrities).long().tolist()
-    texts = [prompt.format(names_of()[i]) for i in who for prompt in PROMPTS]
-    pictures = generate(pipe, texts, 1000)
+    who = torch.linspace(0, len(photographs) - 1, celebrities).long().view(people, -1).T.flatten().tolist()
+    names = [names_of()[i] for i in who]
+    groups = [names[k : k + people] for k in range(0, len(names), people)]
+    pictures = generate(pipe, [prompt.format(*group) for group in groups for prompt in prompts], 1000)
     reader = features.Reader(*READERS)
-    found = {
-        name: _alike(read, photographed)
-        for name, read, photographed in zip(
-            READERS,
-            reader.features(pictures),
-            zip(*(reader.features(features.images(heads.crops[photographs[i]])) for i in who), strict=True),
-            strict=True,
-        )
-    }
+    known = [reader.features(features.images(heads.crops[photographs[i]])) for i in who]
+    found = {}
+    for name, read, photographed in zip(READERS, reader.features(pictures), zip(*known, strict=True), strict=True):
+        found[name] = compare(read, normalize(torch.stack([torch.cat(each).mean(0) for each in photographed]), dim=-1))
     note(folder, {
-        **found, "pictures": pictures_seen(folder, "unet"), "celebrities": celebrities, "seed": 1000,
+        **found, "in a picture": people, "pictures": pictures_seen(folder, "unet"), "celebrities": celebrities,
+        "seed": 1000,
     })  # fmt: skip
 
 
-def _alike(read: list[Tensor], photographed: Sequence[list[Tensor]]) -> dict[str, object]:
-    """Return means of cosines: features of faces in pictures, prompt by prompt, and those of people's photographs."""
-    own = normalize(torch.stack([torch.cat(each).mean(0) for each in photographed]), dim=-1)
+def _beside(read: list[Tensor], own: Tensor) -> dict[str, object]:
+    """Return means over pictures with two faces: cosines to the person asked for in a place, and to the other."""
+    both = [k for k, faces in enumerate(read) if len(faces) == 2]
+    alike = torch.stack([read[k] @ own.view(-1, 2, 128)[k // len(TOGETHER)].T for k in both])
+    mine, others = alike.diagonal(dim1=1, dim2=2), alike.flip(-1).diagonal(dim1=1, dim2=2)
+    rounded = lambda value: round(float(value), 3)  # noqa: E731
+    return {
+        "identity": rounded(mine.mean()),
+        "to the other": rounded(others.mean()),
+        "two faces": rounded(len(both) / len(read)),
+        "both on their sides": rounded((mine > others).all(1).float().mean()),
+    }
+
+
+def _alike(read: list[Tensor], own: Tensor) -> dict[str, object]:
+    """Return means of cosines to the person asked for and to others, over pictures with one face."""
     one = [k for k, faces in enumerate(read) if len(faces) == 1]
     mine = torch.tensor(one) // len(PROMPTS)
     alike = torch.cat([read[k] for k in one]) @ own.T
