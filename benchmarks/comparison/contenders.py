@@ -112,7 +112,7 @@ class WithFaceLoss(Fitted):
 
 PROGRAM = ("weight_decay", "max_grad_norm", "independent_images", "reads_images", "joint", "augmentation")
 """What a method's program does beside its formula; what is as in our own method is not recorded."""
-OUTDATED = ("Textual Inversion", "Cross Initialization")
+OUTDATED = ("Textual Inversion",)
 """Whose stored results are of an earlier version of the method, which did not follow its published program."""
 
 Contender = Celebrities | MeanPerson | Fitted | OwnUNet
