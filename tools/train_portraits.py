@@ -30,6 +30,7 @@ STAGES = {
     "components": ("components.run", {}),
     "unet": ("unet.run", {"minutes": float("inf"), "cooldown_minutes": 0.0, "workers": 0}),
     "meaning": ("measure.meaning", {}),
+    "order": ("measure.order", {}),
     "through": ("measure.through", {}),
     "steering": ("drawing.steering", {}),
     "identity": ("drawing.identity", {"celebrities": 40}),

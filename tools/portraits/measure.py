@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderTiny
 from stages.data import signed
 from stages.meaning import held_out_r2
+from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -48,6 +49,33 @@ def meaning(folder: Path, *, device: str) -> None:
         "r2": {place: {key: held_out_r2(x, y) for key, y in goals.items()} for place, x in places.items()},
         "effective components": round(float(values.sum() ** 2 / values.square().sum()), 1), "people": len(names),
     })  # fmt: skip
+
+
+@torch.no_grad()
+def order(folder: Path, *, device: str, n: int = 800) -> None:
+    """Measure what the states of captions with two people tell: who is named first, and whom the words after tell."""
+    tokens = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder").eval()
+    names = celebrities()
+    pairs = torch.randperm(len(names), generator=torch.Generator().manual_seed(0))[: 2 * n].view(-1, 2).tolist()
+
+    def states(caption: str) -> Tensor:
+        texts = [caption.format(names[a], names[b]) for a, b in pairs]
+        return encoder(tokens(texts, return_tensors="pt").input_ids).last_hidden_state
+
+    first, second = (states(f"a photo of {{{i}}} on the beach")[:, 5] for i in (0, 1))  # alone
+    both, turned = states("a photo of {0} and {1} on the beach"), states("a photo of {1} and {0} on the beach")
+    sides = states("a photo of {0} on the right and {1} on the left")
+    which = torch.tensor([1.0, -1.0]).repeat_interleave(n)[:, None]
+    told = {"and": both[:, 6], "the caption's end": both[:, -1], "right, said of the first": sides[:, 8]}
+    note(folder, {"order": {
+        "R2 of the second name's state from the one alone": round(
+            1 - float((both[:, 8] - second).square().sum() / (second - second.mean(0)).square().sum()), 3),
+        "R2 of who is first, from a name's state": held_out_r2(torch.cat([turned[:, 5], both[:, 8]]), which),
+        "R2 of the first, the second person": {
+            word: [held_out_r2(x, person) for person in (first, second)] for word, x in told.items()
+        },
+    }, "pairs": n})  # fmt: skip
 
 
 @torch.no_grad()
