@@ -25,6 +25,7 @@ STAGES = {
     "features": ("features.run", {}),
     "world": ("sheet.world", {}),
     "text": ("text.run", {"steps": 3000}),
+    "sides": ("sides.run", {"steps": 1500}),
     "autoencoder": ("autoencoder.run", {"steps": 1600}),
     "decoder": ("decoder.run", {"steps": 600}),
     "components": ("components.run", {}),

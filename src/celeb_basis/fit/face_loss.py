@@ -70,14 +70,12 @@ class Drawn:
 def face_loss_steps(pipe: Pipeline, method: Method, recipe: Recipe) -> int:
     """Return how many steps with the face loss a fit takes, as the recipe says or else the model's card.
 
-    Raises IdentityError where the recipe asks for them and the method has none, or no steps.
+    Raises IdentityError where the recipe asks for them and the method has none.
     """
     if recipe.face_loss and not method.has_face_loss:
         raise IdentityError(f"the method {method.name} has no face loss: leave it out", argument="face_loss")
     if recipe.face_loss is False or not method.has_face_loss:
         return 0
-    if recipe.face_loss and recipe.max_train_steps == 0:
-        raise IdentityError("0 steps leave none for the face loss: take some, or leave it out", argument="face_loss")
     steps = model_card(pipe).face_loss_steps or (FaceLoss.max_train_steps if recipe.face_loss else 0)
     return steps if recipe.max_train_steps is None else min(steps, recipe.max_train_steps)
 
