@@ -291,10 +291,7 @@ def _likeness(model: Model, identity: Identity, feature: Tensor) -> float | None
     """Return how alike a person is in a first picture of them, None where no face is seen in it."""
     token = identity.placeholder_token
     [image] = model.generate(f"a photo of {token}", [identity])
-    likeness = model.likeness(image, {token: feature})[token]
-    if likeness is None:
-        logger.warning(f"{token}: no face was found in a first picture, so likeness is not measured")
-    return likeness
+    return model.likeness(image, {token: feature})[token]
 
 
 def _people(args: argparse.Namespace) -> dict[str, list[Path]]:
