@@ -111,17 +111,20 @@ def _measure(
     })  # fmt: skip
 
 
+def _rounded(value: Tensor | float) -> float:
+    return round(float(value), 3)
+
+
 def _beside(read: list[Tensor], own: Tensor) -> dict[str, object]:
     """Return means over pictures with two faces: cosines to the person asked for in a place, and to the other."""
     both = [k for k, faces in enumerate(read) if len(faces) == 2]
     alike = torch.stack([read[k] @ own.view(-1, 2, 128)[k // len(TOGETHER)].T for k in both])
     mine, others = alike.diagonal(dim1=1, dim2=2), alike.flip(-1).diagonal(dim1=1, dim2=2)
-    rounded = lambda value: round(float(value), 3)  # noqa: E731
     return {
-        "identity": rounded(mine.mean()),
-        "to the other": rounded(others.mean()),
-        "two faces": rounded(len(both) / len(read)),
-        "both on their sides": rounded((mine > others).all(1).float().mean()),
+        "identity": _rounded(mine.mean()),
+        "to the other": _rounded(others.mean()),
+        "two faces": _rounded(len(both) / len(read)),
+        "both on their sides": _rounded((mine > others).all(1).float().mean()),
     }
 
 
@@ -132,13 +135,12 @@ def _alike(read: list[Tensor], own: Tensor) -> dict[str, object]:
     alike = torch.cat([read[k] for k in one]) @ own.T
     to_own = alike.gather(1, mine[:, None])[:, 0]
     prompt = torch.tensor(one) % len(PROMPTS)
-    rounded = lambda value: round(float(value), 3)  # noqa: E731
     return {
-        "identity": rounded(to_own.mean()),
-        "to others": rounded((alike.sum(1) - to_own).mean() / (len(own) - 1)),
-        f"first of {len(own)}": rounded((alike.argmax(1) == mine).float().mean()),
-        "one face": rounded(len(one) / len(read)),
-        "by prompt": [rounded(to_own[prompt == i].mean()) for i in range(len(PROMPTS))],
+        "identity": _rounded(to_own.mean()),
+        "to others": _rounded((alike.sum(1) - to_own).mean() / (len(own) - 1)),
+        f"first of {len(own)}": _rounded((alike.argmax(1) == mine).float().mean()),
+        "one face": _rounded(len(one) / len(read)),
+        "by prompt": [_rounded(to_own[prompt == i].mean()) for i in range(len(PROMPTS))],
     }
 
 

@@ -19,8 +19,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from celeb_basis.instant_map import ridge
 from celeb_basis.miniature.portraits.people import celebrities
 
-from . import features, pack
-from .text import formats, name_ids, slots
+from . import pack
+from .text import Slots, formats, goals, is_matrix, name_ids, slots
 
 BATCH = 192
 TURNS = (2, 1, 2, 0, 3, 1, 2, 3)
@@ -61,10 +61,7 @@ def run(folder: Path, *, steps: int, device: str) -> None:
     old = CLIPTextModel.from_pretrained(former).to(device).eval().requires_grad_(False)
     module = Ordered(CLIPTextModel.from_pretrained(former)).to(device)
     module.encoder.get_input_embeddings().requires_grad_(False)
-    known = features.of_celebrities(folder, heads)
-    goal = torch.cat([known[key] for key in features.COMPONENTS], 1)
-    share = torch.cat([x.new_full((x.shape[1],), 1 / (2 * float(x.square().sum(1).mean())))
-                       for x in (known[key] for key in features.COMPONENTS)])  # fmt: skip
+    goal, share = goals(folder, heads)
     captions = formats(heads)
     new = {many: slots(texts, max(many, 1), tokens, names[:3]) for many, texts in captions.items()}
     of_names, end = name_ids(tokens, names), tokens.eos_token_id
@@ -105,9 +102,6 @@ def run(folder: Path, *, steps: int, device: str) -> None:
             parts |= {"order": (guess.argmax(1) == order).float().mean().item(), "sides": untold[1].mean().item()}
         return value, parts
 
-    def is_matrix(name: str) -> bool:
-        return name.startswith("encoder") and name.endswith("weight") and ("_proj" in name or "mlp.fc" in name)
-
     average, _ = train("sides", module, loss, folder, steps=steps, learning_rate=5e-4, batch_size=BATCH, ema=0.99,
                        matrices=is_matrix)  # fmt: skip
     module.load_state_dict(average)
@@ -115,7 +109,7 @@ def run(folder: Path, *, steps: int, device: str) -> None:
 
 
 @torch.no_grad()
-def _named(encoder: CLIPTextModel, plain, names: Tensor) -> Tensor:
+def _named(encoder: CLIPTextModel, plain: Slots, names: Tensor) -> Tensor:
     """Return the states of names `(n, 2)`, each in the second of the plain captions."""
     rows = torch.ones(len(names), dtype=torch.long)
     ids = plain.filled(rows, names.cpu()[:, None])

@@ -112,6 +112,22 @@ def begun(tokens: CLIPTokenizer, old_tokens: CLIPTokenizer, old: CLIPTextModel) 
     return encoder
 
 
+def goals(folder: Path, heads: Heads) -> tuple[Tensor, Tensor]:
+    """Return components of everybody's face `(people, m)`, and what an error in each counts as unexplained, `(m,)`.
+
+    The head's and the face's components count alike.
+    """
+    known = features.of_celebrities(folder, heads)
+    parts = [known[key] for key in features.COMPONENTS]
+    share = [x.new_full((x.shape[1],), 1 / (len(parts) * float(x.square().sum(1).mean()))) for x in parts]
+    return torch.cat(parts, 1), torch.cat(share)
+
+
+def is_matrix(name: str) -> bool:
+    """Return whether a parameter is a hidden matrix of a module's text encoder."""
+    return name.startswith("encoder") and name.endswith("weight") and ("_proj" in name or "mlp.fc" in name)
+
+
 def run(folder: Path, *, steps: int, device: str) -> None:
     """Learn the names, then keep the text encoder for good."""
     heads, names = pack.load(folder), celebrities()
@@ -121,14 +137,9 @@ def run(folder: Path, *, steps: int, device: str) -> None:
     old = CLIPTextModel.from_pretrained(SHIPPED[DEFAULT_MODEL] / "text_encoder", torch_dtype=torch.float32)
     old = old.to(device).eval().requires_grad_(False)
     torch.manual_seed(41)
-    known = features.of_celebrities(folder, heads)
-    parts = [known[key] for key in features.COMPONENTS]
-    target = torch.cat(parts, 1)
-    # Unexplained variance, of either part alike.
-    share = torch.cat([x.new_full((x.shape[1],), 1 / (len(parts) * float(x.square().sum(1).mean()))) for x in parts])
-    share, goal = share.to(device), target.to(device)
-    everybody = normalize(target, dim=-1).to(device)
-    module = Names(begun(tokens, old_tokens, old), target.shape[1]).to(device)
+    goal, share = (x.to(device) for x in goals(folder, heads))
+    everybody = normalize(goal, dim=-1)
+    module = Names(begun(tokens, old_tokens, old), goal.shape[1]).to(device)
     captions = formats(heads)
     drawn = drawn_people.celebrities()
     new = {many: slots(texts, max(many, 1), tokens, names[:3]) for many, texts in captions.items()}
@@ -165,9 +176,6 @@ def run(folder: Path, *, steps: int, device: str) -> None:
         moved = ((hidden - before).square().mean(-1) * weight).sum() / weight.sum()
         right = (found.argmax(1) == who.flatten()).float().mean()
         return value + moved + TOLD * untold, {"right": right.item(), "moved": moved.item(), "untold": untold.item()}
-
-    def is_matrix(name: str) -> bool:
-        return name.startswith("encoder") and name.endswith("weight") and ("_proj" in name or "mlp.fc" in name)
 
     average, _ = train("text", module, loss, folder, steps=steps, learning_rate=2e-3, batch_size=BATCH, ema=0.99,
                        matrices=is_matrix)  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +110,7 @@ def _sample_one(args: argparse.Namespace) -> dict[str, Any]:
     directions = resolve_beside(args.model, args.basis)["directions"]
     if args.more and directions is None:
         raise BasisError(NO_DIRECTIONS.format(args.basis or args.model), argument="more")
-    if basis is None:
-        basis = load_model(args).basis
-    elif args.basis is None:
-        basis = replace(basis, model=args.model)
+    basis = basis or load_model(args).basis
     advise([out], known_vocabulary(basis.model, basis.fingerprint))
     identity = sample_person(basis, directions, args.name, args.seed, dict(args.more))
     identity.save(out)
