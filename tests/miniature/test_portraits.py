@@ -30,6 +30,8 @@ from portraits.data import SIDES, celebrities_in, faces_on_black
 from portraits.keep import KEPT, restore
 from portraits.latents import SEEN, STRIP, WINDOW, Rounds, corners, halves, seen_as, strips, windows
 from portraits.names import invented
+from portraits.sides import said_of
+from portraits.text import slots
 from portraits.unet import READING
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -310,6 +312,25 @@ def test_every_name_is_two_tokens_and_captions_fit(heads):
     assert all(len(ids) == 2 for ids in tokens(list(celebrities()), add_special_tokens=False).input_ids)
     longest = celebrities_in("three", 100, 1, heads).captions
     assert max(len(ids) for ids in tokens(longest, truncation=False).input_ids) <= LENGTH
+
+
+@pytest.mark.parametrize(
+    ("caption", "said"),
+    [
+        ("a photo of {0} on the left and {1} on the right", {"left": 0, "right": 1}),
+        ("{0} on the left , {1} in the middle and {2} on the right", {"left": 0, "middle": 1, "right": 2}),
+        ("a photo of {0} looking left and {1} on the beach", {}),
+        ("on the left {0} and {1}", {}),
+    ],
+)
+def test_a_side_is_said_of_who_was_named_last(caption, said):
+    names = celebrities()
+    tokens = tokenizer(names)
+    those = slots([caption], caption.count("{"), tokens, names[:3])
+    words = torch.tensor(tokens.convert_tokens_to_ids([f"{word}</w>" for word in ("left", "middle", "right")]))
+    [of] = said_of(those.ids, those.at, words, tokens.convert_tokens_to_ids("the</w>")).tolist()
+    pieces = tokens.convert_ids_to_tokens(those.ids[0])
+    assert {piece.removesuffix("</w>"): person for piece, person in zip(pieces, of, strict=True) if person >= 0} == said
 
 
 def test_training_goes_on_from_what_is_kept(tmp_path):
