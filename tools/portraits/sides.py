@@ -102,7 +102,7 @@ def run(folder: Path, *, steps: int, device: str) -> None:
             parts |= {"order": (guess.argmax(1) == order).float().mean().item(), "sides": untold[1].mean().item()}
         return value, parts
 
-    average, _ = train("sides", module, loss, folder, steps=steps, learning_rate=5e-4, batch_size=BATCH, ema=0.99,
+    average, _ = train("sides", module, loss, folder, steps=steps, learning_rate=2e-3, batch_size=BATCH, ema=0.99,
                        matrices=is_matrix)  # fmt: skip
     module.load_state_dict(average)
     module.encoder.to("cpu").save_pretrained(folder / "text_encoder")
