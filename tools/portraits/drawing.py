@@ -88,11 +88,11 @@ def together(folder: Path, *, device: str, celebrities: int) -> None:
 
 def _measure(
     folder: Path, device: str, celebrities: int, people: int, prompts: Sequence[str],
-    compare: Callable[[list[Tensor], Tensor], dict[str, object]],
+    compare: Callable[[list[Tensor], list[Tensor]], dict[str, object]],
 ) -> None:  # fmt: skip
     """Draw celebrities, so many in a picture, and note what `compare` says of each reader's features.
 
-    compare: features of the faces in each picture, prompt by prompt, and of everybody's photographs `(n, 128)`.
+    compare: features of the faces in each picture, prompt by prompt, and of everybody's photographs `(faces, 128)`.
     """
     pipe, heads = assemble(folder).to(device), pack.load(folder)
     photographs = pictures_of(heads)
@@ -104,7 +104,7 @@ def _measure(
     known = [reader.features(features.images(heads.crops[photographs[i]])) for i in who]
     found = {}
     for name, read, photographed in zip(READERS, reader.features(pictures), zip(*known, strict=True), strict=True):
-        found[name] = compare(read, normalize(torch.stack([torch.cat(each).mean(0) for each in photographed]), dim=-1))
+        found[name] = compare(read, [torch.cat(each) for each in photographed])
     note(folder, {
         **found, "in a picture": people, "pictures": pictures_seen(folder, "unet"), "celebrities": celebrities,
         "seed": 1000,
@@ -115,8 +115,14 @@ def _rounded(value: Tensor | float) -> float:
     return round(float(value), 3)
 
 
-def _beside(read: list[Tensor], own: Tensor) -> dict[str, object]:
+def _mean(photographs: list[Tensor]) -> Tensor:
+    """Return the mean features `(n, 128)` of everybody's photographs, of length one."""
+    return normalize(torch.stack([each.mean(0) for each in photographs]), dim=-1)
+
+
+def _beside(read: list[Tensor], photographs: list[Tensor]) -> dict[str, object]:
     """Return means over pictures with two faces: cosines to the person asked for in a place, and to the other."""
+    own = _mean(photographs)
     both = [k for k, faces in enumerate(read) if len(faces) == 2]
     alike = torch.stack([read[k] @ own.view(-1, 2, 128)[k // len(TOGETHER)].T for k in both])
     mine, others = alike.diagonal(dim1=1, dim2=2), alike.flip(-1).diagonal(dim1=1, dim2=2)
@@ -128,19 +134,29 @@ def _beside(read: list[Tensor], own: Tensor) -> dict[str, object]:
     }
 
 
-def _alike(read: list[Tensor], own: Tensor) -> dict[str, object]:
-    """Return means of cosines to the person asked for and to others, over pictures with one face."""
+def _alike(read: list[Tensor], photographs: list[Tensor]) -> dict[str, object]:
+    """Return means of cosines to the person asked for and to others, over pictures with one face.
+
+    Of people with a second photograph also those to the first and to the second, and of these two to one another.
+    """
+    own = _mean(photographs)
     one = [k for k, faces in enumerate(read) if len(faces) == 1]
     mine = torch.tensor(one) // len(PROMPTS)
     alike = torch.cat([read[k] for k in one]) @ own.T
     to_own = alike.gather(1, mine[:, None])[:, 0]
     prompt = torch.tensor(one) % len(PROMPTS)
+    twice = [k for k in one if len(photographs[k // len(PROMPTS)]) > 1]
+    pairs = torch.stack([photographs[k // len(PROMPTS)][:2] for k in twice])
+    to_each = (pairs @ torch.cat([read[k] for k in twice])[..., None])[..., 0]
     return {
         "identity": _rounded(to_own.mean()),
         "to others": _rounded((alike.sum(1) - to_own).mean() / (len(own) - 1)),
         f"first of {len(own)}": _rounded((alike.argmax(1) == mine).float().mean()),
         "one face": _rounded(len(one) / len(read)),
         "by prompt": [_rounded(to_own[prompt == i].mean()) for i in range(len(PROMPTS))],
+        "people with two photographs": len({k // len(PROMPTS) for k in twice}),
+        "to the first, to the second": [_rounded(x) for x in to_each.mean(0)],
+        "one to the other": _rounded((pairs[:, 0] * pairs[:, 1]).sum(1).mean()),
     }
 
 
