@@ -30,7 +30,7 @@ from .evaluation.judge import Judge, get_judge
 from .evaluation.traits import TraitReader, get_trait_reader
 from .faces.face import Face, FaceReader, find_person, mean_feature
 from .faces.likeness import likeness
-from .faces.photo import open_photo
+from .faces.photo import open_photos
 from .faces.reader import get_face_reader
 from .fit.face_loss import face_loss_steps
 from .fit.loop import FitStep, fit_steps
@@ -49,7 +49,7 @@ MADE_UP_NAMES = 40  # drawn among the others, to see what the model draws for pe
 
 Photo = str | Path | Image.Image | Face
 Photos = Photo | Sequence[Photo]
-"""One photo of a person, or several: files, pictures, or faces that were found in them."""
+"""One photo of a person, or several: files, folders of them, pictures, or faces that were found in them."""
 
 
 class Model:
@@ -173,11 +173,7 @@ class Model:
         if not given:
             raise PhotoError("give at least one photo of each person")
         known = [photo for photo in given if isinstance(photo, Face)]
-        images = [
-            photo if isinstance(photo, Image.Image) else open_photo(photo)
-            for photo in given
-            if not isinstance(photo, Face)
-        ]
+        images = open_photos([photo for photo in given if not isinstance(photo, Face)])
         return known + (find_person(images, self.face_reader, largest_face=largest_face, mixed=mixed) if images else [])
 
     def fit(
@@ -300,10 +296,8 @@ class Model:
         options: those of `evaluation.evaluate.evaluate_people`.
         """
         given = [photos] if isinstance(photos, str | Path | Image.Image) else list(photos)
-        images = [photo if isinstance(photo, Image.Image) else open_photo(photo) for photo in given]
-        report, _ = evaluate_people(
-            self.pipe, [Person(identity, images)], basis=self._given_basis, largest_face=largest_face, **options
-        )
+        person = Person(identity, open_photos(given))
+        report, _ = evaluate_people(self.pipe, [person], basis=self._given_basis, largest_face=largest_face, **options)
         return report
 
     def find_known_names(self, names: Sequence[str] | None = None, **options: Any) -> Iterator[tuple[Portraits, int]]:

@@ -1,6 +1,7 @@
 """Figures of people: what is drawn, who judges, what is refused; on a true architecture with random weights."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -224,6 +225,10 @@ def test_a_stable_diffusion_is_evaluated_end_to_end(
     assert one["detection"]["mean"] == 0 and one["identity"]["mean"] == 0 and one["celebrities_without_a_face"] == 1
     [sheet] = one["contact_sheets"]
     assert Image.open(sheet).width > 500 and json.loads((tmp_path / "evaluation/report.json").read_text())
+    (tmp_path / "photos").mkdir()
+    shutil.copy(hopper_file, tmp_path / "photos")
+    of_folder = answer("--identity", "ada.safetensors", "--photo", "photos", "--diversity")
+    assert {key: of_folder[key] for key in ("identity", "prompt")} == {key: one[key] for key in ("identity", "prompt")}
     both = answer("--people", "people.csv")
     assert [row["name"] for row in both["people"]] == ["<ada>", "<bo>"] and len(both["contact_sheets"]) == 2
     assert both["people"][0]["prompt"] == one["prompt"] and both["left_out"] == [sd_basis.names[2]]

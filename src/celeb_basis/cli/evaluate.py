@@ -65,7 +65,9 @@ def add_commands(commands: Any) -> None:
         metavar="DIR",
         help="the face readers themselves: a folder of photos for each person, or files called PERSON__ANYTHING.jpg",
     )
-    evaluate.add_argument("--photo", type=Path, action="append", help="a photo of the person; repeat for several")
+    evaluate.add_argument(
+        "--photo", type=Path, action="append", help="a photo of the person, or a folder; repeat for several"
+    )
     add_largest_face(evaluate)
     add_model(evaluate, default=None, described="that of the identities, or miniature")
     evaluate.add_argument(

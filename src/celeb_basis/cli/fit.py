@@ -235,16 +235,13 @@ RECIPE = (
 def fit_people(args: argparse.Namespace) -> dict[str, Any]:
     from ..backend.text_encoders import vocabulary
     from ..faces.face import mean_feature
-    from ..faces.photo import open_photos, photos_in
+    from ..faces.photo import open_photos
     from ..miniature import model_for
 
     people = _people(args)
     names = list(people)
     outs = _outs(args, names)
-    photos = {
-        name: open_photos([file for path in paths for file in (photos_in(path) if path.is_dir() else [path])])
-        for name, paths in people.items()
-    }
+    photos = {name: open_photos(paths) for name, paths in people.items()}
     if args.model is None:
         models = {model_for(own) for own in photos.values()}
         if len(models) > 1:

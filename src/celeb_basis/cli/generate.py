@@ -134,7 +134,7 @@ def add_commands(commands: Any) -> None:
         action="append",
         default=[],
         metavar="[NAME=]PHOTO",
-        help="a photo of a person, to say how alike they are in each picture; repeat for several",
+        help="a photo of a person, or a folder, to say how alike they are in each picture; repeat for several",
     )
     add_largest_face(generate)
     generate.add_argument(

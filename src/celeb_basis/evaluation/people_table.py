@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 from ..errors import PhotoError
-from ..faces.photo import open_photos, photos_in
+from ..faces.photo import open_photos
 from ..identity import Identity
 from ..io import read_text
 from .evaluate import Person
@@ -36,8 +35,7 @@ def read_people(table: Path) -> list[Person]:
             photo = table.parent / line["photo"]
             identity = table.parent / line["identity"]
             names[identity] = (line.get("name") or "").strip()
-            own = photos.setdefault(identity, [])
-            own += photos_in(photo) if os.path.isdir(photo) else [photo]
+            photos.setdefault(identity, []).append(photo)
     except csv.Error as error:
         raise PhotoError(f"{table} cannot be read as a table: {error}") from None
     if not photos:

@@ -87,11 +87,21 @@ def _orientation(image: Image.Image) -> int:
     return found if isinstance(found, int) else 1
 
 
-def open_photos(paths: Sequence[str | Path]) -> list[Image.Image]:
-    """Open the photographs of one person. Raises PhotoError for one that cannot be read, and for too many to keep."""
-    if len(paths) > MAX_PHOTOS:
-        raise PhotoError(f"{len(paths)} photos of one person, {paths[0]} among them: choose {MAX_PHOTOS} at most")
-    return [open_photo(path) for path in paths]
+def open_photos(photos: Sequence[str | Path | Image.Image]) -> list[Image.Image]:
+    """Open the photographs of one person: files, folders of files, and images, which stay as they are.
+
+    Raises PhotoError for one that cannot be read, for a folder without any, and for too many to keep.
+    """
+    found: list[Path | Image.Image] = []
+    for photo in photos:
+        if isinstance(photo, Image.Image):
+            found.append(photo)
+        else:
+            found += photos_in(photo) if Path(photo).is_dir() else [Path(photo)]
+    if len(found) > MAX_PHOTOS:
+        first = "" if isinstance(found[0], Image.Image) else f", {found[0]} among them"
+        raise PhotoError(f"{len(found)} photos of one person{first}: choose {MAX_PHOTOS} at most")
+    return [photo if isinstance(photo, Image.Image) else open_photo(photo) for photo in found]
 
 
 def photos_in(folder: str | Path, most: int = MAX_FOLDER_ENTRIES) -> list[Path]:
