@@ -23,7 +23,8 @@ from celeb_basis.miniature.portraits.people import celebrities
 
 from . import inversion, pack
 from .data import pictures_of
-from .features import COMPONENTS, FILE, of_celebrities
+from .features import FILE
+from .text import goals
 
 PIPELINE = SHIPPED[PORTRAITS]
 KEPT = Path(__file__).parents[1] / "training" / "portraits"
@@ -72,8 +73,7 @@ def learn(folder: Path, *, device: str) -> None:
     features = normalize(torch.stack([read[photographs[rank[name]]].mean(0) for name in names]), dim=-1)
     reader = RECOGNISERS[DEFAULT_RECOGNISER].name
     instant_map = InstantMap.fit(features, basis.transform(rows), basis=basis, face_reader=reader)
-    known = of_celebrities(folder, heads)
-    told = torch.cat([known[key] for key in COMPONENTS], 1)
+    told, _ = goals(folder, heads)
     back, r2 = inversion.learnt(folder, pipe, heads, told)
     print(json.dumps({"R2 of coefficients": instant_map.loo_r2}))
     instant_map = replace(instant_map, inversion=back, loo_r2=r2)
