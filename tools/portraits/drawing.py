@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from stages.export import assemble, pictures_seen
+from stages.export import assemble, best_denoiser, pictures_seen
 from stages.figures import generate
 from stages.latents import encode
 from stages.sheet import tiled
@@ -64,7 +64,7 @@ def steering(folder: Path, *, device: str, n: int = 256) -> None:
             key: round(float((pipe.unet(noisy, t, hidden).sample - velocity).square().mean()), 4)
             for key, hidden in read.items()
         }
-    seen = pictures_seen(folder, "unet")
+    seen = pictures_seen(folder, best_denoiser(folder))
     note(folder, {"steering": found, "pictures": seen, "windows": len(x0), "seed": _SEED})
 
 
@@ -106,7 +106,7 @@ def _measure(
     for name, read, photographed in zip(READERS, reader.features(pictures), zip(*known, strict=True), strict=True):
         found[name] = compare(read, [torch.cat(each) for each in photographed])
     note(folder, {
-        **found, "in a picture": people, "pictures": pictures_seen(folder, "unet"), "celebrities": celebrities,
+        **found, "in a picture": people, "pictures": pictures_seen(folder, best_denoiser(folder)), "celebrities": celebrities,
         "seed": 1000,
     })  # fmt: skip
 
