@@ -106,8 +106,8 @@ def _measure(
     for name, read, photographed in zip(READERS, reader.features(pictures), zip(*known, strict=True), strict=True):
         found[name] = compare(read, [torch.cat(each) for each in photographed])
     note(folder, {
-        **found, "in a picture": people, "pictures": pictures_seen(folder, best_denoiser(folder)), "celebrities": celebrities,
-        "seed": 1000,
+        **found, "in a picture": people, "pictures": pictures_seen(folder, best_denoiser(folder)),
+        "celebrities": celebrities, "seed": 1000,
     })  # fmt: skip
 
 
