@@ -98,6 +98,26 @@ def test_faces_of_one_name_are_more_alike_than_those_of_two(model):
     assert same > (alike.sum() - alike.diagonal().sum()) / (len(both) * (len(both) - 1)) + 0.15
 
 
+def test_two_people_stand_where_they_are_named(model):
+    names = celebrities()[:12]
+    read = PhotoReader().read
+    alone = read(model.generate([f"a close up photo of {name} in the forest" for name in names], seed=5))
+    assert all(len(faces) == 1 for faces in alone)
+    own = torch.stack([faces[0].feature for faces in alone]).view(-1, 2, 128)
+    prompts = [
+        f"a photo of {first}{left} and {second}{right} {place}"
+        for first, second in zip(names[::2], names[1::2], strict=True)
+        for left, right, place in (("", "", "on the beach"), (" on the left", " on the right", "in the snow"))
+    ]
+    pictures = [sorted(faces, key=lambda face: face.box[0]) for faces in read(model.generate(prompts, seed=5))]
+    both = [i for i, faces in enumerate(pictures) if len(faces) == 2]
+    assert len(both) >= 10
+    alike = torch.stack([torch.stack([face.feature for face in pictures[i]]) @ own[i // 2].T for i in both])
+    asked, other = alike.diagonal(dim1=1, dim2=2), alike.flip(-1).diagonal(dim1=1, dim2=2)
+    assert asked.mean() > other.mean() + 0.1
+    assert (asked > other).all(1).float().mean() > 0.6  # by chance .25
+
+
 def test_the_command_line_takes_a_real_photo_with_no_more_than_its_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["fit", str(OBAMA), "--name", "barry", "--steps", "2", "--json"]) == 0
