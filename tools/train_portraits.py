@@ -1,6 +1,6 @@
 """Trains the photographs' miniature, in stages; killed at any moment, the same command goes on where it stopped.
 
-    python tools/train_portraits.py heads names features text autoencoder components unet --portraits DIR
+    python tools/train_portraits.py heads names features text sides autoencoder components unet --portraits DIR
 
 DIR holds portraits.csv, portraits-cutouts.zip and portraits-crops.zip; only the first stages read it. Every stage reads
 what the earlier ones left in the folder and logs its curve in `<stage>.jsonl`. On from what is kept in

@@ -2,6 +2,7 @@
 
 import shutil
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 import torch
@@ -116,6 +117,10 @@ def test_the_best_pictures_are_those_most_alike(here, capsys):
     assert with_photo["likeness"][with_photo["pictures"][0]]["<annika>"] == pytest.approx(
         every[answer(capsys, *draw, "-o", "all")["pictures"][0]]["<annika>"], abs=1e-2
     )
+    Path("photos").mkdir()
+    shutil.copy("annika.png", "photos")
+    of_folder = answer(capsys, *plain, "--photo", "photos", "-o", "folder")["likeness"]
+    assert list(of_folder.values()) == list(with_photo["likeness"].values())
     assert "draw more with -n" in complaint(capsys, *draw, "--best", 7)
     assert "--best chooses by likeness" in complaint(capsys, *plain, "-n", 2, "--best", 1)
     assert "--photo names <bodil>" in complaint(capsys, *plain, "--photo", "bodil=annika.png")

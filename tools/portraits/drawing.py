@@ -145,15 +145,19 @@ def _alike(read: list[Tensor], photographs: list[Tensor]) -> dict[str, object]:
     alike = torch.cat([read[k] for k in one]) @ own.T
     to_own = alike.gather(1, mine[:, None])[:, 0]
     prompt = torch.tensor(one) % len(PROMPTS)
-    twice = [k for k in one if len(photographs[k // len(PROMPTS)]) > 1]
-    pairs = torch.stack([photographs[k // len(PROMPTS)][:2] for k in twice])
-    to_each = (pairs @ torch.cat([read[k] for k in twice])[..., None])[..., 0]
-    return {
+    found: dict[str, object] = {
         "identity": _rounded(to_own.mean()),
         "to others": _rounded((alike.sum(1) - to_own).mean() / (len(own) - 1)),
         f"first of {len(own)}": _rounded((alike.argmax(1) == mine).float().mean()),
         "one face": _rounded(len(one) / len(read)),
         "by prompt": [_rounded(to_own[prompt == i].mean()) for i in range(len(PROMPTS))],
+    }
+    twice = [k for k in one if len(photographs[k // len(PROMPTS)]) > 1]
+    if not twice:
+        return found
+    pairs = torch.stack([photographs[k // len(PROMPTS)][:2] for k in twice])
+    to_each = (pairs @ torch.cat([read[k] for k in twice])[..., None])[..., 0]
+    return found | {
         "people with two photographs": len({k // len(PROMPTS) for k in twice}),
         "to the first, to the second": [_rounded(x) for x in to_each.mean(0)],
         "one to the other": _rounded((pairs[:, 0] * pairs[:, 1]).sum(1).mean()),

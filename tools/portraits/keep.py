@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from stages.export import CARD as DRAWN
-from stages.export import LEARNT, ship, write_card
+from stages.export import LEARNT, best_denoiser, ship, write_card
 from torch.nn.functional import normalize
 
 from celeb_basis import CelebBasis, InstantMap
@@ -52,7 +52,8 @@ CARD = {key: DRAWN[key] for key in ("num_inference_steps", "guidance_scale", "te
 
 def keep(folder: Path, *, device: str) -> None:
     """Write the pipeline with the denoiser's averaged weights to the package, and the curves, thinned, to the tools."""
-    ship(folder, PIPELINE, {"training": json.dumps(_metadata(folder / "unet.ckpt.safetensors"))})
+    checkpoint = folder / f"{best_denoiser(folder)}.ckpt.safetensors"
+    ship(folder, PIPELINE, {"training": json.dumps(_metadata(checkpoint))})
     write_card(CARD, PIPELINE)
     for curve in folder.glob("*.jsonl"):
         lines = curve.read_text().splitlines()

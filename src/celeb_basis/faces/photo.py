@@ -92,12 +92,9 @@ def open_photos(photos: Sequence[str | Path | Image.Image]) -> list[Image.Image]
 
     Raises PhotoError for one that cannot be read, for a folder without any, and for too many to keep.
     """
-    found: list[Path | Image.Image] = []
+    found: list[str | Path | Image.Image] = []
     for photo in photos:
-        if isinstance(photo, Image.Image):
-            found.append(photo)
-        else:
-            found += photos_in(photo) if Path(photo).is_dir() else [Path(photo)]
+        found += photos_in(photo) if not isinstance(photo, Image.Image) and Path(photo).is_dir() else [photo]
     if len(found) > MAX_PHOTOS:
         first = "" if isinstance(found[0], Image.Image) else f", {found[0]} among them"
         raise PhotoError(f"{len(found)} photos of one person{first}: choose {MAX_PHOTOS} at most")
