@@ -60,7 +60,7 @@ class Stage:
 
 def check_stages(
     load: Callable[[], Model],
-    photos: Sequence[Path],
+    photos: Sequence[Image.Image],
     *,
     judge: str | None = None,
     clip: str | None = None,

@@ -63,8 +63,7 @@ def check_model(args: argparse.Namespace) -> dict[str, Any]:
     from ..faces.photo import open_photos, photos_in
 
     check_folder(args.out)
-    photos = photos_in(args.photos) if args.photos else []
-    open_photos(photos)  # raises for what is no photo, before anything is loaded
+    photos = open_photos(photos_in(args.photos)) if args.photos else []
     stages: list[Stage] = []
     make_folder(args.out)
     with Progress(quiet=args.quiet) as progress:
