@@ -21,7 +21,7 @@ from .latents import Rounds, halves, strips, windows
 
 PICTURES, EPOCHS = 4_000, 12
 """Pictures of a round, and how many times as many are seen before the next is made."""
-WINDOWS, STRIPS, WHOLE = 100, 44, 8
+WINDOWS, STRIPS, WHOLE = 72, 72, 8
 """Windows, strips of several people, and whole pictures of a batch. Windows cost a quarter, strips a half, and most of
 both is face."""
 COMPONENTS_WEIGHT = 1.0
