@@ -1,8 +1,10 @@
 """Writes what a comparison found: its tables and plots, and the tables of docs/results.md and README.md.
 
-    python benchmarks report
+    python benchmarks report                                        # drawn people, and all documents
+    python benchmarks report benchmarks/comparison/results/portraits    # photographed people
 
-In the documents a table is replaced where it stands between <!-- table: NAME --> and <!-- /table -->.
+In the documents a table is replaced where it stands between <!-- table: NAME --> and <!-- /table -->. Tables of
+photographed people are named portraits_NAME there.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from plots import courses, scatter, until
 from record import STORED, Result
 from tables import TABLES, load
+from worlds import PORTRAITS
 
 from celeb_basis.io import write_atomically
 
@@ -26,6 +29,17 @@ MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 def filled(document: str, tables: Mapping[str, str]) -> str:
     """A document with its marked tables replaced. Raises KeyError for a marker that names no table."""
     return MARKED.sub(lambda match: f"{match[1]}{tables[match[2]]}\n{match[3]}", document)
+
+
+def stored_tables() -> dict[str, str]:
+    """Every table that documents may show, of the stored results."""
+    worlds = {"": STORED, f"{PORTRAITS}_": STORED / PORTRAITS}
+    return {
+        prefix + name: make(results)
+        for prefix, folder in worlds.items()
+        for results in [load(folder)]
+        for name, make in TABLES.items()
+    }
 
 
 def overview(results: Mapping[str, Result], tables: Mapping[str, str]) -> str:
@@ -44,7 +58,8 @@ def main() -> None:
     tables = {name: make(results) for name, make in TABLES.items()}
     texts = {folder.with_suffix(".md"): overview(results, tables)}
     if folder.resolve() == STORED.resolve():  # the documents speak of the stored results alone
-        texts |= {path: filled(path.read_text(), tables) for path in DOCUMENTS}
+        shown = stored_tables()
+        texts |= {path: filled(path.read_text(), shown) for path in DOCUMENTS}
     for path, text in texts.items():
         with write_atomically(path) as temporary:
             temporary.write_text(text)

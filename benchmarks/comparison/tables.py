@@ -14,6 +14,7 @@ from work import PROMPTS
 
 from celeb_basis.evaluation.evaluate import interval
 
+MEAN = "mean person"
 OURS, INSTANT, FACE_LOSS = "Celeb Basis, refined", "Celeb Basis, instant", "Celeb Basis, face loss"
 ALONE, PAIR, THREE = tuple(PROMPTS)[:3], tuple(PROMPTS)[3:4], tuple(PROMPTS)[4:]  # kinds by number of new people
 README = (
@@ -109,13 +110,20 @@ def alone(results: Mapping[str, Result]) -> str:
 
 
 def shares(results: Mapping[str, Result]) -> str:
-    """How much of one contender's figures another reaches: ratios of means over the numbers that both have."""
+    """How much of one contender's figures another reaches: ratios of means over the numbers that both have.
+
+    Two faces of any people are a little alike, so identity is also counted from that of the mean person's pictures on.
+    """
+    measures = dict(MEASURES)
+    if MEAN in results:
+        nobody = MEASURES["identity"](results[MEAN])
+        measures["identity above the mean person's"] = lambda of: less(MEASURES["identity"](of), nobody)
     rows = []
     for mine, theirs in ((FACE_LOSS, "celebrities"), (OURS, "celebrities"), (INSTANT, "celebrities"), (INSTANT, OURS)):
         if mine in results and theirs in results:
-            each = [(measure(results[mine]), measure(results[theirs])) for measure in MEASURES.values()]
+            each = [(measure(results[mine]), measure(results[theirs])) for measure in measures.values()]
             rows.append([f"{mine} / {theirs}", *(ratio(*two) for two in each)])
-    return table(["one new person", *MEASURES], rows)
+    return table(["one new person", *measures], rows)
 
 
 def ratio(mine: Values, theirs: Values) -> str:

@@ -15,11 +15,13 @@ from conftest import state_of
 from contenders import CONTENDERS, OUTDATED, WithFaceLoss, settings, tuned
 from model import Model, worn
 from PIL import Image
-from record import STORED, read
+from record import STORED, read, weights_of
 from work import Work, from_left, recognised
-from worlds import TUNED
+from worlds import PORTRAITS, TUNED
 
+import celeb_basis as cb
 from celeb_basis import Face
+from celeb_basis.backend.card import DEFAULT_MODEL
 
 PARAMETERS = {
     "Celeb Basis, refined": 2 * 64,
@@ -149,10 +151,15 @@ def test_stored_results_are_of_the_settings_that_a_run_would_have(model):
         assert same == (header["name"] not in OUTDATED), "what is outdated is drawn anew, and nothing else"
 
 
+@pytest.mark.parametrize(("folder", "shipped"), [(STORED, DEFAULT_MODEL), (STORED / PORTRAITS, PORTRAITS)])
+def test_stored_results_are_of_the_weights_that_ship(folder, shipped):
+    weights = weights_of(cb.Model.load(shipped, dtype=torch.float32).pipe)
+    assert {read(path).header["weights"] for path in folder.glob("*.jsonl")} == {weights}
+
+
 @pytest.fixture(scope="module")
 def stored_tables():
-    results = tables.load(STORED)
-    return results, {name: make(results) for name, make in tables.TABLES.items()}
+    return report.stored_tables()
 
 
 @pytest.mark.parametrize("document", ["docs/results.md", "README.md"])
@@ -160,12 +167,14 @@ def test_tables_in_documents_are_those_of_the_stored_results(stored_tables, docu
     text = (report.REPOSITORY / document).read_text()
     if "<!-- table: " not in text:
         pytest.skip(f"{document} has no marked tables")
-    assert report.filled(text, stored_tables[1]) == text, "run python benchmarks report"
+    assert report.filled(text, stored_tables) == text, "run python benchmarks report"
 
 
-def test_the_overview_is_that_of_the_stored_results(stored_tables):
-    overview = STORED.with_suffix(".md").read_text()
-    assert report.overview(*stored_tables) == overview, "run python benchmarks report"
+@pytest.mark.parametrize("folder", [STORED, STORED / PORTRAITS], ids=lambda folder: folder.name)
+def test_the_overview_is_that_of_the_stored_results(folder):
+    results = tables.load(folder)
+    made = {name: make(results) for name, make in tables.TABLES.items()}
+    assert report.overview(results, made) == folder.with_suffix(".md").read_text(), "run python benchmarks report"
 
 
 def test_nobody_tunes_on_the_people_of_the_report(monkeypatch):
