@@ -16,7 +16,7 @@ from pathlib import Path
 
 from plots import courses, scatter, until
 from record import STORED, Result
-from tables import TABLES, load
+from tables import load, made
 from worlds import PORTRAITS
 
 from celeb_basis.io import write_atomically
@@ -31,15 +31,9 @@ def filled(document: str, tables: Mapping[str, str]) -> str:
     return MARKED.sub(lambda match: f"{match[1]}{tables[match[2]]}\n{match[3]}", document)
 
 
-def stored_tables() -> dict[str, str]:
-    """Every table that documents may show, of the stored results."""
-    worlds = {"": STORED, f"{PORTRAITS}_": STORED / PORTRAITS}
-    return {
-        prefix + name: make(results)
-        for prefix, folder in worlds.items()
-        for results in [load(folder)]
-        for name, make in TABLES.items()
-    }
+def documented(drawn: Mapping[str, str], photographed: Mapping[str, str]) -> dict[str, str]:
+    """Every table that documents may show, by the name in its marker."""
+    return {**drawn, **{f"{PORTRAITS}_{name}": text for name, text in photographed.items()}}
 
 
 def overview(results: Mapping[str, Result], tables: Mapping[str, str]) -> str:
@@ -55,10 +49,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=STORED, help="of compare.py's results")
     folder = parser.parse_args().folder
     results = load(folder)
-    tables = {name: make(results) for name, make in TABLES.items()}
+    tables = made(results)
     texts = {folder.with_suffix(".md"): overview(results, tables)}
     if folder.resolve() == STORED.resolve():  # the documents speak of the stored results alone
-        shown = stored_tables()
+        shown = documented(tables, made(load(STORED / PORTRAITS)))
         texts |= {path: filled(path.read_text(), shown) for path in DOCUMENTS}
     for path, text in texts.items():
         with write_atomically(path) as temporary:

@@ -275,3 +275,8 @@ TABLES: dict[str, Callable[[Mapping[str, Result]], str]] = {
     "cost": cost,
     "readme": readme,
 }
+
+
+def made(results: Mapping[str, Result]) -> dict[str, str]:
+    """Every table by its name."""
+    return {name: make(results) for name, make in TABLES.items()}
